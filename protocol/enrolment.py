@@ -23,9 +23,9 @@ class EnrolmentError(ValueError):
     """A message that is malformed or not authentic. Carries no secret."""
 
 
-def request_mac(secret: bytes, nonce: bytes, csr_der: bytes) -> bytes:
-    """The guest's proof that this CSR (DER) answers this nonce: 32 bytes."""
-    return _mac(secret, b"portal enrolment request v1", nonce, csr_der)
+def request_mac(secret: bytes, nonce: bytes, csr_der: bytes, sealing_public_key: bytes) -> bytes:
+    """The guest's proof that this CSR (DER) and this X25519 key (32 bytes) answer this nonce: 32 bytes."""
+    return _mac(secret, b"portal enrolment request v1", nonce, csr_der, sealing_public_key)
 
 
 def certificate_mac(secret: bytes, nonce: bytes, certificate_der: bytes) -> bytes:

@@ -1,0 +1,71 @@
+"""The record, read-only; and the mixins by which every other admin page writes to it."""
+
+from typing import Any, TypeVar
+
+from django.contrib import admin
+from django.db import models
+from django.http import HttpRequest
+
+from audit.context import Actor
+from audit.models import Entry
+from audit.services import record
+
+M = TypeVar("M", bound=models.Model)
+
+
+class ReadOnlyAdmin(admin.ModelAdmin[M]):
+    """Shows rows; changes go through actions that call services."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds here."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody edits here."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody deletes here."""
+        return False
+
+
+class RecordedAdmin(admin.ModelAdmin[M]):
+    """For Django's own models: an entry in the same transaction as each change; no bulk deletion."""
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Without the stock bulk deletion, which has no transaction of its own."""
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
+    def log_addition(self, request: HttpRequest, obj: M, message: Any) -> Any:
+        """Called by Django inside the form's transaction."""
+        self._record(request, obj, "added")
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: M, message: Any) -> Any:
+        """Called by Django inside the form's transaction."""
+        self._record(request, obj, "changed")
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Called by Django inside the deletion's transaction."""
+        for obj in queryset:
+            self._record(request, obj, "deleted")
+        return super().log_deletions(request, queryset)
+
+    def _record(self, request: HttpRequest, obj: M, verb: str) -> None:
+        name = obj._meta.model_name
+        record(action=f"{name}.{verb}", actor=Actor.of(request.user), target=(str(name), obj.pk))
+
+
+@admin.register(Entry)
+class EntryAdmin(ReadOnlyAdmin[Entry]):
+    """The append-only table."""
+
+    list_display = ("at", "action", "actor_kind", "actor_id", "target_type", "target_id", "tenant_id")
+    list_filter = ("action", "actor_kind")
+    search_fields = ("=target_id", "=request_id", "=actor_id")
+    date_hierarchy = "at"
+    show_full_result_count = False
+    list_per_page = 50

@@ -1,0 +1,56 @@
+from typing import Any, NoReturn
+
+from django.db import models
+
+
+class AppendOnlyError(Exception):
+    """Somebody tried to change or remove an audit entry."""
+
+
+class EntryQuerySet(models.QuerySet["Entry"]):
+    """Reads only. The database's triggers refuse what slips past these methods."""
+
+    def update(self, **kwargs: Any) -> NoReturn:
+        raise AppendOnlyError("Audit entries cannot be changed.")
+
+    def delete(self) -> NoReturn:
+        raise AppendOnlyError("Audit entries cannot be deleted.")
+
+
+class Entry(models.Model):
+    """One thing that happened. Written by :func:`audit.services.record` and never touched again."""
+
+    at = models.DateTimeField()
+    action = models.CharField(max_length=80)
+    actor_kind = models.CharField(max_length=16)
+    actor_id = models.CharField(max_length=64)
+    tenant_id = models.UUIDField(null=True)
+    target_type = models.CharField(max_length=40, blank=True)
+    target_id = models.CharField(max_length=64, blank=True)
+    request_id = models.CharField(max_length=64, blank=True)
+    event = models.TextField(help_text="The canonical JSON of the whole entry; the columns only index it.")
+
+    objects = EntryQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "audit entry"
+        verbose_name_plural = "audit entries"
+        ordering = ["-pk"]
+        default_permissions = ("add", "view")
+        indexes = [
+            models.Index(fields=["tenant_id", "-id"], name="entry_by_tenant"),
+            models.Index(fields=["target_type", "target_id", "-id"], name="entry_by_target"),
+            models.Index(fields=["action", "-id"], name="entry_by_action"),
+            models.Index(fields=["at"], name="entry_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.pk} {self.action}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise AppendOnlyError("Audit entries cannot be changed.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise AppendOnlyError("Audit entries cannot be deleted.")

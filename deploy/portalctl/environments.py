@@ -1,0 +1,165 @@
+"""The environment of each role.
+
+Web's holds no key that opens anything; only worker and manage hold libvirt and the wrapping key.
+
+Secrets are made once, kept in `env/secrets.json` (root only), and written to one file per role that its
+user can read.
+"""
+
+import base64
+import grp
+import json
+import os
+import pwd
+import secrets
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from deploy.portalctl.places import Places
+from deploy.portalctl.users import Split
+
+Role = Literal["web", "worker", "beat", "manage"]
+ROLES: tuple[Role, ...] = ("web", "worker", "beat", "manage")
+_HOLDS_LIBVIRT: tuple[Role, ...] = ("worker", "manage")
+_FLEET_LETTERS = string.ascii_lowercase + string.digits
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def libvirt_uri() -> str:
+    return os.environ.get("LIBVIRT_URI") or "qemu:///system"
+
+
+def redis_url() -> str:
+    return os.environ.get("REDIS_URL") or "redis://127.0.0.1:6379/0"
+
+
+def port() -> int:
+    return int(os.environ.get("PORTAL_PORT") or "8000")
+
+
+def base_url() -> str:
+    return os.environ.get("PORTAL_BASE_URL") or f"http://portal.localhost:{port()}"
+
+
+def fleet_id(folder: Path) -> str:
+    """The name that marks every libvirt object of this installation: five characters, made once."""
+    path = folder / "fleet-id"
+    if not path.exists():
+        first = secrets.choice(string.ascii_lowercase)
+        path.write_text(first + "".join(secrets.choice(_FLEET_LETTERS) for _ in range(4)) + "\n")
+    return path.read_text().strip()
+
+
+def write_all(places: Places, split: Split, *, uri: str) -> None:
+    """Write every role's file (0640, root and the role's own group) and make its home."""
+    kept = _secrets(places.env / "secrets.json")
+    prepare_database_folder(places, split)
+    for role in ROLES:
+        user = split.of(role)
+        text = render(settings(places, role, kept, uri=uri))
+        write_private(places.env / f"{role}.env", text, group=_primary_group(user))
+        _home(places, role, user)
+    (places.env / "users.json").write_text(json.dumps({role: split.of(role) for role in ROLES}))
+
+
+def settings(places: Places, role: Role, kept: Mapping[str, str], *, uri: str) -> dict[str, str]:
+    """What a role is told. The keys differ by role; that difference is the trust boundary."""
+    values = {
+        "DJANGO_SETTINGS_MODULE": "portal.settings",
+        "PORTAL_ROLE": role,
+        "SECRET_KEY": kept[f"{role.upper()}_SECRET_KEY"],
+        "DATABASE_URL": f"sqlite:///{places.database}",
+        "REDIS_URL": redis_url(),
+        "PORTAL_STATE_DIR": str(places.state),
+        "PORTAL_IMAGES_DIR": str(places.images),
+        "PORTAL_FLEET_ID": fleet_id(places.state),
+        "PORTAL_BASE_URL": base_url(),
+    }
+    if role in _HOLDS_LIBVIRT:
+        values |= {
+            "LIBVIRT_URI": uri,
+            "PORTAL_POOL_DIR": str(places.volumes),
+            "PORTAL_WRAPPING_KEY": kept["PORTAL_WRAPPING_KEY"],
+        }
+    return values
+
+
+def render(values: Mapping[str, str]) -> str:
+    """`NAME=value` lines. systemd's EnvironmentFile reads the same format."""
+    for name, value in values.items():
+        if "\n" in value:
+            raise ValueError(f"{name} holds a line break")
+    return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def parse(text: str) -> dict[str, str]:
+    """The inverse of `render`."""
+    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def load(places: Places, role: str) -> dict[str, str]:
+    """The whole environment of a role's process: its file and the few names every program needs.
+
+    Nothing is inherited.
+    """
+    told = parse((places.env / f"{role}.env").read_text())
+    return told | {
+        "PATH": f"{places.venv / 'bin'}:{_SYSTEM_PATH}",
+        "HOME": str(places.env / f"home-{role}"),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        # The services cannot write into the checkout, and root should not litter it.
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def user_of(places: Places, role: str) -> str | None:
+    """The Unix user that runs a role; None for the invoking one."""
+    users: dict[str, str | None] = json.loads((places.env / "users.json").read_text())
+    return users[role]
+
+
+def write_private(path: Path, text: str, *, group: int = -1) -> None:
+    """Write a file that is never, not even for a moment, readable by others."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as sink:
+        sink.write(text)
+    os.chown(fresh, -1, group)
+    fresh.chmod(0o600 if group == -1 else 0o640)
+    fresh.replace(path)
+
+
+def prepare_database_folder(places: Places, split: Split) -> None:
+    """SQLite needs its directory writable for all who write: web and worker share it through their common
+    group.
+    """
+    folder = places.database.parent
+    folder.mkdir(exist_ok=True)
+    if split.group:
+        os.chown(folder, -1, grp.getgrnam(split.group).gr_gid)
+    folder.chmod(0o2770 if split.group else 0o700)
+
+
+def _secrets(path: Path) -> dict[str, str]:
+    kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    made = {f"{role.upper()}_SECRET_KEY": secrets.token_urlsafe(48) for role in ROLES}
+    made["PORTAL_WRAPPING_KEY"] = base64.b64encode(secrets.token_bytes(32)).decode()
+    if made.keys() - kept.keys():
+        kept = made | kept
+        write_private(path, json.dumps(kept))
+    return kept
+
+
+def _primary_group(user: str | None) -> int:
+    return -1 if user is None else pwd.getpwnam(user).pw_gid
+
+
+def _home(places: Places, role: str, user: str | None) -> None:
+    home = places.env / f"home-{role}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    owner = pwd.getpwnam(user).pw_uid if user else os.geteuid()
+    os.chown(home, owner, _primary_group(user))

@@ -1,0 +1,154 @@
+"""`make test`, `make lint` and `make bench`: the same preparation as `make up`, then checks against
+private services.
+"""
+
+import base64
+import os
+import secrets
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from deploy.portalctl import down, environments, packages, postgres, redis, up, venv
+from deploy.portalctl import places as places_module
+from deploy.portalctl.places import Places
+from deploy.portalctl.terminal import Stop, progress
+
+# Each linter by the name that people know it under.
+_LINTERS: tuple[tuple[str, list[str]], ...] = (
+    ("ruff check", ["-m", "ruff", "check", "."]),
+    ("ruff format", ["-m", "ruff", "format", "--check", "."]),
+    ("mypy", ["-m", "mypy", "."]),
+    ("import-linter", ["-c", "from importlinter.cli import lint_imports_command as c; c()"]),
+    ("makemigrations --check", ["manage.py", "makemigrations", "--check", "--dry-run"]),
+)
+
+
+def lint(places: Places) -> None:
+    """Packages, environment and linters; needs no service."""
+    places_module.prepare(places)
+    packages.ensure(places, ["run"])
+    venv.ensure(places, "dev")
+    _lint(places, os.environ | _lint_environment(places))
+
+
+def test(places: Places) -> int:
+    """Linters, then the tests twice: on PostgreSQL those that need no guest, on SQLite all.
+
+    Pytest has the last word.
+    """
+    up.prepare(places, "dev")
+    with _services(places) as environ:
+        _lint(places, environ)
+        pytest = [str(places.python), "-m", "pytest"]
+        with postgres.Private(places.test) as url:
+            progress("tests", "on PostgreSQL: everything but guests and browsers")
+            first = _run(
+                places, [*pytest, "-q", "-m", "not guest and not browser"], environ | {"DATABASE_URL": url}
+            )
+        verdict = "passed" if first == 0 else f"FAILED (code {first}), so this run fails whatever follows"
+        progress("tests", f"on PostgreSQL: {verdict}")
+        progress("tests", "on SQLite: everything")
+        second = _run(places, pytest, environ)
+    venv.give_back(places)
+    return first or second
+
+
+def bench(places: Places, arguments: Sequence[str]) -> int:
+    """`python -m bench` against the same private services."""
+    up.prepare(places, "dev")
+    with _services(places) as environ:
+        return _run(places, [str(places.python), "-m", "bench", *arguments], environ)
+
+
+def environment(places: Places, redis_url: str) -> dict[str, str]:
+    """What the tests are told: nothing of the running portal but its images and its hypervisor."""
+    state = places.test / "state"
+    return {
+        "DJANGO_SETTINGS_MODULE": "portal.settings",
+        "PORTAL_ROLE": "manage",
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "PORTAL_WRAPPING_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+        "DATABASE_URL": f"sqlite:///{state}/db/portal.sqlite3",
+        "REDIS_URL": redis_url,
+        "LIBVIRT_URI": environments.libvirt_uri(),
+        "PORTAL_STATE_DIR": str(state),
+        "PORTAL_IMAGES_DIR": str(places.images),
+        "PORTAL_POOL_DIR": str(state / "volumes"),
+        "PORTAL_FLEET_ID": environments.fleet_id(places.test),
+        "PORTAL_BASE_URL": "http://portal.localhost:8000",
+    }
+
+
+@contextmanager
+def _services(places: Places) -> Iterator[dict[str, str]]:
+    """A Redis and a fleet id of our own.
+
+    What a killed run left in libvirt goes first; what this one leaves, at its end.
+    """
+    _prepare_folder(places)
+    _purge(places)
+    with redis.Private(places.test) as url:
+        try:
+            yield os.environ | environment(places, url)
+        finally:
+            _purge(places, quietly=True)
+
+
+def _prepare_folder(places: Places) -> None:
+    state = places.test / "state"
+    for folder in (state / "db", state / "test", state / "volumes"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (state / "volumes").chmod(0o711)
+    if not (state / "images").is_symlink():
+        (state / "images").symlink_to(places.images)
+
+
+def _purge(places: Places, *, quietly: bool = False) -> None:
+    """Remove the test fleet.
+
+    Quiet at the end of a run, so that pytest's summary stays the last thing printed.
+    """
+    if quietly:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                down.purge_command(places, places.test),
+                cwd=places.checkout,
+                capture_output=True,
+                timeout=120,
+                check=False,
+            )
+        return
+    try:
+        down.purge(places, places.test)
+    except Stop as failure:
+        progress("tests", f"NOTE: {failure.what}")
+
+
+def _lint(places: Places, environ: Mapping[str, str]) -> None:
+    """Run every linter, so that one run shows all there is to mend."""
+    failed = []
+    for name, argv in _LINTERS:
+        progress("lint", name)
+        if _run(places, [str(places.python), *argv], environ) != 0:
+            failed.append(name)
+    if failed:
+        raise Stop(
+            f"lint failed: {', '.join(failed)}",
+            todo="mend what they name above; `make format` does the layout",
+        )
+
+
+def _lint_environment(places: Places) -> dict[str, str]:
+    return {"PORTAL_STATE_DIR": str(places.test / "state"), "DATABASE_URL": "sqlite://:memory:"}
+
+
+def _run(places: Places, argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run in the foreground with our own input and output, so that pytest knows its terminal."""
+    process = subprocess.Popen(argv, cwd=places.checkout, env=environ)
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise

@@ -1,0 +1,86 @@
+"""`make up`: from a bare machine to a demo tenant whose guest answers.
+
+Every stage looks first and does only what is missing.
+"""
+
+import os
+import re
+
+from deploy.portalctl import (
+    environments,
+    image,
+    kernel,
+    libvirtd,
+    packages,
+    redis,
+    services,
+    users,
+    venv,
+)
+from deploy.portalctl import places as places_module
+from deploy.portalctl.manage import manage
+from deploy.portalctl.places import Places
+from deploy.portalctl.terminal import elapsed, progress, say
+
+_SERVICES = ["web", "worker", "beat"]
+# libvirt's simulated driver, inside libvirtd; its state lives only as long as somebody is connected.
+_TEST_URI = "test+unix:///default"
+_ENGINE = re.compile(r"\bengine\W+(kvm|qemu|test)\b")
+
+
+def up(places: Places) -> None:
+    """Bring everything up."""
+    version = prepare(places, "run")
+    split = libvirtd.check_split(environments.libvirt_uri(), users.ensure(places))
+    redis.ensure(places, environments.redis_url())
+    environments.write_all(places, split, uri=environments.libvirt_uri())
+
+    progress("database", "migrating")
+    manage(places, "migrate", "--no-input", "--verbosity", "0")
+    manage(places, "demo_people")
+    progress("host", "registering this machine (the first time it tries which engine works)")
+    engine = engine_of(manage(places, "host_register", "--local", dated=True))
+    names = list(_SERVICES)
+    if engine == "test":
+        environments.write_all(places, split, uri=_TEST_URI)
+        names.append("keeper")
+    manage(places, "image_register", str(places.images / version), dated=True)
+
+    services.ensure(places, names)
+    progress("demo tenant", "waiting until its guest answers over mutual TLS")
+    manage(
+        places,
+        "demo_tenant",
+        "--wait",
+        dated=True,
+        todo="read the worker's log (`make logs`), then `make up` again",
+    )
+    _finish()
+
+
+def prepare(places: Places, kind: venv.Kind) -> str:
+    """What `make up` and `make test` both need. Answers the guest image's version."""
+    os.umask(0o022)  # Other users run what is installed here; the caller's umask must not lock them out.
+    places_module.prepare(places)
+    packages.ensure(places, ["run"] if kind == "run" else ["run", "test"])
+    venv.ensure(places, kind)
+    venv.give_back(places)
+    kernel.ensure()
+    libvirtd.ensure(places, environments.libvirt_uri())
+    return image.ensure(places)
+
+
+def engine_of(said: str) -> str:
+    """Which engine `host_register` reports: `engine: kvm`, `qemu` or `test`."""
+    found = _ENGINE.findall(said)
+    return found[-1] if found else "qemu"
+
+
+def _finish() -> None:
+    url = environments.base_url()
+    say()
+    say(f"The portal is up after {elapsed():.0f} s.")
+    say(f"  Portal        {url}/")
+    say(f"  Staff pages   {url}/admin/")
+    say("  Logs          make logs")
+    say("  Stop          make down    (make clean removes every trace)")

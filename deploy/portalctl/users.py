@@ -1,0 +1,122 @@
+"""Unix users: web and worker run as different ones wherever the machine allows it."""
+
+import grp
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.portalctl import places as places_module
+from deploy.portalctl.commands import answers, is_root, output
+from deploy.portalctl.places import Places, checkout_id, others_can_read
+from deploy.portalctl.terminal import progress, warn
+
+WEB, WORKER, GROUP = "portal-web", "portal-worker", "portal"
+_STAGE = "Unix users"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which Unix user runs which service; None means the invoking user."""
+
+    web: str | None
+    worker: str | None
+
+    @property
+    def group(self) -> str | None:
+        """The group that shares the database."""
+        return GROUP if self.web else None
+
+    def of(self, role: str) -> str | None:
+        """The user of a role. Beat sends messages only, so it gets the user that can do least: web's."""
+        return {"web": self.web, "beat": self.web, "worker": self.worker}.get(role)
+
+
+ALONE = Split(None, None)
+
+
+def ensure(places: Places) -> Split:
+    """Create the users where it may; say plainly where web and worker have to share one."""
+    reason = obstacle(places)
+    if reason:
+        warn(_STAGE, f"web and worker share one Unix user because {reason}")
+        return ALONE
+    made = [name for name in (GROUP, WEB, WORKER) if _make(name)]
+    _join(WEB, [GROUP])
+    _join(WORKER, [GROUP, *(["libvirt"] if _group("libvirt") else [])])
+    _claim(places, made)
+    progress(_STAGE, f"{WEB} and {WORKER}" + (" created" if made else " are there"))
+    return Split(WEB, WORKER)
+
+
+def obstacle(places: Places) -> str:
+    """Why the services cannot have users of their own; empty if they can."""
+    if not is_root():
+        return "this does not run as root"
+    for path in (places.checkout, places.checkout / "deploy" / "run-as", places.python):
+        if path.exists() and not others_can_read(path.resolve()):
+            return f"other users cannot read {path}"
+    return ""
+
+
+def release(places: Places) -> None:
+    """Give up this checkout's claim; the last one takes the users and the group with it, if we made them."""
+    claims, made = _claims(), _made()
+    (claims / checkout_id(places.checkout)).unlink(missing_ok=True)
+    if not claims.is_dir() or any(claims.iterdir()):
+        return
+    for name in (WEB, WORKER, GROUP):
+        if name in made.read_text().split():
+            tool = "groupdel" if name == GROUP else "userdel"
+            if not answers([tool, name]):
+                warn(_STAGE, f"{name} could not be removed; remove it with `{tool} {name}`")
+    made.unlink()
+    claims.rmdir()
+    if not any(places_module.SYSTEM_STATE.iterdir()):
+        places_module.SYSTEM_STATE.rmdir()
+
+
+def _claims() -> Path:
+    return places_module.SYSTEM_STATE / "claims"
+
+
+def _made() -> Path:
+    return places_module.SYSTEM_STATE / "users-made"
+
+
+def _claim(places: Places, made: list[str]) -> None:
+    """Remember who uses the users and which of them we made, so that `make clean` removes neither too much
+    nor too little.
+    """
+    _claims().mkdir(parents=True, exist_ok=True)
+    (_claims() / checkout_id(places.checkout)).touch()
+    known = _made().read_text().split() if _made().exists() else []
+    _made().write_text("\n".join([*known, *(name for name in made if name not in known)]) + "\n")
+
+
+def _make(name: str) -> bool:
+    if name == GROUP:
+        if _group(name):
+            return False
+        output(["groupadd", "--system", name])
+        return True
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
+        output(["useradd", *options, "--shell", "/usr/sbin/nologin", name])
+        return True
+    return False
+
+
+def _join(user: str, groups: list[str]) -> None:
+    absent = [name for name in groups if user not in grp.getgrnam(name).gr_mem]
+    if absent:
+        output(["usermod", "--append", "--groups", ",".join(absent), user])
+
+
+def _group(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True

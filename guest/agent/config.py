@@ -1,0 +1,117 @@
+"""What the agent is told at start: its command line and its personalisation."""
+
+import argparse
+import ipaddress
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from protocol.enrolment import SECRET_BYTES, EnrolmentError, Personalisation
+
+IMAGE_FILE = Path("/etc/portal-image")
+
+
+class ConfigError(Exception):
+    """The agent cannot start; the message says why and holds no secret."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that the agent knows before it opens its data folder."""
+
+    personalisation: Personalisation
+    authorities: tuple[x509.Certificate, ...]
+    """The fleet's CA certificates, newest first."""
+    secret: bytes | None
+    """The enrolment secret of this boot, if there is one."""
+    data: Path
+    address: str
+    port: int
+    boot_report: Path | None
+    image_version: str
+
+    @property
+    def runtime_id(self) -> str:
+        return self.personalisation.runtime_id
+
+
+def config_from_arguments(arguments: list[str] | None = None) -> Config:
+    """Read the command line and the files that it names.
+
+    Raises:
+        ConfigError: the personalisation is missing or does not make sense.
+    """
+    parser = argparse.ArgumentParser(prog="guest.agent", description="The portal's agent.")
+    parser.add_argument("--personalisation", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--listen", metavar="ADDRESS:PORT", help="default: as the personalisation says")
+    parser.add_argument("--boot-report", type=Path, metavar="FILE")
+    given = parser.parse_args(arguments)
+    personalisation = _read_personalisation(given.personalisation)
+    address, port = _listen(given.listen, personalisation)
+    return Config(
+        personalisation=personalisation,
+        authorities=_authorities(personalisation),
+        secret=_secret(personalisation),
+        data=given.data,
+        address=address,
+        port=port,
+        boot_report=given.boot_report,
+        image_version=_image_version(),
+    )
+
+
+def _read_personalisation(path: Path) -> Personalisation:
+    try:
+        personalisation = Personalisation.from_bytes(path.read_bytes())
+        uuid.UUID(personalisation.runtime_id)
+        ipaddress.IPv4Address(personalisation.guest_address)
+    except OSError as error:
+        raise ConfigError(f"cannot read the personalisation: {error.strerror}") from None
+    except EnrolmentError as error:
+        raise ConfigError(str(error)) from None
+    except (ValueError, AttributeError, TypeError):
+        raise ConfigError("the personalisation's runtime_id or guest_address is malformed") from None
+    return personalisation
+
+
+def _authorities(personalisation: Personalisation) -> tuple[x509.Certificate, ...]:
+    try:
+        found = tuple(x509.load_pem_x509_certificate(pem.encode()) for pem in personalisation.ca_certificates)
+    except (ValueError, AttributeError, TypeError):
+        raise ConfigError("the personalisation's ca_certificates are not all PEM certificates") from None
+    if not found:
+        raise ConfigError("the personalisation names no CA, so nobody could ever be let in")
+    return found
+
+
+def _secret(personalisation: Personalisation) -> bytes | None:
+    if personalisation.enrolment_secret is None:
+        return None
+    try:
+        secret = bytes.fromhex(personalisation.enrolment_secret)
+    except (ValueError, TypeError):
+        secret = b""
+    if len(secret) != SECRET_BYTES:
+        raise ConfigError(
+            f"the personalisation's enrolment_secret is not {SECRET_BYTES} bytes in hexadecimal"
+        )
+    return secret
+
+
+def _listen(given: str | None, personalisation: Personalisation) -> tuple[str, int]:
+    if given is None:
+        return personalisation.guest_address, personalisation.agent_port
+    address, _, port = given.rpartition(":")
+    if not address or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError("--listen takes ADDRESS:PORT")
+    return address, int(port)
+
+
+def _image_version() -> str:
+    try:
+        return IMAGE_FILE.read_text().strip()
+    except OSError:
+        return "none"

@@ -1,0 +1,88 @@
+"""The agent as a running server: from keys to an open port, and back down on a signal."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from guest.agent.answers import BODY_LIMIT, errors_as_json
+from guest.agent.certificates import stand_in_certificate
+from guest.agent.config import Config
+from guest.agent.door import Doors
+from guest.agent.enrolment import Enrolment
+from guest.agent.keys import load_or_create_keys
+from guest.agent.notify import notify
+from guest.agent.routes import ControlRoutes
+from guest.agent.tls import server_context, use_certificate
+
+HANDSHAKE_SECONDS = 10.0
+HEAD_LIMIT = 8 * 1024
+BACKLOG = 32
+
+_log = logging.getLogger(__name__)
+
+
+async def serve(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        KeyFileError, StateFileError, OSError: the data folder or the address cannot be used.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with _listening(config) as port:
+        _log.info("listening on %s:%d", config.address, port)
+        notify("READY=1")
+        await stop.wait()
+        notify("STOPPING=1")
+
+
+@asynccontextmanager
+async def _listening(config: Config) -> AsyncIterator[int]:
+    """Open the port for the time of the block and give its number."""
+    keys = load_or_create_keys(config.data)
+    context = server_context(config.authorities)
+    enrolment = Enrolment(config, keys, lambda issued: use_certificate(context, issued, keys.tls))
+    served = enrolment.certificate or stand_in_certificate(keys.tls, config.runtime_id)
+    use_certificate(context, served, keys.tls)
+    doors = Doors()
+    runner = await _http(ControlRoutes(config, enrolment), doors)
+    server = await asyncio.get_running_loop().create_server(
+        doors,
+        config.address,
+        config.port,
+        ssl=context,
+        ssl_handshake_timeout=HANDSHAKE_SECONDS,
+        ssl_shutdown_timeout=1.0,
+        backlog=BACKLOG,
+    )
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await runner.cleanup()
+
+
+async def _http(control: ControlRoutes, doors: Doors) -> web.AppRunner:
+    app = web.Application(middlewares=[doors.middleware(), errors_as_json], client_max_size=BODY_LIMIT)
+    app.add_routes(control.routes())
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=1.0,
+        max_line_size=HEAD_LIMIT,
+        max_field_size=HEAD_LIMIT,
+        lingering_time=1.0,
+        auto_decompress=False,
+    )
+    await runner.setup()
+    if runner.server is None:
+        raise RuntimeError("aiohttp made no server")
+    doors.server = runner.server
+    return runner

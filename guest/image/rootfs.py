@@ -1,0 +1,178 @@
+"""The root file system: Debian's packages, our units and the agent, pruned and packed read-only."""
+
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from guest.image import recipe
+from guest.image.tools import BuildError, apt_sources, run
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A bootstrapped system and what was fetched beside it."""
+
+    root: Path
+    kernel: Path
+    """The kernel package, unpacked."""
+    busybox: Path
+    packages: dict[str, str]
+    """Debian package to version, the kernel included."""
+
+    @property
+    def kernel_image(self) -> Path:
+        return _only(self.kernel / "boot", "vmlinuz-*")
+
+    @property
+    def modules(self) -> Path:
+        return _only(self.kernel / "lib/modules", "*")
+
+
+def bootstrap(work: Path) -> Tree:
+    """Install Debian in ``work/root`` and unpack the kernel and busybox beside it.
+
+    Raises:
+        BuildError: a tool failed, or the archive lacks a package.
+    """
+    root, debs = work / "root", work / "debs"
+    debs.mkdir()
+    # The chroot's own apt resolves and checks the two packages that the root must not contain.
+    fetch = (
+        f"cd {debs} && kernel=$(apt-cache depends --important {recipe.KERNEL_PACKAGE}"
+        " | sed -n 's/^ *Depends: //p' | head -n 1) && test -n \"$kernel\" &&"
+        f' apt-get -o APT::Sandbox::User=root download "$kernel" {recipe.BUSYBOX_PACKAGE}'
+    )
+    run(
+        [
+            "mmdebstrap",
+            "--quiet",
+            "--mode=root",
+            "--variant=minbase",
+            f"--architectures={recipe.ARCHITECTURE}",
+            f"--include={','.join(recipe.PACKAGES)}",
+            "--dpkgopt=path-exclude=/usr/share/man/*",
+            "--dpkgopt=path-exclude=/usr/share/locale/*",
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            f'--customize-hook=export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"; {fetch}',
+            recipe.SUITE,
+            root,
+            *apt_sources(),
+        ]
+    )
+    packages = _versions(run(["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W"]))
+    for name in ("linux-image", "busybox-static"):
+        deb = _only(debs, f"{name}*.deb")
+        run(["dpkg-deb", "-x", deb, work / name])
+        packages |= _versions(run(["dpkg-deb", "-W", deb]))
+    return Tree(root, work / "linux-image", work / "busybox-static/bin/busybox", packages)
+
+
+def install_agent(root: Path) -> None:
+    """Put the agent, the protocol and their libraries into ``root``."""
+    home = root / recipe.AGENT_HOME
+    requirements = recipe.REPOSITORY / "guest/requirements.txt"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    only_wheels = ["--only-binary=:all:", "--implementation=cp", "--python-version=3.11"]
+    run([*pip, *only_wheels, "--no-compile", "--target", home, "--requirement", requirements])
+    shutil.rmtree(home / "bin", ignore_errors=True)
+    for source in ("protocol", "guest/agent"):
+        unwanted = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(recipe.REPOSITORY / source, home / source, ignore=unwanted)
+    (home / "guest/__init__.py").touch()
+
+
+def configure(root: Path, version: str) -> None:
+    """Lay our files over ``root`` and take away all that a guest does not need."""
+    _prune(root)
+    shutil.copytree(recipe.OVERLAY, root, dirs_exist_ok=True)
+    for folder in ("var/log", "var/cache", "var/lib/portal"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for number, target in _links().items():
+        link = root / number
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+    _add_agent_user(root)
+    (root / "etc/hostname").write_text("runtime\n")
+    (root / "etc/hosts").write_text("127.0.0.1 localhost runtime\n")
+    (root / "etc/machine-id").write_text("")
+    (root / "etc/portal-image").write_text(f"{version}\n")
+    _compile(root)
+    _drop_setuid(root)
+
+
+def pack(root: Path, image: Path) -> None:
+    """Write ``root`` as a compressed, read-only erofs image."""
+    fixed = [f"-T{recipe.EPOCH}", f"-U{recipe.ROOT_UUID}", "-x-1"]
+    run(["mkfs.erofs", "--quiet", "-zlz4hc", *fixed, image, root])
+
+
+def _links() -> dict[str, str]:
+    units = "etc/systemd/system"
+    masked = {f"{units}/{unit}": "/dev/null" for unit in recipe.MASKED}
+    return masked | {f"{units}/default.target": "portal.target"}
+
+
+def _prune(root: Path) -> None:
+    for name in recipe.PRUNED:
+        path = root / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for link in (root / "usr/lib/systemd/system").glob("*.wants/*"):
+        if link.name not in recipe.KEPT_WANTS:
+            link.unlink()
+
+
+def _add_agent_user(root: Path) -> None:
+    user, number = recipe.AGENT_USER, recipe.AGENT_ID
+    lines = {
+        "passwd": f"{user}:x:{number}:{number}:Tenant agent:/nonexistent:/usr/sbin/nologin",
+        "group": f"{user}:x:{number}:",
+        "shadow": f"{user}:!:1::::::",
+        "gshadow": f"{user}:!::",
+    }
+    for name, line in lines.items():
+        path = root / "etc" / name
+        path.write_text(path.read_text() + line + "\n")
+        Path(f"{path}-").unlink(missing_ok=True)
+    shadow = root / "etc/shadow"
+    fields = [line.split(":") for line in shadow.read_text().splitlines()]
+    # The third field is the day of the last change: the only part that differs from day to day.
+    shadow.write_text("".join(":".join([name, "*", "1", *rest]) + "\n" for name, _, _, *rest in fields))
+
+
+def _compile(root: Path) -> None:
+    """Compile every module, bound to no time stamp: packing changes them, so a check would always fail."""
+    for stale in list(root.rglob("__pycache__")):
+        shutil.rmtree(stale)
+    mode = ["--invalidation-mode", "unchecked-hash"]
+    compiler = ["/usr/bin/python3", "-m", "compileall", "-q", "-j", "0", *mode]
+    run(["chroot", root, *compiler, "-x", "/lib2to3/tests/", "/usr/lib/python3.11", f"/{recipe.AGENT_HOME}"])
+
+
+def _drop_setuid(root: Path) -> None:
+    for path in root.rglob("*"):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+            path.chmod(stat.S_IMODE(mode) & ~(stat.S_ISUID | stat.S_ISGID))
+
+
+def _versions(listing: str) -> dict[str, str]:
+    return dict(_pairs(listing))
+
+
+def _pairs(listing: str) -> Iterator[tuple[str, str]]:
+    for line in listing.splitlines():
+        name, version = line.split("\t")
+        yield name.partition(":")[0], version
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise BuildError(f"expected one {pattern} in {folder.name}, found {len(found)}")
+    return found[0]

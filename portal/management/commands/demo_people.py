@@ -1,0 +1,41 @@
+import secrets
+from typing import Any
+
+from django.contrib.auth.models import Group, Permission, User
+from django.core.management.base import BaseCommand
+from django.db import transaction
+
+from audit.context import command
+from audit.services import record
+
+OPERATOR_PERMISSIONS = (
+    "operate_tenant",
+    *(f"{verb}_{model}" for model in ("tenant", "plan", "membership") for verb in ("view", "add", "change")),
+    "delete_membership",
+    *(f"view_{model}" for model in ("host", "guestimage", "runtime", "operation", "step", "entry")),
+    *(f"change_{model}" for model in ("host", "guestimage", "runtime", "operation")),
+)
+
+
+class Command(BaseCommand):
+    help = "Create the demo operator and tenant owner once; their passwords are printed once and kept nowhere."
+
+    @transaction.atomic
+    def handle(self, *args: Any, **given: Any) -> None:
+        group, _ = Group.objects.get_or_create(name="operators")
+        group.permissions.set(Permission.objects.filter(codename__in=OPERATOR_PERMISSIONS))
+        for username, is_staff in (("operator", True), ("owner", False)):
+            if User.objects.filter(username=username).exists():
+                self.stdout.write(f"{username}: exists")
+                continue
+            password = secrets.token_urlsafe(15)
+            user = User.objects.create_user(username=username, password=password, is_staff=is_staff)
+            if is_staff:
+                user.groups.add(group)
+            record(
+                action="user.created",
+                actor=command("demo_people"),
+                target=("user", user.pk),
+                data={"staff": is_staff},
+            )
+            self.stdout.write(f"{username}: password {password}   (shown once; write it down)")

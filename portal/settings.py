@@ -1,0 +1,244 @@
+"""Settings, all from the environment. docs/settings.md lists every variable; a test keeps it complete.
+
+Four kinds of process read this file (``PORTAL_ROLE``): ``web`` must not hold what opens anything, so it
+refuses to start with the wrapping key or a libvirt address in its environment; ``worker`` and ``manage``
+hold both; ``beat`` holds neither.
+"""
+
+import base64
+import binascii
+from pathlib import Path
+
+import django_stubs_ext
+from django.core.exceptions import ImproperlyConfigured
+from environs import Env
+
+# Lets `ModelAdmin[Runtime]` and the like be written at run time; the type checker reads them.
+django_stubs_ext.monkeypatch()
+
+env = Env()
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+PRODUCTION = env.bool("PORTAL_PRODUCTION", False)
+DEBUG = env.bool("DEBUG", False)
+PORTAL_ROLE = env.str("PORTAL_ROLE", "manage")
+STATE_DIR = Path(env.str("PORTAL_STATE_DIR", str(BASE_DIR / "var")))
+FLEET_ID = env.str("PORTAL_FLEET_ID", "local")
+BASE_URL = env.str("PORTAL_BASE_URL", "http://portal.localhost:8000")
+PILOT_TENANT_CAP = env.int("PILOT_TENANT_CAP", 5)
+NETWORK_POOL = env.str("PORTAL_NETWORK_POOL", "10.83.0.0/16")
+AGENT_PORT = env.int("PORTAL_AGENT_PORT", 8443)
+LEASE_SECONDS = env.float("PORTAL_LEASE_SECONDS", 30.0)
+BOOT_TIMEOUT_SECONDS = env.float("PORTAL_BOOT_TIMEOUT_SECONDS", 300.0)
+SHUTDOWN_TIMEOUT_SECONDS = env.float("PORTAL_SHUTDOWN_TIMEOUT_SECONDS", 60.0)
+
+_DEVELOPMENT_KEY = "development-only-" + "0" * 40
+SECRET_KEY = env.str("SECRET_KEY", "" if PRODUCTION else _DEVELOPMENT_KEY)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["portal.localhost", "localhost", "127.0.0.1", "testserver"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [BASE_URL])
+
+ROLES_WITH_KEYS = {"worker", "manage"}
+WRAPPING_KEY = b""
+LIBVIRT_URI = ""
+if PORTAL_ROLE in ROLES_WITH_KEYS:
+    LIBVIRT_URI = env.str("LIBVIRT_URI", "qemu:///system")
+    try:
+        WRAPPING_KEY = base64.b64decode(env.str("PORTAL_WRAPPING_KEY", ""), validate=True)
+    except binascii.Error:
+        raise ImproperlyConfigured("PORTAL_WRAPPING_KEY is not base64. Give 32 random bytes.") from None
+elif env.str("PORTAL_WRAPPING_KEY", "") or env.str("LIBVIRT_URI", ""):
+    raise ImproperlyConfigured(
+        f"The {PORTAL_ROLE} process must not hold PORTAL_WRAPPING_KEY or LIBVIRT_URI. Remove them from its environment."
+    )
+if WRAPPING_KEY and len(WRAPPING_KEY) != 32:
+    raise ImproperlyConfigured("PORTAL_WRAPPING_KEY must be 32 bytes, as base64.")
+if PORTAL_ROLE not in {"web", "worker", "beat", "manage"}:
+    raise ImproperlyConfigured("PORTAL_ROLE must be web, worker, beat or manage.")
+
+if PRODUCTION:
+    if len(SECRET_KEY) < 40 or SECRET_KEY == _DEVELOPMENT_KEY or len(set(SECRET_KEY)) < 10:
+        raise ImproperlyConfigured("SECRET_KEY is missing or weak. Set 40 or more random characters.")
+    if PORTAL_ROLE in ROLES_WITH_KEYS and (not WRAPPING_KEY or len(set(WRAPPING_KEY)) < 8):
+        raise ImproperlyConfigured("PORTAL_WRAPPING_KEY is missing or weak. Set 32 random bytes as base64.")
+    if DEBUG:
+        raise ImproperlyConfigured("DEBUG must be off in production.")
+    if env.bool("PORTAL_ALLOW_FAULTS", False):
+        raise ImproperlyConfigured("PORTAL_ALLOW_FAULTS is for tests only. Remove it in production.")
+
+INSTALLED_APPS = [
+    "portal.apps.PortalConfig",
+    "portal.apps.PortalAdminConfig",
+    "provisioning.apps.ProvisioningConfig",
+    "tenants.apps.TenantsConfig",
+    "audit.apps.AuditConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "guardian",
+    "axes",
+    "django_htmx",
+    "rest_framework",
+    "django_structlog",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "portal.middleware.AuditContextMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+
+ROOT_URLCONF = "portal.urls"
+WSGI_APPLICATION = "portal.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {
+    "default": env.dj_db_url("DATABASE_URL", f"sqlite:///{STATE_DIR}/db/portal.sqlite3", conn_health_checks=True)
+}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = {
+        # IMMEDIATE: a transaction takes the write lock when it begins, so that what it read stays true.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        # FULL: an audit entry that was acknowledged survives a power cut.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+    }
+    # A file, not memory: tests fork processes and kill them.
+    DATABASES["default"]["TEST"] = {"NAME": str(STATE_DIR / "test" / f"test-{FLEET_ID}.sqlite3")}
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = 60
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.str("REDIS_URL", "redis://127.0.0.1:6379/0")
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_DEFAULT_QUEUE = f"portal-{FLEET_ID}"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 10, "socket_connect_timeout": 2}
+SWEEP_SECONDS = env.float("PORTAL_SWEEP_SECONDS", 5.0)
+OBSERVE_SECONDS = env.float("PORTAL_OBSERVE_SECONDS", 15.0)
+CELERY_BEAT_SCHEDULE = {
+    "operations-sweep": {"task": "provisioning.tasks.operations_sweep", "schedule": SWEEP_SECONDS},
+    "powers-observe": {"task": "provisioning.tasks.powers_observe", "schedule": OBSERVE_SECONDS},
+}
+# A sweep that waited behind a stopped broker is worth nothing: the next one does its work.
+for _entry in CELERY_BEAT_SCHEDULE.values():
+    _entry["options"] = {"expires": 2 * OBSERVE_SECONDS}
+
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+    "guardian.backends.ObjectPermissionBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+GUARDIAN_RAISE_403 = False
+ANONYMOUS_USER_NAME = None
+LOGIN_URL = "sign-in"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "sign-in"
+
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = 0.25  # hours; django-axes' own default never expires
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_TEMPLATE = "locked_out.html"
+
+# Browsers treat http://*.localhost as a secure context and keep Secure cookies there.
+SESSION_COOKIE_NAME = "__Host-session"
+SESSION_COOKIE_SECURE = True
+SESSION_COOKIE_AGE = 8 * 3600
+CSRF_COOKIE_NAME = "__Host-csrf"
+CSRF_COOKIE_SECURE = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_HSTS_SECONDS = 31536000 if PRODUCTION else 0
+SECURE_SSL_REDIRECT = PRODUCTION and env.bool("PORTAL_SSL_REDIRECT", True)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PRODUCTION else None
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "base-uri": ["'none'"],
+    }
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.CursorPagination",
+    "PAGE_SIZE": 50,
+    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle"],
+    "DEFAULT_THROTTLE_RATES": {"user": "120/min"},
+}
+
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+STATIC_URL = "static/"
+STATIC_ROOT = STATE_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = not PRODUCTION
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO")},
+    "loggers": {
+        # httpx logs each request's URL at INFO; the agent's are not for the log.
+        "httpx": {"level": "WARNING"},
+        "axes": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,17 @@
+from django.contrib import admin
+from django.contrib.auth.views import LogoutView
+from django.urls import include, path
+
+from portal import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("sign-in/", views.SignIn.as_view(), name="sign-in"),
+    path("sign-out/", LogoutView.as_view(), name="sign-out"),
+    path("t/<slug:slug>/", views.tenant, name="tenant"),
+    path("t/<slug:slug>/live/", views.tenant_live, name="tenant-live"),
+    path("t/<slug:slug>/operations/", views.tenant_operation, name="tenant-operation"),
+    path("healthz", views.healthz, name="healthz"),
+    path("api/v1/", include("portal.api")),
+    path("admin/", admin.site.urls),
+]

@@ -1,0 +1,243 @@
+"""Staff pages of hosts, images, runtimes and operations. State is never edited by hand: actions call services."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+
+from audit.admin import ReadOnlyAdmin
+from audit.context import Actor
+from provisioning.models import GuestImage, Host, Operation, Runtime
+from provisioning.selectors import operations_for, reserved_on, runtimes_for
+from provisioning.sequences import LABELS
+from provisioning.services import (
+    REASON_MINIMUM,
+    OperationRefused,
+    host_enable,
+    image_retire,
+    operation_cancel,
+    operation_request,
+    runtime_create,
+)
+from provisioning.transitions import TRANSITIONS
+
+Action = Callable[["RuntimeAdmin", HttpRequest, "QuerySet[Runtime]"], HttpResponse | None]
+
+
+class ReasonForm(forms.Form):
+    """The typed reason that a destructive action asks for."""
+
+    reason = forms.CharField(
+        min_length=REASON_MINIMUM,
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 3, "cols": 70, "autofocus": True}),
+        help_text=f"{REASON_MINIMUM} characters or more. It is kept in the audit record.",
+    )
+
+
+def _request_action(kind: Operation.Kind) -> Action:
+    """An admin action that requests ``kind`` on the chosen runtimes, after a reason where one is due."""
+
+    def action(page: "RuntimeAdmin", request: HttpRequest, chosen: "QuerySet[Runtime]") -> HttpResponse | None:
+        reason = ""
+        if TRANSITIONS[kind].destructive:
+            form = ReasonForm(request.POST if "reason" in request.POST else None)
+            if not form.is_valid():
+                return page.ask_reason(request, chosen, kind, form)
+            reason = form.cleaned_data["reason"]
+        for runtime in chosen:
+            try:
+                operation = operation_request(
+                    actor=Actor.of(request.user), runtime_id=runtime.pk, kind=kind, reason=reason
+                )
+            except OperationRefused as error:
+                page.message_user(request, f"{runtime.tenant}: {' '.join(error.messages)}", messages.ERROR)
+                continue
+            link = reverse("admin:provisioning_operation_change", args=[operation.pk])
+            page.message_user(
+                request, format_html('{}: <a href="{}">{} requested</a>', runtime.tenant, link, kind.label)
+            )
+        return None
+
+    action.__name__ = f"request_{kind.value}"
+    action.short_description = f"{kind.label.capitalize()} the chosen runtimes"  # type: ignore[attr-defined]
+    return action
+
+
+@admin.register(Runtime)
+class RuntimeAdmin(ReadOnlyAdmin[Runtime]):
+    """Every tenant's machine that this person may operate."""
+
+    list_display = ("tenant", "phase", "power", "engine", "host", "image", "memory_mib", "created_at")
+    list_filter = ("phase", "power", "host")
+    search_fields = ("tenant__slug", "tenant__name", "=id")
+    list_select_related = ("tenant", "host", "image")
+    exclude = ("volume_key", "enrolment_secret")
+    autocomplete_fields = ("tenant",)
+    actions = [_request_action(kind) for kind in Operation.Kind if kind != Operation.Kind.CREATE]
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Only what this person may know of."""
+        return runtimes_for(request.user)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Operators create runtimes; the service checks it again for the chosen tenant."""
+        return request.user.has_perm("tenants.operate_tenant")
+
+    def get_fields(self, request: HttpRequest, obj: Runtime | None = None) -> Any:
+        """Only the tenant is chosen; everything else follows from its plan."""
+        return super().get_fields(request, obj) if obj else ("tenant",)
+
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Runtime:
+        """Call the service; what it refuses is shown and nothing is written."""
+        operation = runtime_create(actor=Actor.of(request.user), tenant=form.cleaned_data["tenant"])
+        return operation.runtime
+
+    def save_model(self, request: HttpRequest, obj: Runtime, form: Any, change: bool) -> None:
+        """Nothing is left to do: the service has saved it."""
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Show a refusal on the list page."""
+        try:
+            return super().add_view(request, form_url, extra_context)
+        except OperationRefused as error:
+            self.message_user(request, " ".join(error.messages), messages.ERROR)
+            return redirect("admin:provisioning_runtime_changelist")
+
+    @admin.display(description="engine")
+    def engine(self, obj: Runtime) -> str:
+        """How real the machine is."""
+        return obj.host.get_engine_display() if obj.host else "-"
+
+    def ask_reason(
+        self, request: HttpRequest, chosen: "QuerySet[Runtime]", kind: Operation.Kind, form: ReasonForm
+    ) -> HttpResponse:
+        """The page between a destructive action and its deed."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{kind.label.capitalize()}: why?",
+            "chosen": chosen,
+            "kind": kind,
+            "form": form,
+            "action": f"request_{kind.value}",
+            "opts": self.model._meta,
+        }
+        return TemplateResponse(request, "admin/reason.html", context)
+
+
+@admin.register(Operation)
+class OperationAdmin(ReadOnlyAdmin[Operation]):
+    """What was asked, how far it is, and why it waits."""
+
+    list_display = ("created_at", "tenant", "kind", "state", "wait_reason", "error_message", "requested_by")
+    list_filter = ("state", "kind")
+    change_form_template = "admin/provisioning/operation/change_form.html"
+    fields = ("runtime", "kind", "reason", "requested_by", "created_at", "started_at", "finished_at")
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Only what this person may know of."""
+        return operations_for(request.user)
+
+    @admin.display(ordering="runtime__tenant__name")
+    def tenant(self, obj: Operation) -> str:
+        """Whose runtime it is."""
+        return obj.runtime.tenant.name
+
+    def get_urls(self) -> list[URLPattern]:
+        """The live part and the cancel button."""
+        own = [
+            path(
+                "<uuid:pk>/steps/",
+                self.admin_site.admin_view(self.steps_view),
+                name="provisioning_operation_steps",
+            ),
+            path(
+                "<uuid:pk>/cancel/",
+                self.admin_site.admin_view(self.cancel_view),
+                name="provisioning_operation_cancel",
+            ),
+        ]
+        return own + super().get_urls()
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """The operation's page, with its steps below."""
+        operation = self.get_object(request, object_id)
+        extra = {**(extra_context or {}), "operation": operation, "labels": LABELS, "show_close": True}
+        return super().change_view(request, object_id, form_url, extra)
+
+    def steps_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        """The steps as they are now, for polling."""
+        operation = self._visible(request, pk)
+        return TemplateResponse(request, "portal/_steps.html", {"operation": operation, "labels": LABELS})
+
+    def cancel_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        """Cancel on POST."""
+        operation = self._visible(request, pk)
+        if request.method == "POST":
+            try:
+                operation_cancel(actor=Actor.of(request.user), operation_id=operation.pk)
+            except OperationRefused as error:
+                self.message_user(request, " ".join(error.messages), messages.ERROR)
+        return redirect("admin:provisioning_operation_change", operation.pk)
+
+    def _visible(self, request: HttpRequest, pk: Any) -> Operation:
+        operation = self.get_object(request, str(pk))
+        if operation is None or not self.has_view_permission(request, operation):
+            raise Http404
+        return operation
+
+
+@admin.register(Host)
+class HostAdmin(ReadOnlyAdmin[Host]):
+    """Hypervisors."""
+
+    list_display = ("name", "engine", "enabled", "in_use", "seen_at", "problem")
+    actions = ("open_hosts", "drain_hosts")
+
+    @admin.display(description="memory in use")
+    def in_use(self, obj: Host) -> str:
+        """Promised and present memory."""
+        return f"{reserved_on(obj)['memory_mib']} of {obj.memory_mib} MiB"
+
+    @admin.action(description="Open the chosen hosts for new runtimes", permissions=["operate"])
+    def open_hosts(self, request: HttpRequest, chosen: "QuerySet[Host]") -> None:
+        """Enable."""
+        for host in chosen:
+            host_enable(actor=Actor.of(request.user), host=host, enabled=True)
+
+    @admin.action(description="Drain the chosen hosts: place no new runtimes", permissions=["operate"])
+    def drain_hosts(self, request: HttpRequest, chosen: "QuerySet[Host]") -> None:
+        """Disable."""
+        for host in chosen:
+            host_enable(actor=Actor.of(request.user), host=host, enabled=False)
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Who may open and drain."""
+        return request.user.has_perm("provisioning.change_host")
+
+
+@admin.register(GuestImage)
+class GuestImageAdmin(ReadOnlyAdmin[GuestImage]):
+    """Images that runtimes boot."""
+
+    list_display = ("version", "size_bytes", "retired", "registered_at")
+    actions = ("retire_images",)
+
+    @admin.action(description="Retire the chosen images", permissions=["operate"])
+    def retire_images(self, request: HttpRequest, chosen: "QuerySet[GuestImage]") -> None:
+        """No new runtime boots from them."""
+        for image in chosen:
+            image_retire(actor=Actor.of(request.user), image=image)
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Who may retire."""
+        return request.user.has_perm("provisioning.change_guestimage")

@@ -1,0 +1,78 @@
+"""Recognises a fresh guest by its one-time secret and issues its certificate."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from secrets import token_bytes
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from django.conf import settings
+
+from protocol import enrolment as messages
+from provisioning.addresses import link
+from provisioning.fleet_keys import fleet_key, issue_server_certificate
+from provisioning.models import FleetKey, Runtime
+from provisioning.runtime_client import RuntimeClient
+
+
+class EnrolmentFailed(Exception):
+    """The guest's answer is malformed or not authentic. Carries no secret."""
+
+
+@dataclass(frozen=True)
+class Issued:
+    """What came of an enrolment."""
+
+    serial: str
+    """Of the certificate, in hex."""
+    expires_at: datetime
+    sealing_public_key: str
+    """X25519, 64 hex digits."""
+
+
+def personalisation(runtime: Runtime, secret: bytes | None) -> messages.Personalisation:
+    """The guest's papers; ``secret`` is None once it has enrolled."""
+    ends = link(runtime.network_index)
+    return messages.Personalisation(
+        runtime_id=str(runtime.pk),
+        tenant_id=str(runtime.tenant_id),
+        guest_address=ends.guest_address,
+        host_address=ends.host_address,
+        prefix=ends.prefix,
+        agent_port=settings.AGENT_PORT,
+        ca_certificates=[fleet_key(FleetKey.Use.CA).certificate],
+        enrolment_secret=secret.hex() if secret else None,
+    )
+
+
+def enrol(client: RuntimeClient, runtime: Runtime, secret: bytes) -> Issued:
+    """Ask for a CSR, check that it is our guest's, and install the certificate.
+
+    Raises:
+        EnrolmentFailed: not authentic, or not for this runtime.
+        AgentUnreachable, AgentRefused: from the client.
+    """
+    nonce = token_bytes(messages.NONCE_BYTES)
+    answer = client.request_enrolment(nonce.hex())
+    try:
+        csr = x509.load_pem_x509_csr(str(answer["csr"]).encode())
+        sealing = bytes.fromhex(str(answer["sealing_public_key"]))
+        given = bytes.fromhex(str(answer["mac"]))
+    except (KeyError, ValueError):
+        raise EnrolmentFailed("The guest's answer is malformed.") from None
+    expected = messages.request_mac(secret, nonce, csr.public_bytes(serialization.Encoding.DER), sealing)
+    try:
+        messages.check_mac(expected, given)
+    except messages.EnrolmentError:
+        raise EnrolmentFailed("The guest could not prove the one-time secret.") from None
+    if not csr.is_signature_valid or not isinstance(csr.public_key(), ec.EllipticCurvePublicKey):
+        raise EnrolmentFailed("The guest's certificate request is not valid.")
+    certificate = issue_server_certificate(runtime, csr)
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    client.install_certificate(
+        nonce=nonce.hex(),
+        certificate=certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        mac=messages.certificate_mac(secret, nonce, der).hex(),
+    )
+    return Issued(f"{certificate.serial_number:x}", certificate.not_valid_after_utc, sealing.hex())

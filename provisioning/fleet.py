@@ -1,0 +1,78 @@
+"""The fleet audit: what the database says against what hosts show, in both directions."""
+
+import uuid
+from dataclasses import dataclass
+
+from provisioning.driver import DriverError, Inventory, Power, connect
+from provisioning.models import Host, Operation, Runtime
+from provisioning.specs import host_spec
+
+KINDS = ("domains", "networks", "filters", "volumes", "personalisations", "secrets")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is on one side only."""
+
+    host: str
+    kind: str
+    subject: str
+    problem: str
+
+
+def audit_fleet() -> list[Finding]:
+    """Findings over all hosts; empty when both sides agree. Reads only.
+
+    Runtimes with an operation under way are left out: their objects are just being made or removed.
+    """
+    findings: list[Finding] = []
+    busy = set(Operation.objects.filter(state__in=Operation.ACTIVE).values_list("runtime_id", flat=True))
+    for host in Host.objects.all():
+        try:
+            with connect(host_spec(host)) as driver:
+                inventory, powers = driver.inventory(), driver.powers()
+        except DriverError as error:
+            findings.append(Finding(host.name, "host", host.uri, error.message))
+            continue
+        runtimes = {r.pk: r for r in Runtime.objects.filter(host=host) if r.pk not in busy}
+        findings += _orphans(host, inventory, busy, runtimes)
+        findings += _missing(host, inventory, runtimes, powers)
+    return findings + _database_only(busy)
+
+
+def _orphans(
+    host: Host, inventory: Inventory, busy: set[uuid.UUID], runtimes: dict[uuid.UUID, Runtime]
+) -> list[Finding]:
+    found = [
+        Finding(host.name, kind, str(runtime_id), "on the host, but no runtime owns it")
+        for kind in KINDS
+        for runtime_id in sorted(getattr(inventory, kind))
+        if runtime_id not in busy and runtime_id not in runtimes
+    ]
+    return found + [
+        Finding(host.name, "domains", name, "looks like a runtime, but no fleet made it")
+        for name in sorted(inventory.unknown_domains)
+    ]
+
+
+def _missing(
+    host: Host, inventory: Inventory, runtimes: dict[uuid.UUID, Runtime], powers: dict[uuid.UUID, Power]
+) -> list[Finding]:
+    found = []
+    for runtime in runtimes.values():
+        if runtime.first_ready_at is None or runtime.phase in {"failed", "deleted"}:
+            continue
+        for kind in KINDS:
+            if runtime.pk not in getattr(inventory, kind):
+                found.append(Finding(host.name, kind, str(runtime.pk), "in the database, but not on the host"))
+        if runtime.phase == "ready" and powers.get(runtime.pk) != Power.RUNNING:
+            found.append(Finding(host.name, "power", str(runtime.pk), "should be running, but is not"))
+    return found
+
+
+def _database_only(busy: set[uuid.UUID]) -> list[Finding]:
+    leaked = Runtime.objects.filter(phase__in=["pending", "deleted"], reserved=True).exclude(pk__in=busy)
+    slots = Operation.objects.filter(holds_slot=True).exclude(state__in=Operation.ACTIVE)
+    return [Finding("-", "quota", str(r.pk), "holds quota that nobody uses") for r in leaked] + [
+        Finding("-", "slot", str(o.pk), "holds a start slot after its end") for o in slots
+    ]

@@ -1,0 +1,49 @@
+import platform
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from audit.context import command
+from provisioning.driver import DriverError
+from provisioning.driver.probe import probe_host
+from provisioning.models import Host
+from provisioning.services import host_register
+
+
+class Command(BaseCommand):
+    help = "Probe a libvirt host for the best engine that really works, and register it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--local", action="store_true", help="this machine (the default)")
+        parser.add_argument("--uri", default=settings.LIBVIRT_URI)
+        parser.add_argument("--name", default=platform.node() or "local")
+        parser.add_argument("--pool", default=str(settings.STATE_DIR / "pool"))
+        parser.add_argument("--again", action="store_true", help="probe even if the host is registered")
+
+    def handle(self, *args: Any, **given: Any) -> None:
+        known = Host.objects.filter(name=given["name"]).first()
+        if known is not None and not given["again"]:
+            self.stdout.write(f"host {known.name}: {known.get_engine_display()}, registered before")
+            return
+        try:
+            found = probe_host(given["uri"], given["pool"], settings.FLEET_ID)
+        except DriverError as error:
+            raise CommandError(error.message) from None
+        host = host_register(
+            actor=command("host_register"),
+            name=given["name"],
+            uri=found.uri,
+            pool_path=given["pool"],
+            probe={
+                "engine": found.engine.value,
+                "evidence": list(found.evidence),
+                "capabilities": sorted(found.capabilities),
+                "vcpus": found.capacity.vcpus,
+                "memory_mib": found.capacity.memory_mib,
+                "disk_gib": found.capacity.disk_gib,
+            },
+        )
+        self.stdout.write(f"host {host.name}: {host.get_engine_display()}")
+        for line in host.evidence:
+            self.stdout.write(f"  {line}")

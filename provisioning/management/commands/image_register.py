@@ -1,0 +1,37 @@
+import json
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from audit.context import command
+from provisioning.models import GuestImage
+from provisioning.services import image_register
+
+
+class Command(BaseCommand):
+    help = "Register a guest image from the directory that the build made."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("directory", type=Path)
+
+    def handle(self, *args: Any, **given: Any) -> None:
+        directory: Path = given["directory"].resolve()
+        try:
+            manifest = json.loads((directory / "manifest.json").read_text())
+        except (OSError, ValueError) as error:
+            raise CommandError(f"No readable manifest.json in {directory}: {error}. Run `make image`.") from None
+        version, sha256 = manifest["version"], manifest["sha256"]
+        known = GuestImage.objects.filter(version=version, sha256=sha256, directory=str(directory), retired=False)
+        if known.exists():
+            self.stdout.write(f"image {version}: registered before")
+            return
+        image_register(
+            actor=command("image_register"),
+            version=version,
+            directory=str(directory),
+            sha256=sha256,
+            cmdline=manifest.get("cmdline", ""),
+            size_bytes=sum(manifest["size"].values()),
+        )
+        self.stdout.write(f"image {version}: registered")

@@ -1,0 +1,257 @@
+"""Hosts, images, runtimes, and the operations that change them."""
+
+import uuid
+
+from django.conf import settings
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import Q
+
+from tenants.models import Tenant
+
+
+class Host(models.Model):
+    """A libvirt hypervisor, reached by a libvirt URI."""
+
+    class Engine(models.TextChoices):
+        KVM = "kvm", "KVM"
+        QEMU = "qemu", "QEMU (software emulation)"
+        TEST = "test", "simulated"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=64, unique=True)
+    uri = models.CharField("libvirt URI", max_length=200, unique=True)
+    engine = models.CharField(max_length=8, choices=Engine.choices)
+    pool_path = models.CharField(max_length=300, help_text="Directory on the host for data volumes.")
+    enabled = models.BooleanField(default=True, help_text="Off: no new runtime is placed here.")
+    build_slots = models.PositiveSmallIntegerField(
+        default=2, validators=[MinValueValidator(1)], help_text="How many guests may be started at once."
+    )
+    vcpus = models.PositiveIntegerField("vCPUs")
+    memory_mib = models.PositiveIntegerField("memory (MiB)")
+    disk_gib = models.PositiveIntegerField("disk (GiB)")
+    capabilities = models.JSONField(default=list)
+    evidence = models.JSONField(default=list, help_text="What the probe saw when it chose the engine.")
+    probed_at = models.DateTimeField()
+    seen_at = models.DateTimeField(null=True)
+    problem = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class GuestImage(models.Model):
+    """The read-only system that runtimes boot; built by us, hash-checked before each boot."""
+
+    version = models.CharField(max_length=40, unique=True)
+    directory = models.CharField(max_length=300)
+    sha256 = models.JSONField(help_text="File name → SHA-256 in hex.")
+    cmdline = models.CharField(max_length=500, blank=True)
+    size_bytes = models.PositiveBigIntegerField()
+    retired = models.BooleanField(default=False)
+    registered_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-registered_at"]
+
+    def __str__(self) -> str:
+        return self.version
+
+
+class Runtime(models.Model):
+    """A tenant's virtual machine. ``phase`` changes only through :mod:`provisioning.transitions`."""
+
+    class Phase(models.TextChoices):
+        PENDING = "pending"
+        PROVISIONING = "provisioning"
+        READY = "ready"
+        STOPPED = "stopped"
+        FAILED = "failed"
+        QUARANTINED = "quarantined"
+        DELETING = "deleting"
+        DELETED = "deleted"
+
+    class Power(models.TextChoices):
+        RUNNING = "running"
+        OFF = "off"
+        PAUSED = "paused"
+        CRASHED = "crashed"
+        ABSENT = "absent"
+        UNKNOWN = "unknown"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="runtimes")
+    host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="runtimes")
+    image = models.ForeignKey(GuestImage, on_delete=models.PROTECT, related_name="runtimes")
+    phase = models.CharField(max_length=16, choices=Phase.choices, default=Phase.PENDING)
+    power = models.CharField(max_length=16, choices=Power.choices, default=Power.ABSENT)
+    power_seen_at = models.DateTimeField(null=True)
+    reserved = models.BooleanField(default=False, help_text="Counts against the host's capacity.")
+    vcpus = models.PositiveSmallIntegerField("vCPUs")
+    cpu_percent = models.PositiveSmallIntegerField()
+    memory_mib = models.PositiveIntegerField()
+    disk_gib = models.PositiveIntegerField()
+    iops = models.PositiveIntegerField(null=True)
+    network_index = models.PositiveIntegerField(help_text="Which /30 of the pool.")
+    mac = models.CharField(max_length=17)
+    volume_key = models.BinaryField(null=True, help_text="The data volume's passphrase, wrapped.")
+    enrolment_secret = models.BinaryField(null=True, help_text="One-time, wrapped; empty once spent.")
+    sealing_public_key = models.CharField(max_length=64, blank=True)
+    certificate_serial = models.CharField(max_length=40, blank=True)
+    certificate_expires_at = models.DateTimeField(null=True)
+    boot_report = models.JSONField(null=True)
+    first_ready_at = models.DateTimeField(
+        null=True, help_text="Once set, the data volume may hold the tenant's files and is never undone."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant"], condition=~Q(phase="deleted"), name="one_runtime_per_tenant"
+            ),
+            models.UniqueConstraint(
+                fields=["network_index"], condition=~Q(phase="deleted"), name="one_runtime_per_network"
+            ),
+            models.UniqueConstraint(fields=["mac"], condition=~Q(phase="deleted"), name="one_runtime_per_mac"),
+            models.CheckConstraint(
+                condition=~Q(phase="deleted") | Q(volume_key=None, host=None, reserved=False),
+                name="deleted_runtime_holds_nothing",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"rt-{self.pk}"
+
+
+class Operation(models.Model):
+    """One requested change to a runtime. Workers claim it with a lease and a fencing number."""
+
+    class Kind(models.TextChoices):
+        CREATE = "create"
+        START = "start"
+        STOP = "stop"
+        RESTART = "restart"
+        REBUILD = "rebuild"
+        DELETE = "delete"
+        FORCE_DELETE = "force_delete", "force-delete"
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        UNDOING = "undoing"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    ACTIVE = (State.QUEUED, State.RUNNING, State.UNDOING)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    runtime = models.ForeignKey(Runtime, on_delete=models.PROTECT, related_name="operations")
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    state = models.CharField(max_length=16, choices=State.choices, default=State.QUEUED)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    reason = models.CharField(max_length=500, blank=True)
+    cancel_requested = models.BooleanField(default=False)
+    holds_slot = models.BooleanField(default=False)
+    wait_reason = models.CharField(max_length=300, blank=True)
+    waiting_since = models.DateTimeField(null=True)
+    not_before = models.DateTimeField(null=True)
+    error_code = models.CharField(max_length=40, blank=True)
+    error_message = models.CharField(max_length=500, blank=True)
+    lease_owner = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    fence = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["runtime"],
+                condition=Q(state__in=["queued", "running", "undoing"]),
+                name="one_active_operation_per_runtime",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["created_at"],
+                condition=Q(state__in=["queued", "running", "undoing"]),
+                name="active_operations",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pk}"
+
+    @property
+    def active(self) -> bool:
+        """Whether it is still to be worked on."""
+        return self.state in self.ACTIVE
+
+
+class Step(models.Model):
+    """One part of an operation, done and undone on its own."""
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        RUNNING = "running"
+        DONE = "done"
+        FAILED = "failed"
+        UNDONE = "undone"
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="steps")
+    index = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=20)
+    state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    detail = models.CharField(max_length=300, blank=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["operation", "index"]
+        constraints = [models.UniqueConstraint(fields=["operation", "index"], name="one_step_per_place")]
+
+    def __str__(self) -> str:
+        return f"{self.index} {self.name}"
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, once finished."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+class FleetKey(models.Model):
+    """A private key of the control plane, wrapped, with its certificate: the fleet CA or the agents' client."""
+
+    class Use(models.TextChoices):
+        CA = "ca", "fleet CA"
+        CLIENT = "client", "control plane's client"
+
+    use = models.CharField(max_length=8, choices=Use.choices)
+    certificate = models.TextField(help_text="PEM")
+    private_key = models.BinaryField(help_text="PKCS #8, wrapped.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    retired = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["-pk"]
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(fields=["use"], condition=Q(retired=False), name="one_key_in_use")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.use} {self.pk}"

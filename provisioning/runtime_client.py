@@ -1,0 +1,125 @@
+"""The only code that calls agents. Mutual TLS 1.3; time-outs everywhere; no body is logged.
+
+Before enrolment the guest has only a certificate of its own making, so the two enrolment calls check the
+guest by HMAC instead of by certificate (:mod:`provisioning.enrolment`).
+"""
+
+import os
+import socket
+import ssl
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+from cryptography.hazmat.primitives import serialization
+
+from protocol.enrolment import runtime_dns_name
+from provisioning.fleet_keys import fleet_key, private_key
+from provisioning.models import FleetKey
+
+TIMEOUT = httpx.Timeout(20.0, connect=5.0)
+MAX_ANSWER_BYTES = 256 * 1024
+
+
+class AgentUnreachable(Exception):
+    """No connection, no TLS or no answer in time."""
+
+
+class AgentRefused(Exception):
+    """The agent answered with an error; ``code`` is its machine-readable reason."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(f"{code} ({status})")
+        self.status, self.code = status, code
+
+
+class RuntimeClient:
+    """Calls one runtime's agent at ``address:port``."""
+
+    def __init__(self, runtime_id: uuid.UUID, address: str, port: int) -> None:
+        self._name = runtime_dns_name(str(runtime_id))
+        self._address, self._port = address, port
+
+    def listening(self) -> bool:
+        """Whether the agent speaks TLS on its port; proves nothing about who it is."""
+        try:
+            with socket.create_connection((self._address, self._port), timeout=2) as raw:
+                raw.settimeout(15)
+                with self._context(verified=False).wrap_socket(raw, server_hostname=self._name):
+                    return True
+        except (OSError, ssl.SSLError):
+            return False
+
+    def request_enrolment(self, nonce: str) -> dict[str, Any]:
+        """``POST /v1/enrol``: the guest's CSR, sealing key and MAC."""
+        return self._call("POST", "/v1/enrol", {"nonce": nonce}, verified=False)
+
+    def install_certificate(self, *, nonce: str, certificate: str, mac: str) -> None:
+        """``PUT /v1/enrol/certificate``."""
+        body = {"nonce": nonce, "certificate": certificate, "mac": mac}
+        self._call("PUT", "/v1/enrol/certificate", body, verified=False)
+
+    def status(self) -> dict[str, Any]:
+        """``GET /v1/status``, from a guest whose certificate is ours."""
+        return self._call("GET", "/v1/status", None, verified=True)
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None, *, verified: bool) -> dict[str, Any]:
+        """Raises AgentUnreachable or AgentRefused."""
+        url = f"https://{self._address}:{self._port}{path}"
+        try:
+            with (
+                httpx.Client(verify=self._context(verified=verified), timeout=TIMEOUT, trust_env=False) as client,
+                client.stream(
+                    method, url, json=body, extensions={"sni_hostname": self._name}
+                ) as response,
+            ):
+                return _answer(response)
+        except (httpx.HTTPError, ssl.SSLError, OSError) as error:
+            raise AgentUnreachable(f"No answer from the guest's agent ({type(error).__name__}).") from None
+
+    def _context(self, *, verified: bool) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        if verified:
+            context.load_verify_locations(cadata=fleet_key(FleetKey.Use.CA).certificate)
+        else:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        with _client_certificate() as path:
+            context.load_cert_chain(path)
+        return context
+
+
+def _answer(response: httpx.Response) -> dict[str, Any]:
+    content = b""
+    for chunk in response.iter_bytes():
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise AgentUnreachable("The guest's answer is too long.")
+    document: Any = None
+    if content:
+        try:
+            document = httpx.Response(200, content=content).json()
+        except ValueError:
+            raise AgentUnreachable("The guest's answer is not JSON.") from None
+    if response.is_success:
+        return document if isinstance(document, dict) else {}
+    code = document.get("error") if isinstance(document, dict) else None
+    raise AgentRefused(response.status_code, str(code or "unknown")[:40])
+
+
+@contextmanager
+def _client_certificate() -> Iterator[str]:
+    """A path from which OpenSSL can load the client's key: memory only, because `ssl` takes no bytes."""
+    key = fleet_key(FleetKey.Use.CLIENT)
+    pem = private_key(key).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    descriptor = os.memfd_create("client-certificate")
+    try:
+        os.write(descriptor, key.certificate.encode() + pem)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,53 @@
+"""Every read of runtimes and operations, scoped by the person who reads."""
+
+from django.db.models import Prefetch, QuerySet, Sum
+
+from provisioning.models import GuestImage, Host, Operation, Runtime, Step
+from tenants.selectors import Person, tenants_for
+
+GIB_IN_MIB = 1024
+
+
+def runtimes_for(user: Person) -> QuerySet[Runtime]:
+    """The runtimes that ``user`` may know of."""
+    return Runtime.objects.filter(tenant__in=tenants_for(user)).select_related("tenant", "host", "image")
+
+
+def operations_for(user: Person) -> QuerySet[Operation]:
+    """The operations that ``user`` may know of, with their steps."""
+    return (
+        Operation.objects.filter(runtime__tenant__in=tenants_for(user))
+        .select_related("runtime__tenant", "runtime__host")
+        .prefetch_related(Prefetch("steps", Step.objects.order_by("index")))
+    )
+
+
+def current_image() -> GuestImage | None:
+    """The image that new and rebuilt runtimes boot: the newest that is not retired."""
+    return GuestImage.objects.filter(retired=False).order_by("-registered_at", "-pk").first()
+
+
+def reserved_on(host: Host) -> dict[str, int]:
+    """What runtimes hold on ``host``, stopped and unreachable ones included."""
+    held = Runtime.objects.filter(host=host, reserved=True).aggregate(
+        vcpus=Sum("vcpus"), memory_mib=Sum("memory_mib"), disk_gib=Sum("disk_gib")
+    )
+    return {name: value or 0 for name, value in held.items()}
+
+
+def lacking(host: Host, runtime: Runtime, held: dict[str, int]) -> list[str]:
+    """What ``host`` lacks for ``runtime``, in words; empty if it fits."""
+    rows = [
+        # vCPUs are shared in time by their caps, so they may be promised four times over; memory and disk may not.
+        ("vCPUs", runtime.vcpus, 4 * host.vcpus - held["vcpus"]),
+        ("MiB of memory", runtime.memory_mib, host.memory_mib - held["memory_mib"]),
+        ("GiB of disk", runtime.disk_gib, host.disk_gib - held["disk_gib"]),
+    ]
+    return [f"needs {need} {what}, {max(free, 0)} free" for what, need, free in rows if need > free]
+
+
+def queue_position(operation: Operation) -> int:
+    """How many older operations are waiting for the same thing, plus one."""
+    return 1 + Operation.objects.filter(
+        state__in=Operation.ACTIVE, created_at__lt=operation.created_at, holds_slot=False
+    ).exclude(wait_reason="").count()

@@ -1,0 +1,61 @@
+"""Which steps each kind of operation takes, in order. Data only: web processes read it, workers act on it."""
+
+from dataclasses import dataclass
+
+from provisioning.models import Operation
+
+Kind = Operation.Kind
+
+LABELS = {
+    "place": "Find room on a host",
+    "image": "Check the guest image",
+    "keys": "Make the volume's key",
+    "volume": "Create the encrypted volume",
+    "personalise": "Write the guest's papers",
+    "network": "Create the private network",
+    "filter": "Set the packet filter",
+    "define": "Define the machine",
+    "start": "Power on",
+    "reach": "Wait for the guest to answer",
+    "enrol": "Issue the guest's certificate",
+    "ready": "Confirm over mutual TLS",
+    "shutdown": "Shut the guest down",
+    "newest": "Choose the newest image",
+    "shred": "Destroy the volume's key",
+    "poweroff": "Power off",
+    "undefine": "Remove the machine",
+    "unfilter": "Remove the packet filter",
+    "unnetwork": "Remove the private network",
+    "unvolume": "Remove the volume",
+    "release": "Give back what was reserved",
+}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step in a sequence."""
+
+    name: str
+    undone: bool = False
+    """Whether failure or cancellation undoes it."""
+
+
+def _steps(*names: str) -> tuple[Planned, ...]:
+    """``name-`` marks a step that is undone."""
+    return tuple(Planned(name.rstrip("-"), undone=name.endswith("-")) for name in names)
+
+
+_BOOT = ("network", "filter", "define", "start-", "reach", "enrol", "ready")
+_REMOVAL = ("shred", "poweroff", "undefine", "unfilter", "unnetwork", "unvolume", "release")
+
+SEQUENCES: dict[str, tuple[Planned, ...]] = {
+    Kind.CREATE: _steps(
+        "place-", "image", "keys-", "volume-", "personalise-", "network-", "filter-", "define-", *_BOOT[3:]
+    ),
+    Kind.START: _steps("place-", "image", "keys", "volume", "personalise", *_BOOT),
+    Kind.STOP: _steps("shutdown"),
+    Kind.RESTART: _steps("place-", "shutdown", "image", "keys", "volume", "personalise", *_BOOT),
+    Kind.REBUILD: _steps("place-", "shutdown", "newest", "image", "keys", "volume", "personalise", *_BOOT),
+    Kind.DELETE: _steps(*_REMOVAL),
+    Kind.FORCE_DELETE: _steps(*_REMOVAL),
+}

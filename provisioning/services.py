@@ -1,0 +1,275 @@
+"""Every write that a person or command can ask of provisioning. None of these touches libvirt."""
+
+import logging
+from functools import partial
+from uuid import UUID
+
+from celery import current_app
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from audit.context import Actor
+from audit.services import record
+from provisioning import addresses
+from provisioning.models import GuestImage, Host, Operation, Runtime, Step
+from provisioning.sequences import SEQUENCES
+from provisioning.policy import may_request
+from provisioning.selectors import current_image, lacking
+from provisioning.transitions import TRANSITIONS, refusal
+from tenants.models import Tenant
+
+log = logging.getLogger(__name__)
+REASON_MINIMUM = 10
+
+
+class OperationRefused(ValidationError):
+    """An operation cannot be requested; the message says why and what to change."""
+
+
+class PermissionRefused(OperationRefused):
+    """The actor may not ask for this."""
+
+
+@transaction.atomic
+def runtime_create(*, actor: Actor, tenant: Tenant) -> Operation:
+    """Register a runtime for ``tenant`` from its plan and request its creation.
+
+    UUID, MAC and address are chosen here, before the first libvirt call, so that whatever happens later
+    can be found by name.
+
+    Raises:
+        OperationRefused: no image, no host that is large enough, or the tenant has a runtime already.
+    """
+    if not may_request(actor, tenant, Operation.Kind.CREATE):
+        raise PermissionRefused("Only operators create runtimes.")
+    image = current_image()
+    if image is None:
+        raise OperationRefused("No guest image is registered. Run `make image`, then try again.")
+    # Serialises address allocation: every creation passes through the tenant table's first lock.
+    list(Tenant.objects.select_for_update().order_by("pk").values_list("pk", flat=True))
+    if Runtime.objects.filter(tenant=tenant).exclude(phase=Runtime.Phase.DELETED).exists():
+        raise OperationRefused(f"{tenant.name} has a runtime already.")
+    plan = tenant.plan
+    runtime = Runtime(
+        tenant=tenant,
+        image=image,
+        vcpus=plan.vcpus,
+        cpu_percent=plan.cpu_percent,
+        memory_mib=plan.memory_mib,
+        disk_gib=plan.disk_gib,
+        iops=plan.iops,
+        network_index=addresses.free_index(
+            set(
+                Runtime.objects.exclude(phase=Runtime.Phase.DELETED).values_list("network_index", flat=True)
+            )
+        ),
+        mac=addresses.new_mac(),
+    )
+    runtime.full_clean()
+    runtime.save(force_insert=True)
+    record(
+        action="runtime.registered",
+        actor=actor,
+        tenant_id=tenant.pk,
+        target=("runtime", runtime.pk),
+        data={"plan": plan.slug, "image": image.version},
+    )
+    return operation_request(actor=actor, runtime_id=runtime.pk, kind=Operation.Kind.CREATE)
+
+
+@transaction.atomic
+def operation_request(*, actor: Actor, runtime_id: UUID, kind: str, reason: str = "") -> Operation:
+    """Write the operation, its steps, the reserved quota and the audit entry; then wake a worker.
+
+    Raises:
+        Runtime.DoesNotExist: no such runtime.
+        OperationRefused: not allowed now; nothing was written.
+        PermissionRefused: ``actor`` may not ask for this.
+    """
+    runtime = Runtime.objects.select_for_update().select_related("tenant__plan").get(pk=runtime_id)
+    transition = TRANSITIONS[kind]
+    reason = reason.strip()
+    if not may_request(actor, runtime.tenant, kind):
+        raise PermissionRefused("You may not ask for this operation.")
+    if why := refusal(runtime, kind):
+        raise OperationRefused(why)
+    if transition.destructive and len(reason) < REASON_MINIMUM:
+        raise OperationRefused(f"Give a reason of {REASON_MINIMUM} characters or more.")
+    if len(reason) > 500:
+        raise OperationRefused("Give a reason of 500 characters or fewer.")
+    active = runtime.operations.filter(state__in=Operation.ACTIVE).first()
+    if active is not None:
+        if kind != Operation.Kind.FORCE_DELETE:
+            raise OperationRefused(f"{active.get_kind_display()} is still going on. Wait for it or cancel it.")
+        _supersede(active, actor)
+    if kind == Operation.Kind.CREATE:
+        refuse_if_never_fits(runtime)
+    operation = Operation(
+        runtime=runtime,
+        kind=kind,
+        reason=reason,
+        requested_by_id=int(actor.id) if actor.kind == "user" else None,
+    )
+    try:
+        with transaction.atomic():
+            operation.save(force_insert=True)
+    except IntegrityError:
+        raise OperationRefused("Another operation has just begun. Wait for it or cancel it.") from None
+    Step.objects.bulk_create(
+        Step(operation=operation, index=index, name=planned.name) for index, planned in enumerate(SEQUENCES[kind])
+    )
+    runtime.phase = transition.during
+    # A deletion holds only what it finds; every other kind needs its room until it is deleted.
+    runtime.reserved = runtime.reserved or kind == Operation.Kind.CREATE
+    runtime.save(update_fields=["phase", "reserved"])
+    record(
+        action="operation.requested",
+        actor=actor,
+        tenant_id=runtime.tenant_id,
+        target=("operation", operation.pk),
+        data={"kind": kind, "runtime": str(runtime.pk), "reason": reason},
+    )
+    wake(operation.pk)
+    return operation
+
+
+@transaction.atomic
+def operation_cancel(*, actor: Actor, operation_id: UUID) -> Operation:
+    """Ask for an operation to be undone. What runs now is finished first.
+
+    Raises:
+        OperationRefused: it is over, or of a kind that cannot be cancelled.
+    """
+    operation = (
+        Operation.objects.select_for_update(of=("self",))
+        .select_related("runtime__tenant")
+        .get(pk=operation_id)
+    )
+    tenant = operation.runtime.tenant
+    if not may_request(actor, tenant, operation.kind):
+        raise PermissionRefused("You may not cancel this operation.")
+    if not operation.active:
+        raise OperationRefused("This operation is over.")
+    if TRANSITIONS[operation.kind].cancelled is None:
+        raise OperationRefused(f"{operation.get_kind_display()} cannot be cancelled.")
+    operation.cancel_requested = True
+    operation.not_before = None
+    operation.save(update_fields=["cancel_requested", "not_before"])
+    record(
+        action="operation.cancel_requested",
+        actor=actor,
+        tenant_id=tenant.pk,
+        target=("operation", operation.pk),
+    )
+    wake(operation.pk)
+    return operation
+
+
+def refuse_if_never_fits(runtime: Runtime) -> None:
+    """Refuse at once what no enabled host could ever hold.
+
+    Raises:
+        OperationRefused: with the host that comes nearest.
+    """
+    hosts = list(Host.objects.filter(enabled=True))
+    if not hosts:
+        raise OperationRefused("No host is enabled. Register or enable one first.")
+    empty = {"vcpus": 0, "memory_mib": 0, "disk_gib": 0}
+    reasons = {host.name: lacking(host, runtime, empty) for host in hosts}
+    if all(reasons.values()):
+        name, why = min(reasons.items(), key=lambda item: len(item[1]))
+        raise OperationRefused(
+            f"The plan is larger than any host: {name} {'; '.join(why)}. Choose a smaller plan or add a host."
+        )
+
+
+def wake(operation_id: UUID) -> None:
+    """Tell a worker, once the transaction is committed. A lost message is the sweeper's business."""
+    transaction.on_commit(partial(_send, operation_id))
+
+
+def _send(operation_id: UUID) -> None:
+    try:
+        # By name: importing the task would import libvirt, which a web process must not hold.
+        current_app.send_task("provisioning.tasks.operation_run", args=[str(operation_id)])
+    except Exception as error:
+        # Any broker fault: the row is committed, and the sweeper sends it again.
+        log.warning("no worker could be told of operation %s: %s", operation_id, type(error).__name__)
+
+
+def _supersede(operation: Operation, actor: Actor) -> None:
+    """End an operation so that a forced deletion can begin; its worker loses the lease."""
+    operation.state = Operation.State.FAILED
+    operation.error_code, operation.error_message = "superseded", "Ended by a forced deletion."
+    operation.finished_at = timezone.now()
+    operation.holds_slot = False
+    operation.lease_owner = operation.lease_until = None
+    operation.fence += 1
+    operation.save()
+    record(
+        action="operation.superseded",
+        actor=actor,
+        tenant_id=operation.runtime.tenant_id,
+        target=("operation", operation.pk),
+    )
+
+
+@transaction.atomic
+def image_register(
+    *, actor: Actor, version: str, directory: str, sha256: dict[str, str], cmdline: str, size_bytes: int
+) -> GuestImage:
+    """Make an image known. New and rebuilt runtimes boot the newest. Idempotent."""
+    image, created = GuestImage.objects.update_or_create(
+        version=version,
+        defaults={
+            "directory": directory,
+            "sha256": sha256,
+            "cmdline": cmdline,
+            "size_bytes": size_bytes,
+            "retired": False,
+        },
+    )
+    image.full_clean()
+    record(
+        action="image.registered" if created else "image.updated",
+        actor=actor,
+        target=("image", image.pk),
+        data={"version": version, "sha256": sha256},
+    )
+    return image
+
+
+@transaction.atomic
+def image_retire(*, actor: Actor, image: GuestImage) -> None:
+    """Stop booting new runtimes from an image."""
+    image.retired = True
+    image.save(update_fields=["retired"])
+    record(action="image.retired", actor=actor, target=("image", image.pk), data={"version": image.version})
+
+
+@transaction.atomic
+def host_register(*, actor: Actor, name: str, uri: str, pool_path: str, probe: dict[str, object]) -> Host:
+    """Make a host known, or renew what its probe found. ``probe`` holds the model's fields of that name."""
+    host, created = Host.objects.update_or_create(
+        uri=uri,
+        defaults={"name": name, "pool_path": pool_path, "probed_at": timezone.now(), "problem": "", **probe},
+    )
+    host.full_clean()
+    record(
+        action="host.registered" if created else "host.probed",
+        actor=actor,
+        target=("host", host.pk),
+        data={"name": name, "engine": host.engine},
+    )
+    return host
+
+
+@transaction.atomic
+def host_enable(*, actor: Actor, host: Host, enabled: bool) -> None:
+    """Open a host for new runtimes, or close it."""
+    host.enabled = enabled
+    host.save(update_fields=["enabled"])
+    record(action="host.enabled" if enabled else "host.drained", actor=actor, target=("host", host.pk))
+
+

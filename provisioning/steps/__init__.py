@@ -1,0 +1,46 @@
+"""What each step does and how it is undone. Every ``do`` looks first and does only what is missing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from provisioning.steps import boot, build, removal
+from provisioning.steps.context import Context, StepFailed, Wait
+
+
+def _nothing(_context: Context) -> None:
+    """For steps that leave nothing behind."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """A step's deed and its reverse."""
+
+    do: Callable[[Context], None]
+    undo: Callable[[Context], None] = _nothing
+
+
+ACTIONS: dict[str, Action] = {
+    "place": Action(build.place, build.unplace),
+    "image": Action(build.check_image),
+    "keys": Action(build.make_keys, removal.shred),
+    "volume": Action(build.make_volume, removal.remove_volume),
+    "personalise": Action(build.personalise, build.unpersonalise),
+    "network": Action(build.make_network, removal.remove_network),
+    "filter": Action(build.make_filter, removal.remove_filter),
+    "define": Action(build.define, removal.undefine),
+    "start": Action(boot.start, removal.power_off),
+    "reach": Action(boot.reach),
+    "enrol": Action(boot.enrol),
+    "ready": Action(boot.confirm),
+    "shutdown": Action(boot.shut_down),
+    "newest": Action(build.choose_newest_image),
+    "shred": Action(removal.shred),
+    "poweroff": Action(removal.power_off),
+    "undefine": Action(removal.undefine),
+    "unfilter": Action(removal.remove_filter),
+    "unnetwork": Action(removal.remove_network),
+    "unvolume": Action(removal.remove_volume),
+    "release": Action(removal.release),
+}
+
+__all__ = ["ACTIONS", "Action", "Context", "StepFailed", "Wait"]

@@ -1,0 +1,33 @@
+"""What Celery runs. A task carries ids, never data; whether there is work is the database's word."""
+
+import logging
+import uuid
+
+from celery import Task, shared_task
+
+from audit.context import bind
+from provisioning import machine, observation
+from provisioning.models import Host
+
+log = logging.getLogger(__name__)
+
+
+@shared_task(bind=True, name="provisioning.tasks.operation_run")
+def operation_run(self: "Task[..., None]", operation_id: str) -> None:
+    """Advance one operation. A duplicate of a task finds the lease taken and does nothing."""
+    with bind(task_id=str(self.request.id or "")):
+        machine.run(uuid.UUID(operation_id))
+
+
+@shared_task(name="provisioning.tasks.operations_sweep")
+def operations_sweep() -> None:
+    """Send again what is due and held by nobody: lost messages, dead workers, waits that are over."""
+    for operation_id in machine.due():
+        operation_run.delay(str(operation_id))
+
+
+@shared_task(name="provisioning.tasks.powers_observe")
+def powers_observe() -> None:
+    """Ask each host which of our guests run."""
+    for host in Host.objects.all():
+        observation.observe(host)

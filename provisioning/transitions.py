@@ -1,0 +1,94 @@
+"""The one table of how a runtime's phase may change (DESIGN §5), and the one gate that changes it."""
+
+from dataclasses import dataclass
+
+from provisioning.models import Operation, Runtime
+
+Phase = Runtime.Phase
+Kind = Operation.Kind
+
+
+@dataclass(frozen=True)
+class Transition:
+    """An operation kind's effect on the phase."""
+
+    allowed: frozenset[str]
+    during: Phase
+    success: Phase
+    failure: Phase
+    cancelled: Phase | None = None
+    """The phase after a cancelled operation is undone; None: it cannot be cancelled."""
+    destructive: bool = False
+    """Needs a typed reason."""
+    needs_data: bool | None = None
+    """True: only for a runtime that has been ready before; False: only for one that has not."""
+
+
+_SETTLED = frozenset({Phase.READY, Phase.STOPPED, Phase.FAILED, Phase.QUARANTINED})
+
+TRANSITIONS: dict[str, Transition] = {
+    Kind.CREATE: Transition(
+        frozenset({Phase.PENDING, Phase.FAILED}),
+        Phase.PROVISIONING,
+        Phase.READY,
+        Phase.FAILED,
+        cancelled=Phase.PENDING,
+        needs_data=False,
+    ),
+    Kind.START: Transition(
+        frozenset({Phase.STOPPED, Phase.FAILED}),
+        Phase.PROVISIONING,
+        Phase.READY,
+        Phase.FAILED,
+        cancelled=Phase.STOPPED,
+        needs_data=True,
+    ),
+    Kind.STOP: Transition(
+        frozenset({Phase.READY, Phase.FAILED}),
+        Phase.PROVISIONING,
+        Phase.STOPPED,
+        Phase.FAILED,
+        needs_data=True,
+    ),
+    Kind.RESTART: Transition(
+        frozenset({Phase.READY, Phase.FAILED}),
+        Phase.PROVISIONING,
+        Phase.READY,
+        Phase.FAILED,
+        cancelled=Phase.STOPPED,
+        needs_data=True,
+    ),
+    Kind.REBUILD: Transition(
+        frozenset({Phase.READY, Phase.STOPPED, Phase.FAILED}),
+        Phase.PROVISIONING,
+        Phase.READY,
+        Phase.FAILED,
+        cancelled=Phase.STOPPED,
+        destructive=True,
+        needs_data=True,
+    ),
+    Kind.DELETE: Transition(
+        _SETTLED | {Phase.PENDING}, Phase.DELETING, Phase.DELETED, Phase.FAILED, destructive=True
+    ),
+    Kind.FORCE_DELETE: Transition(
+        _SETTLED | {Phase.PENDING, Phase.PROVISIONING, Phase.DELETING},
+        Phase.DELETING,
+        Phase.DELETED,
+        Phase.FAILED,
+        destructive=True,
+    ),
+}
+
+
+def refusal(runtime: Runtime, kind: str) -> str | None:
+    """Why ``kind`` cannot be requested now, in words for a person; None if it can."""
+    transition = TRANSITIONS[kind]
+    label = Kind(kind).label
+    if runtime.phase not in transition.allowed:
+        return f"A runtime that is {runtime.phase} cannot {label}."
+    has_data = runtime.first_ready_at is not None
+    if transition.needs_data is True and not has_data:
+        return f"This runtime was never ready, so it cannot {label}. Create it first."
+    if transition.needs_data is False and has_data:
+        return "This runtime was created before and holds data. Start or rebuild it instead."
+    return None

@@ -1,0 +1,92 @@
+"""Staff pages of the registry. Forms call services; no field is written here."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+
+from audit.admin import RecordedAdmin
+from audit.context import Actor
+from tenants.models import Membership, Plan, Tenant
+from tenants.selectors import tenants_for
+from tenants.services import membership_add, membership_remove, plan_save, tenant_change, tenant_create
+
+
+class MembershipInline(admin.TabularInline[Membership, Tenant]):
+    model = Membership
+    extra = 0
+    autocomplete_fields = ("user",)
+
+
+class TenantForm(forms.ModelForm[Tenant]):
+    """Checks the cost floor early, so that the message stands beside its field."""
+
+    class Meta:
+        model = Tenant
+        fields = ("name", "slug", "plan", "price_cents")
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse a price below the floor."""
+        given = super().clean() or {}
+        plan, price = given.get("plan"), given.get("price_cents")
+        floor = plan.cost_floor_cents if plan is not None else self.instance.cost_floor_cents
+        if price is not None and floor is not None and price < floor:
+            raise ValidationError({"price_cents": f"Below the cost floor: {floor} cents a month or more."})
+        return given
+
+
+@admin.register(Tenant)
+class TenantAdmin(admin.ModelAdmin[Tenant]):
+    """Tenants, scoped to those that the operator may operate."""
+
+    form = TenantForm
+    list_display = ("name", "slug", "plan", "price_cents", "created_at")
+    search_fields = ("name", "slug")
+    inlines = (MembershipInline,)
+    actions = ()
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Only what this person may know of."""
+        return tenants_for(request.user)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> tuple[str, ...]:
+        """Slug and plan are fixed once accepted; a change of plan is an operation of its own."""
+        return ("slug", "plan", "cost_floor_cents", "created_at") if obj else ()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A tenant is offboarded, never deleted."""
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
+        """Call the service."""
+        actor = Actor.of(request.user)
+        if change:
+            tenant_change(actor=actor, tenant=obj, name=obj.name, price_cents=obj.price_cents)
+            return
+        created = tenant_create(
+            actor=actor, slug=obj.slug, name=obj.name, plan=obj.plan, price_cents=obj.price_cents
+        )
+        obj.pk, obj.cost_floor_cents = created.pk, created.cost_floor_cents
+        obj._state.adding = False
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Memberships, through the services."""
+        actor = Actor.of(request.user)
+        rows = formset.save(commit=False)
+        for gone in formset.deleted_objects:
+            membership_remove(actor=actor, membership=gone)
+        for row in rows:
+            membership_add(actor=actor, tenant=form.instance, user=row.user, role=row.role)
+
+
+@admin.register(Plan)
+class PlanAdmin(RecordedAdmin[Plan]):
+    """Plans. Changing one does not change runtimes that exist."""
+
+    list_display = ("name", "slug", "vcpus", "memory_mib", "disk_gib", "cpu_percent", "cost_floor_cents")
+
+    def save_model(self, request: HttpRequest, obj: Plan, form: Any, change: bool) -> None:
+        """Call the service."""
+        plan_save(actor=Actor.of(request.user), plan=obj)

@@ -1,0 +1,97 @@
+"""Each role's environment: the line between web and worker is drawn here."""
+
+import stat
+
+import pytest
+
+from deploy.portalctl import environments
+from deploy.portalctl.environments import ROLES
+from deploy.portalctl.places import Places
+from deploy.portalctl.users import ALONE
+
+OPENS_SOMETHING = {"LIBVIRT_URI", "PORTAL_WRAPPING_KEY"}
+
+
+@pytest.fixture
+def written(places: Places) -> Places:
+    environments.write_all(places, ALONE, uri="qemu:///system")
+    return places
+
+
+def told(places: Places, role: str) -> dict[str, str]:
+    return environments.parse((places.env / f"{role}.env").read_text())
+
+
+@pytest.mark.parametrize("role", ["web", "beat"])
+def test_web_and_beat_hold_nothing_that_opens_anything(written: Places, role: str) -> None:
+    assert not OPENS_SOMETHING & told(written, role).keys()
+
+
+@pytest.mark.parametrize("role", ["worker", "manage"])
+def test_worker_and_manage_hold_libvirt_and_the_wrapping_key(written: Places, role: str) -> None:
+    assert told(written, role).keys() >= OPENS_SOMETHING
+
+
+def test_no_value_of_workers_keys_appears_anywhere_in_webs_file(written: Places) -> None:
+    web = (written.env / "web.env").read_text()
+    worker = told(written, "worker")
+    assert worker["PORTAL_WRAPPING_KEY"] not in web
+    assert worker["SECRET_KEY"] not in web
+
+
+def test_each_role_signs_with_a_key_of_its_own(written: Places) -> None:
+    assert len({told(written, role)["SECRET_KEY"] for role in ROLES}) == len(ROLES)
+
+
+def test_secrets_and_fleet_survive_a_second_run(written: Places) -> None:
+    before = {role: told(written, role) for role in ROLES}
+    environments.write_all(written, ALONE, uri="qemu:///system")
+    assert {role: told(written, role) for role in ROLES} == before
+
+
+def test_two_installations_share_no_secret(written: Places, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("other")
+    other = Places(root, root / "state")
+    other.env.mkdir(parents=True)
+    environments.write_all(other, ALONE, uri="qemu:///system")
+    for name in ("SECRET_KEY", "PORTAL_WRAPPING_KEY"):
+        assert told(other, "worker")[name] != told(written, "worker")[name]
+
+
+def test_files_with_secrets_are_closed_to_others(written: Places) -> None:
+    for path in (written.env / "secrets.json", *written.env.glob("*.env")):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o007 == 0, path
+
+
+def test_a_role_inherits_nothing_from_its_caller(written: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "caller's own")
+    assert "AWS_SECRET_ACCESS_KEY" not in environments.load(written, "web")
+
+
+def test_fleet_id_is_five_letters_and_digits_starting_with_a_letter(places: Places) -> None:
+    fleet = environments.fleet_id(places.state)
+    assert len(fleet) == 5
+    assert fleet.isalnum()
+    assert fleet == fleet.lower()
+    assert fleet[0].isalpha()
+    assert environments.fleet_id(places.state) == fleet
+
+
+def test_a_value_with_a_line_break_cannot_smuggle_in_another_variable() -> None:
+    with pytest.raises(ValueError, match="REDIS_URL"):
+        environments.render({"REDIS_URL": "redis://a\nPORTAL_WRAPPING_KEY=x"})
+
+
+def test_values_with_equal_signs_come_back_whole() -> None:
+    assert environments.parse(environments.render({"KEY": "YWJj=="})) == {"KEY": "YWJj=="}
+
+
+def test_the_settings_of_make_reach_the_roles(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTAL_PORT", "8123")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:6390/1")
+    monkeypatch.setenv("PORTAL_BASE_URL", "")  # make exports what is not set as nothing
+    environments.write_all(places, ALONE, uri="test+unix:///default")
+    worker = told(places, "worker")
+    assert worker["PORTAL_BASE_URL"] == "http://portal.localhost:8123"
+    assert worker["REDIS_URL"] == "redis://127.0.0.1:6390/1"
+    assert worker["LIBVIRT_URI"] == "test+unix:///default"

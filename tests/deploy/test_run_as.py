@@ -1,0 +1,95 @@
+"""`deploy/run-as` starts a role with its own environment and no more rights than it needs."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deploy.portalctl import environments, run_as
+from deploy.portalctl.places import CHECKOUT, Places
+from deploy.portalctl.users import ALONE, Split
+
+RUN_AS = str(CHECKOUT / "deploy" / "run-as")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changing the Unix user needs root")
+
+
+def start(places: Places, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": os.environ["PATH"], "PORTAL_STATE_DIR": str(places.state), "STRAY": "caller's"}
+    return subprocess.run([RUN_AS, *arguments], env=environ, capture_output=True, text=True, check=False)
+
+
+@needs_root
+def test_the_command_sees_its_role_and_nothing_of_the_caller(places: Places) -> None:
+    environments.write_all(places, ALONE, uri="qemu:///system")
+    done = start(places, "web", "--", "env")
+    seen = environments.parse(done.stdout)
+    assert seen["PORTAL_ROLE"] == "web"
+    assert not {"STRAY", "PORTAL_WRAPPING_KEY", "LIBVIRT_URI"} & seen.keys()
+
+
+@needs_root
+def test_the_user_is_dropped_for_good(places: Places) -> None:
+    environments.write_all(places, ALONE, uri="qemu:///system")
+    users = dict.fromkeys(environments.ROLES, "nobody")
+    (places.env / "users.json").write_text(json.dumps(users))
+    script = "id -un; umask; grep -E '^(CapEff|CapPrm|NoNewPrivs)' /proc/self/status"
+    said = start(places, "web", "--", "sh", "-c", script).stdout.split()
+    assert said[:2] == ["nobody", "0007"]
+    assert said[2:] == ["CapPrm:", "0" * 16, "CapEff:", "0" * 16, "NoNewPrivs:", "1"]
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [(["web", "--"], "no command"), (["root", "--", "id"], "no role 'root'"), ([], "no role")],
+)
+def test_a_wrong_call_says_what_is_wrong(places: Places, arguments: list[str], complaint: str) -> None:
+    environments.write_all(places, ALONE, uri="qemu:///system")
+    done = start(places, *arguments)
+    assert done.returncode == 1
+    assert complaint in done.stderr
+
+
+@needs_root
+def test_before_make_up_it_says_so(places: Places) -> None:
+    done = start(places, "web", "--", "id")
+    assert done.returncode == 1
+    assert "make up" in done.stderr
+
+
+def test_without_a_user_the_command_stays_as_it_is() -> None:
+    assert run_as.dropped(["id"], None) == ["id"]
+
+
+def test_beat_runs_as_the_user_that_can_do_least() -> None:
+    split = Split("portal-web", "portal-worker")
+    users = {role: split.of(role) for role in environments.ROLES}
+    assert users == {"web": "portal-web", "worker": "portal-worker", "beat": "portal-web", "manage": None}
+
+
+def test_the_procfile_starts_every_role_through_run_as() -> None:
+    lines = (CHECKOUT / "Procfile").read_text().splitlines()
+    commands = dict(line.split(": ", 1) for line in lines)
+    assert set(commands) == {"web", "worker", "beat", "keeper"}
+    for name, command in commands.items():
+        role = {"keeper": "worker"}.get(name, name)
+        assert command.startswith(f"deploy/run-as {role} -- .venv/bin/"), name
+
+
+def test_systemd_units_keep_web_from_libvirt_and_every_unit_from_new_rights() -> None:
+    folder = Path(CHECKOUT, "deploy", "systemd")
+    units = {path.stem: path.read_text() for path in folder.glob("*.service")}
+    assert set(units) == {"portal-web", "portal-worker", "portal-beat"}
+    for name, text in units.items():
+        for setting in (
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+            "CapabilityBoundingSet=\n",
+            "MemoryMax=",
+        ):
+            assert setting in text, (name, setting)
+        assert ("libvirt" in text.partition("SupplementaryGroups=")[2].splitlines()[0]) == (
+            name == "portal-worker"
+        )
