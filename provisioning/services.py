@@ -66,7 +66,6 @@ def runtime_create(*, actor: Actor, tenant: Tenant) -> Operation:
         ),
         mac=addresses.new_mac(),
     )
-    runtime.full_clean()
     runtime.save(force_insert=True)
     record(
         action="runtime.registered",
@@ -230,7 +229,6 @@ def image_register(
             "retired": False,
         },
     )
-    image.full_clean()
     record(
         action="image.registered" if created else "image.updated",
         actor=actor,
@@ -255,7 +253,6 @@ def host_register(*, actor: Actor, name: str, uri: str, pool_path: str, probe: d
         uri=uri,
         defaults={"name": name, "pool_path": pool_path, "probed_at": timezone.now(), "problem": "", **probe},
     )
-    host.full_clean()
     record(
         action="host.registered" if created else "host.probed",
         actor=actor,

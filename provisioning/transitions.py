@@ -83,7 +83,7 @@ TRANSITIONS: dict[str, Transition] = {
 def refusal(runtime: Runtime, kind: str) -> str | None:
     """Why ``kind`` cannot be requested now, in words for a person; None if it can."""
     transition = TRANSITIONS[kind]
-    label = Kind(kind).label
+    label = Kind(kind).label.lower()
     if runtime.phase not in transition.allowed:
         return f"A runtime that is {runtime.phase} cannot {label}."
     has_data = runtime.first_ready_at is not None

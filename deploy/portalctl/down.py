@@ -1,12 +1,13 @@
 """`make down` stops what `make up` started; `make clean` removes every trace of it."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from deploy.portalctl import environments, libvirtd, redis, services, users, venv
 from deploy.portalctl.commands import streamed
 from deploy.portalctl.manage import manage
-from deploy.portalctl.places import Places
+from deploy.portalctl.places import SYSTEM_STATE, Places
 from deploy.portalctl.terminal import Stop, progress, say, warn
 
 _CACHES = (
@@ -40,8 +41,10 @@ def clean(places: Places) -> None:
         for folder in (places.state, places.test):
             purge(places, folder)
         _stop_daemons(places)
-    users.release(places)
     _remove_files(places)
+    users.release(places)
+    with suppress(OSError):  # Not there, or another checkout's state is still in it.
+        SYSTEM_STATE.rmdir()
     say("Clean. The system packages stay; `deploy/packages.txt` lists them.")
 
 

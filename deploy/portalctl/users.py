@@ -71,8 +71,6 @@ def release(places: Places) -> None:
                 warn(_STAGE, f"{name} could not be removed; remove it with `{tool} {name}`")
     made.unlink()
     claims.rmdir()
-    if not any(places_module.SYSTEM_STATE.iterdir()):
-        places_module.SYSTEM_STATE.rmdir()
 
 
 def _claims() -> Path:

@@ -22,7 +22,9 @@ _CPU_MODE = {Engine.KVM: "host-passthrough", Engine.QEMU: "maximum", Engine.TEST
 ET.register_namespace("portal", METADATA_URI)
 
 
-def _add(parent: ET.Element, tag: str, text: str | int | None = None, /, **attributes: str | int) -> ET.Element:
+def _add(
+    parent: ET.Element, tag: str, text: str | int | None = None, /, **attributes: str | int
+) -> ET.Element:
     child = ET.SubElement(parent, tag, {key: str(value) for key, value in attributes.items()})
     child.text = None if text is None else str(text)
     return child
@@ -33,7 +35,7 @@ def _text(root: ET.Element) -> str:
 
 
 def _marked(root: ET.Element, fleet: str, runtime_id: UUID) -> str:
-    """Render ``root`` with our mark: whose it is, and a digest that tells a later version's wish from this."""
+    """Render ``root`` with our mark: whose it is, and a digest that tells a later wish from this one."""
     digest = hashlib.sha256(_text(root).encode()).hexdigest()
     mark = {"fleet": fleet, "runtime": str(runtime_id), "digest": digest}
     metadata = ET.Element("metadata")

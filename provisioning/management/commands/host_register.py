@@ -18,13 +18,13 @@ class Command(BaseCommand):
         parser.add_argument("--local", action="store_true", help="this machine (the default)")
         parser.add_argument("--uri", default=settings.LIBVIRT_URI)
         parser.add_argument("--name", default=platform.node() or "local")
-        parser.add_argument("--pool", default=str(settings.STATE_DIR / "pool"))
+        parser.add_argument("--pool", default=str(settings.POOL_DIR))
         parser.add_argument("--again", action="store_true", help="probe even if the host is registered")
 
     def handle(self, *args: Any, **given: Any) -> None:
         known = Host.objects.filter(name=given["name"]).first()
         if known is not None and not given["again"]:
-            self.stdout.write(f"host {known.name}: {known.get_engine_display()}, registered before")
+            self._say(known, "registered before")
             return
         try:
             found = probe_host(given["uri"], given["pool"], settings.FLEET_ID)
@@ -44,6 +44,9 @@ class Command(BaseCommand):
                 "disk_gib": found.capacity.disk_gib,
             },
         )
-        self.stdout.write(f"host {host.name}: {host.get_engine_display()}")
+        self._say(host, "registered")
         for line in host.evidence:
             self.stdout.write(f"  {line}")
+
+    def _say(self, host: Host, what: str) -> None:
+        self.stdout.write(f"host {host.name}: {what}, engine: {host.engine} ({host.get_engine_display()})")

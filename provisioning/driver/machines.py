@@ -1,0 +1,182 @@
+"""The machine itself, through libvirt."""
+
+from typing import Any
+from uuid import UUID
+
+import libvirt
+
+from provisioning.driver import naming, xml
+from provisioning.driver.connection import found
+from provisioning.driver.faults import around
+from provisioning.driver.marks import Mark, attribute, belongs, mark_of, parse
+from provisioning.driver.types import Conflict, HostSpec, Power, RuntimeSpec
+
+_POWER = {
+    libvirt.VIR_DOMAIN_RUNNING: Power.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: Power.RUNNING,
+    libvirt.VIR_DOMAIN_SHUTDOWN: Power.RUNNING,  # on its way down, and still there
+    libvirt.VIR_DOMAIN_PAUSED: Power.PAUSED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: Power.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTOFF: Power.OFF,
+    libvirt.VIR_DOMAIN_CRASHED: Power.CRASHED,
+}
+_NO_SUPPORT = libvirt.VIR_ERR_NO_SUPPORT
+_CRASH_REASONS = {libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, libvirt.VIR_DOMAIN_SHUTOFF_FAILED}
+
+
+def find(conn: Any, runtime_id: UUID) -> Any | None:
+    """The machine of that name, whosever it is, or None."""
+    name = naming.domain_name(runtime_id)
+    return found(lambda: conn.lookupByName(name), libvirt.VIR_ERR_NO_DOMAIN)
+
+
+def find_ours(conn: Any, host: HostSpec, runtime_id: UUID) -> Any | None:
+    """The runtime's machine, or None.
+
+    Raises:
+        Conflict: one of that name carries no mark, or another fleet's.
+    """
+    domain = find(conn, runtime_id)
+    if domain is not None and not belongs(_mark(domain), host.fleet, runtime_id):
+        raise Conflict(
+            f"The machine {domain.name()} does not carry this fleet's mark. Look at it, then remove it."
+        )
+    return domain
+
+
+def _mark(domain: Any) -> Mark | None:
+    text = found(
+        lambda: domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml.METADATA_URI, 0),
+        libvirt.VIR_ERR_NO_DOMAIN_METADATA,
+    )
+    return None if text is None else mark_of(parse(text))
+
+
+def ensure(conn: Any, host: HostSpec, spec: RuntimeSpec) -> bool:
+    """Define the machine if missing or if our wish has changed; a running one keeps its form till restart."""
+    wanted = xml.domain(host, spec)
+    domain = find_ours(conn, host, spec.runtime_id)
+    if domain is not None:
+        root, ours = parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)), parse(wanted)
+        path = "devices/interface/mac"
+        there, here = attribute(root, path, "address"), attribute(ours, path, "address")
+        if there != here:
+            raise Conflict(
+                f"The machine {domain.name()} has the MAC {there}, expected {here}. Remove it first."
+            )
+        if mark_of(root) == mark_of(ours):
+            return False
+    with around("domain.define"):
+        conn.defineXMLFlags(wanted, 0)
+    return True
+
+
+def remove(conn: Any, host: HostSpec, runtime_id: UUID) -> bool:
+    """Undefine the machine; False if there is none.
+
+    Raises:
+        Conflict: it runs.
+    """
+    domain = find_ours(conn, host, runtime_id)
+    if domain is None:
+        return False
+    if domain.isActive():
+        raise Conflict(f"The machine {domain.name()} runs. Shut it down or destroy it first.")
+    with around("domain.undefine"):
+        domain.undefineFlags(
+            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        )
+    return True
+
+
+def start(conn: Any, host: HostSpec, runtime_id: UUID) -> bool:
+    """Power on; False if it runs.
+
+    Raises:
+        Conflict: not defined, or paused.
+    """
+    domain = find_ours(conn, host, runtime_id)
+    if domain is None:
+        raise Conflict(
+            f"The machine {naming.domain_name(runtime_id)} is not defined. Run ensure_domain first."
+        )
+    power = power_of(domain)
+    if power is Power.PAUSED:
+        raise Conflict(
+            f"The machine {domain.name()} is paused. Find out why (a full disk?), then destroy or resume it."
+        )
+    if domain.isActive():
+        return False
+    try:
+        with around("domain.start"):
+            domain.createWithFlags(0)
+    except libvirt.libvirtError as error:
+        # A call of a worker that died may have been under way when we looked.
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID and domain.isActive():
+            return False
+        raise
+    return True
+
+
+def request_shutdown(conn: Any, host: HostSpec, runtime_id: UUID, flags: int) -> bool:
+    """Press the power button; False if it is off or absent."""
+    domain = find_ours(conn, host, runtime_id)
+    if domain is None or not domain.isActive():
+        return False
+    return _unless_off(domain, "domain.shutdown", lambda: domain.shutdownFlags(flags))
+
+
+def destroy(conn: Any, host: HostSpec, runtime_id: UUID) -> bool:
+    """Cut the power; False if it is off or absent."""
+    domain = find_ours(conn, host, runtime_id)
+    if domain is None or not domain.isActive():
+        return False
+    return _unless_off(domain, "domain.destroy", lambda: domain.destroyFlags(0))
+
+
+def _unless_off(domain: Any, call: str, action: Any) -> bool:
+    try:
+        with around(call):
+            action()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID and not domain.isActive():
+            return False  # it went off by itself between look and call
+        raise
+    return True
+
+
+def power_of(domain: Any) -> Power:
+    """What libvirt shows; ABSENT if it was removed since it was looked up."""
+    state = found(lambda: domain.state(0), libvirt.VIR_ERR_NO_DOMAIN)
+    if state is None:
+        return Power.ABSENT
+    if state[0] == libvirt.VIR_DOMAIN_SHUTOFF and state[1] in _CRASH_REASONS:
+        return Power.CRASHED
+    return _POWER.get(state[0], Power.UNKNOWN)
+
+
+def host_size(conn: Any) -> tuple[int, int]:
+    """The host's processors and its memory in MiB.
+
+    libvirt's ``getInfo`` takes the memory from the NUMA nodes, which is too little where memory was added
+    at run time; the statistics come from ``/proc/meminfo``, but the test driver has none.
+    """
+    _model, memory_mib, cpus, *_rest = conn.getInfo()
+    statistics = found(lambda: conn.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS, 0), _NO_SUPPORT)
+    return cpus, statistics["total"] // 1024 if statistics else memory_mib
+
+
+def listed(conn: Any, host: HostSpec) -> tuple[dict[UUID, Any], frozenset[str]]:
+    """The fleet's machines by runtime id, and the names of ``rt-…`` machines that nobody's mark explains."""
+    ours: dict[UUID, Any] = {}
+    unknown: set[str] = set()
+    for domain in conn.listAllDomains(0):
+        name = domain.name()
+        if not name.startswith(naming.PREFIX):
+            continue
+        runtime_id, mark = naming.runtime_of(name, naming.PREFIX), _mark(domain)
+        if mark is None or runtime_id is None:
+            unknown.add(name)
+        elif belongs(mark, host.fleet, runtime_id):
+            ours[runtime_id] = domain
+    return ours, frozenset(unknown)

@@ -1,0 +1,178 @@
+"""Fixtures that more than one room uses: people, a plan, a tenant, an image, and hosts of both engines."""
+
+import base64
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
+from django.test import TransactionTestCase
+from django.utils import timezone
+
+from audit import triggers
+from audit.context import Actor, command
+from portal.management.commands.demo_people import OPERATOR_PERMISSIONS
+from provisioning.models import GuestImage, Host
+from tenants.models import Membership, Plan, Tenant
+from tenants.services import membership_add, plan_save, tenant_create
+
+TESTER = command("test")
+if not django_settings.WRAPPING_KEY:  # `make test` gives one; a bare `pytest` makes one
+    django_settings.WRAPPING_KEY = os.urandom(32)
+    os.environ["PORTAL_WRAPPING_KEY"] = base64.b64encode(django_settings.WRAPPING_KEY).decode()
+# The real hasher is slow on purpose, and nothing here tests it.
+django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+_teardown = TransactionTestCase._fixture_teardown
+
+
+def _teardown_with_triggers_down(self: TransactionTestCase) -> None:
+    """Emptying the tables between tests is just what the triggers refuse."""
+    triggers.remove(connection)
+    try:
+        _teardown(self)
+    finally:
+        triggers.install(connection)
+
+
+TransactionTestCase._fixture_teardown = _teardown_with_triggers_down  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def plan(db: None) -> Plan:
+    return plan_save(
+        actor=TESTER,
+        plan=Plan(slug="small", name="Small", vcpus=1, memory_mib=512, disk_gib=1, cost_floor_cents=4900),
+    )
+
+
+@pytest.fixture
+def make_user(db: None) -> Callable[..., User]:
+    def make(name: str, **more: Any) -> User:
+        return User.objects.create_user(name, password="correct horse battery", **more)
+
+    return make
+
+
+@pytest.fixture
+def operator(make_user: Callable[..., User]) -> User:
+    group = Group.objects.create(name="operators")
+    group.permissions.set(Permission.objects.filter(codename__in=OPERATOR_PERMISSIONS))
+    user = make_user("operator", is_staff=True)
+    user.groups.add(group)
+    return user
+
+
+@pytest.fixture
+def as_operator(operator: User) -> Actor:
+    return Actor.of(operator)
+
+
+@pytest.fixture
+def make_tenant(plan: Plan) -> Callable[..., Tenant]:
+    def make(slug: str = "acme", **more: Any) -> Tenant:
+        given = {"name": slug.title(), "plan": plan, "price_cents": 5000, **more}
+        return tenant_create(actor=TESTER, slug=slug, **given)
+
+    return make
+
+
+@pytest.fixture
+def tenant(make_tenant: Callable[..., Tenant]) -> Tenant:
+    return make_tenant()
+
+
+@pytest.fixture
+def owner(make_user: Callable[..., User], tenant: Tenant) -> User:
+    user = make_user("owner")
+    membership_add(actor=TESTER, tenant=tenant, user=user, role=Membership.Role.OWNER)
+    return user
+
+
+@pytest.fixture
+def image_files(tmp_path: Path) -> Path:
+    """A directory that looks like an image. Only libvirt's simulated driver can 'boot' it."""
+    directory = tmp_path / "image"
+    directory.mkdir()
+    for name in ("vmlinuz", "initrd.img", "root.img"):
+        (directory / name).write_bytes(name.encode() * 100)
+    return directory
+
+
+@pytest.fixture
+def image(db: None, image_files: Path) -> GuestImage:
+    return GuestImage.objects.create(
+        version="g-test",
+        directory=str(image_files),
+        sha256={p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in image_files.iterdir()},
+        size_bytes=3000,
+    )
+
+
+@pytest.fixture
+def make_host(db: None, tmp_path: Path) -> Callable[..., Host]:
+    def make(**given: Any) -> Host:
+        name = given.pop("name", f"host-{uuid.uuid4().hex[:6]}")
+        defaults = {
+            "uri": f"test+unix:///default?{name}",
+            "engine": Host.Engine.TEST,
+            "pool_path": str(tmp_path / "pool"),
+            "vcpus": 4,
+            "memory_mib": 8192,
+            "disk_gib": 50,
+            "build_slots": 4,
+            "probed_at": timezone.now(),
+        }
+        return Host.objects.create(name=name, **{**defaults, **given})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def keeper() -> Iterator[None]:
+    """libvirt's simulated hypervisor lives as long as one connection to it is open."""
+    import libvirt
+
+    connection = libvirt.open("test+unix:///default")
+    yield
+    connection.close()
+
+
+@pytest.fixture
+def simulated_host(keeper: None, make_host: Callable[..., Host]) -> Iterator[Host]:
+    """libvirt's test driver in the running libvirtd, with the agent as a local process."""
+    from provisioning.purge import purge
+    from provisioning.specs import host_spec
+
+    host = make_host(name="simulated", uri="test+unix:///default")
+    yield host
+    purge(host_spec(host))
+
+
+@pytest.fixture(scope="session")
+def real_image_directory() -> Path:
+    """The image that `make test` has built. Its absence is a failure, not a reason to skip."""
+    from guest.image.version import current_version
+
+    directory = Path(django_settings.IMAGES_DIR) / current_version()
+    assert (directory / "manifest.json").is_file(), "no current guest image: run `make image`"
+    return directory
+
+
+@pytest.fixture
+def children_environment() -> dict[str, str]:
+    """What a process started by a test needs to see the same database."""
+    database = connection.settings_dict
+    if connection.vendor == "sqlite":
+        url = f"sqlite:///{database['NAME']}"
+    else:
+        url = (
+            f"postgres://{database['USER']}:{database['PASSWORD']}@{database['HOST'] or ''}"
+            f":{database['PORT'] or 5432}/{database['NAME']}"
+        )
+    return {**os.environ, "DATABASE_URL": url, "PORTAL_ALLOW_FAULTS": "1"}

@@ -1,0 +1,114 @@
+"""Kill -9 at every instant: after it, the next worker finishes the job or cleans up entirely (rule 11).
+
+Each case runs an operation in a process that is armed to kill itself at one point, then lets the lease lapse
+and lets a second worker go on. The points are every step's beginning and end, and before, during and after
+every call that changes the host.
+"""
+
+import signal
+
+import pytest
+
+from audit.context import command
+from provisioning.driver import connect
+from provisioning.driver.faults import FAULT_POINTS
+from provisioning.fleet import audit_fleet
+from provisioning.models import GuestImage, Host, Operation, Runtime
+from provisioning.sequences import SEQUENCES
+from provisioning.services import operation_cancel, operation_request, runtime_create
+from provisioning.specs import host_spec
+from tenants.models import Tenant
+from tests.provisioning.workers import drain, let_lease_lapse, run_in_child
+
+pytestmark = pytest.mark.django_db(transaction=True)
+TESTER = command("test")
+Kind, State, Phase = Operation.Kind, Operation.State, Runtime.Phase
+
+MAKING = (
+    "pool.define pool.build pool.start volume.create network.define network.start "
+    "domain.define domain.start agent.launch"
+).split()
+REMOVING = "volume.delete network.stop network.undefine domain.undefine domain.destroy agent.stop".split()
+SIMULATED_LACKS = tuple(p for p in FAULT_POINTS if p.startswith(("secret", "filter", "personalisation")))
+"""The simulated driver keeps these as files; their calls are in the matrix of the real guest."""
+
+
+def steps(kind: str, prefix: str = "step") -> list[str]:
+    names = [p.name for p in SEQUENCES[kind] if prefix == "step" or p.undone]
+    return [f"{prefix}.{name}:{when}" for name in names for when in ("before", "after")]
+
+
+def calls(names: list[str]) -> list[str]:
+    return [f"{name}:{when}" for name in names for when in ("before", "during", "after")]
+
+
+def killed_at(operation: Operation, environment: dict[str, str], point: str) -> None:
+    """Run in a child that dies at ``point``. A case whose point is never reached proves nothing, so it fails."""
+    assert run_in_child(operation, environment, f"{point}=kill") == -signal.SIGKILL, f"{point} was not reached"
+    let_lease_lapse(operation.pk)
+
+
+def left_on(host: Host) -> set[object]:
+    with connect(host_spec(host)) as driver:
+        found = driver.inventory()
+    return set().union(
+        found.domains, found.networks, found.filters, found.volumes, found.personalisations, found.secrets
+    )
+
+
+@pytest.mark.parametrize("point", steps(Kind.CREATE) + calls(MAKING))
+def test_creation_is_finished_by_the_next_worker(
+    point: str, simulated_host: Host, tenant: Tenant, image: GuestImage, children_environment: dict[str, str]
+) -> None:
+    """Whatever died, the runtime becomes ready, once, and both sides agree."""
+    operation = runtime_create(actor=TESTER, tenant=tenant)
+    killed_at(operation, children_environment, point)
+    assert drain(operation).state == State.SUCCEEDED, operation.error_message
+    assert Runtime.objects.get().phase == Phase.READY
+    assert audit_fleet() == []
+
+
+@pytest.mark.parametrize("point", steps(Kind.DELETE) + calls(REMOVING))
+def test_deletion_is_finished_by_the_next_worker(
+    point: str, simulated_host: Host, tenant: Tenant, image: GuestImage, children_environment: dict[str, str]
+) -> None:
+    """Nothing is left on the host, and nothing is reserved."""
+    drain(runtime_create(actor=TESTER, tenant=tenant))
+    runtime = Runtime.objects.get()
+    operation = operation_request(
+        actor=TESTER, runtime_id=runtime.pk, kind=Kind.DELETE, reason="because of a test"
+    )
+    killed_at(operation, children_environment, point)
+    assert drain(operation).state == State.SUCCEEDED
+    assert left_on(simulated_host) == set()
+    assert audit_fleet() == []
+
+
+@pytest.mark.parametrize("point", steps(Kind.CREATE, "undo"))
+def test_undoing_is_finished_by_the_next_worker(
+    point: str, simulated_host: Host, tenant: Tenant, image: GuestImage, children_environment: dict[str, str]
+) -> None:
+    """A creation whose guest never enrols is undone, and a kill while undoing changes nothing of that."""
+    operation = runtime_create(actor=TESTER, tenant=tenant)
+    run_in_child(operation, children_environment, "step.enrol:before=kill")
+    let_lease_lapse(operation.pk)
+    operation_cancel(actor=TESTER, operation_id=operation.pk)
+    killed_at(operation, children_environment, point)
+    assert drain(operation).state == State.CANCELLED
+    runtime = Runtime.objects.get()
+    assert (runtime.phase, runtime.reserved, runtime.host) == (Phase.PENDING, False, None)
+    assert left_on(simulated_host) == set()
+
+
+@pytest.mark.parametrize("point", steps(Kind.STOP) + ["domain.shutdown:before", "domain.shutdown:after"])
+def test_stopping_is_finished_by_the_next_worker(
+    point: str, simulated_host: Host, tenant: Tenant, image: GuestImage, children_environment: dict[str, str]
+) -> None:
+    """The runtime is stopped and keeps its volume."""
+    drain(runtime_create(actor=TESTER, tenant=tenant))
+    runtime = Runtime.objects.get()
+    operation = operation_request(actor=TESTER, runtime_id=runtime.pk, kind=Kind.STOP)
+    killed_at(operation, children_environment, point)
+    assert drain(operation).state == State.SUCCEEDED
+    assert Runtime.objects.get().phase == Phase.STOPPED
+    assert audit_fleet() == []
