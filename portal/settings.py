@@ -147,7 +147,15 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 10, "socket_connect_timeout": 2}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_timeout": 10,
+    "socket_connect_timeout": 2,
+    # A web request does not wait for a broker that is down; the sweeper sends the operation later.
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0,
+    "interval_max": 0,
+}
 SWEEP_SECONDS = env.float("PORTAL_SWEEP_SECONDS", 5.0)
 OBSERVE_SECONDS = env.float("PORTAL_OBSERVE_SECONDS", 15.0)
 CELERY_BEAT_SCHEDULE = {

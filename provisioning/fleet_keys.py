@@ -122,7 +122,8 @@ def _sign_leaf(
         _builder(public_key, _name(common_name), issuer.subject, lifetime)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([use]), critical=True)
+        # Not critical: the verifier of the `cryptography` package, which the guest uses, wants it so.
+        .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
         .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False

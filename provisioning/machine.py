@@ -20,7 +20,7 @@ from provisioning.driver import DriverError
 from provisioning.driver.faults import fault_point
 from provisioning.heartbeat import Heartbeat
 from provisioning.leases import Lease, LeaseLost
-from provisioning.models import Operation, Runtime, Step
+from provisioning.models import Operation, Step
 from provisioning.sequences import SEQUENCES
 from provisioning.steps import ACTIONS, Context, StepFailed, Wait
 from provisioning.transitions import TRANSITIONS
@@ -193,7 +193,11 @@ def _finish(operation: Operation) -> None:
     operation.holds_slot = False
     operation.wait_reason, operation.waiting_since = "", None
     operation.save()
-    Runtime.objects.filter(pk=operation.runtime_id).update(phase=phase)
+    runtime = operation.runtime
+    runtime.phase = phase
+    if operation.kind == Operation.Kind.CREATE and operation.state != State.SUCCEEDED:
+        runtime.reserved = False
+    runtime.save(update_fields=["phase", "reserved"])
     _record(operation, f"operation.{operation.state}", phase=str(phase), code=operation.error_code)
 
 

@@ -11,7 +11,8 @@ from aiohttp.typedefs import Handler
 from guest.agent.enrolment import EnrolmentRefused
 
 BODY_LIMIT = 64 * 1024
-BODY_SECONDS = 10.0
+PATIENCE = web.AppKey("patience", float)
+"""Seconds that a body may take to arrive."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         code = refusal.reason.lower().replace(" ", "_")
         return error(refusal.status, code, refusal.reason)
     except TimeoutError:
-        return _closing(error(408, "too_slow", f"a body must arrive within {BODY_SECONDS:.0f} seconds"))
+        return _closing(error(408, "too_slow", "the body did not arrive in time"))
     except Exception as failure:
         # Only the kind is logged: a message could repeat what the caller sent.
         _log.error("%s %s failed: %s", request.method, request.path, type(failure).__name__)
@@ -53,7 +54,7 @@ async def json_fields(request: web.Request, *names: str) -> list[str]:
     Raises:
         BadRequest: the body is something else.
     """
-    async with asyncio.timeout(BODY_SECONDS):
+    async with asyncio.timeout(request.app[PATIENCE]):
         body = await request.read()
     try:
         document: Any = json.loads(body)

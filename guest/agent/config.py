@@ -11,6 +11,7 @@ from cryptography import x509
 from protocol.enrolment import SECRET_BYTES, EnrolmentError, Personalisation
 
 IMAGE_FILE = Path("/etc/portal-image")
+PATIENCE_SECONDS = 10.0
 
 
 class ConfigError(Exception):
@@ -30,6 +31,8 @@ class Config:
     address: str
     port: int
     boot_report: Path | None
+    patience: float
+    """Seconds that a caller has to finish sending its request's head, and again for its body."""
     image_version: str
 
     @property
@@ -48,6 +51,7 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--listen", metavar="ADDRESS:PORT", help="default: as the personalisation says")
     parser.add_argument("--boot-report", type=Path, metavar="FILE")
+    parser.add_argument("--patience", type=float, default=PATIENCE_SECONDS, metavar="SECONDS")
     given = parser.parse_args(arguments)
     personalisation = _read_personalisation(given.personalisation)
     address, port = _listen(given.listen, personalisation)
@@ -59,6 +63,7 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
         address=address,
         port=port,
         boot_report=given.boot_report,
+        patience=given.patience,
         image_version=_image_version(),
     )
 

@@ -11,8 +11,6 @@ from guest.agent.certificates import is_control_plane
 from guest.agent.tls import peer_certificate
 
 MAX_CONNECTIONS = 32
-SILENCE_SECONDS = 15.0
-"""The longest that a connection may be open without a whole request head having arrived."""
 
 
 class Doors:
@@ -21,7 +19,8 @@ class Doors:
     server: web.Server
     """Where those who may come in are led to; set before the first connection."""
 
-    def __init__(self, *, limit: int = MAX_CONNECTIONS, silence: float = SILENCE_SECONDS) -> None:
+    def __init__(self, *, silence: float, limit: int = MAX_CONNECTIONS) -> None:
+        """``silence``: the seconds that a connection may be open without a whole request head."""
         self.limit = limit
         self.silence = silence
         self._timers: weakref.WeakKeyDictionary[asyncio.BaseTransport, asyncio.TimerHandle] = (

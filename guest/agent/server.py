@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from guest.agent.answers import BODY_LIMIT, errors_as_json
+from guest.agent.answers import BODY_LIMIT, PATIENCE, errors_as_json
 from guest.agent.certificates import stand_in_certificate
 from guest.agent.config import Config
 from guest.agent.door import Doors
@@ -50,8 +50,8 @@ async def _listening(config: Config) -> AsyncIterator[int]:
     enrolment = Enrolment(config, keys, lambda issued: use_certificate(context, issued, keys.tls))
     served = enrolment.certificate or stand_in_certificate(keys.tls, config.runtime_id)
     use_certificate(context, served, keys.tls)
-    doors = Doors()
-    runner = await _http(ControlRoutes(config, enrolment), doors)
+    doors = Doors(silence=config.patience)
+    runner = await _http(ControlRoutes(config, enrolment), doors, config.patience)
     server = await asyncio.get_running_loop().create_server(
         doors,
         config.address,
@@ -68,8 +68,9 @@ async def _listening(config: Config) -> AsyncIterator[int]:
         await runner.cleanup()
 
 
-async def _http(control: ControlRoutes, doors: Doors) -> web.AppRunner:
+async def _http(control: ControlRoutes, doors: Doors, patience: float) -> web.AppRunner:
     app = web.Application(middlewares=[doors.middleware(), errors_as_json], client_max_size=BODY_LIMIT)
+    app[PATIENCE] = patience
     app.add_routes(control.routes())
     runner = web.AppRunner(
         app,

@@ -45,6 +45,8 @@ def build(out: Path, progress: Progress) -> Path:
         # mmdebstrap's helpers and QEMU run as other users and must get through.
         work.chmod(0o755)
         finished = _build_in(work, version, progress)
+        if image_version() != version:
+            raise BuildError("the recipe's files changed during the build; build again")
         finished.rename(target)
     return target
 

@@ -58,7 +58,6 @@ KEPT_WANTS = frozenset(
         "systemd-journald.socket",
         "systemd-journald-dev-log.socket",
         "systemd-sysctl.service",
-        "systemd-tmpfiles-setup.service",
     }
 )
 """The stock units that may start by themselves; every other ``*.wants`` entry is removed."""
@@ -90,7 +89,9 @@ PRUNED = (
     "etc/systemd/system/timers.target.wants",
     "lib/modules",
     "usr/lib/apt",
-    "usr/lib/udev/hwdb.d",
+    "usr/lib/systemd/system-generators",
+    "usr/lib/systemd/system-environment-generators",
+    "usr/lib/udev",
     "usr/share/bash-completion",
     "usr/share/doc",
     "usr/share/info",

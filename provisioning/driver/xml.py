@@ -17,7 +17,7 @@ _CPU_PERIOD_US = 100_000
 _CPU_SHARES_PER_VCPU = 1024
 _MEMORY_OVERHEAD_MIB = 512
 """Room above the guest's memory for QEMU itself, where a hard limit is set."""
-_CPU_MODE = {Engine.KVM: "host-passthrough", Engine.QEMU: "maximum", Engine.TEST: "maximum"}
+CPU_MODE = {Engine.KVM: "host-passthrough", Engine.QEMU: "maximum", Engine.TEST: "maximum"}
 
 ET.register_namespace("portal", METADATA_URI)
 
@@ -142,7 +142,7 @@ def domain(host: HostSpec, spec: RuntimeSpec) -> str:
     features = _add(root, "features")
     _add(features, "acpi")
     _add(features, "apic")
-    _add(root, "cpu", mode=_CPU_MODE[host.engine])
+    _add(root, "cpu", mode=CPU_MODE[host.engine])
     _add(root, "clock", offset="utc")
     _add(root, "on_poweroff", "destroy")
     _add(root, "on_reboot", "restart")

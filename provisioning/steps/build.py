@@ -50,7 +50,7 @@ def unplace(context: Context) -> None:
     """Give the room back, unless the runtime has data and so keeps its host."""
     with context.changing() as runtime:
         if runtime.first_ready_at is None:
-            runtime.host, runtime.reserved = None, False
+            runtime.host = None
             runtime.power = Runtime.Power.ABSENT
 
 

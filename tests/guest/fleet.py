@@ -178,10 +178,10 @@ class Agent:
             connection.close()
 
 
-def start(personalisation: Path, data: Path) -> "subprocess.Popen[str]":
+def start(personalisation: Path, data: Path, *more: str) -> "subprocess.Popen[str]":
     """Start an agent process on a free port."""
     command = [sys.executable, "-m", "guest.agent", "--personalisation", str(personalisation)]
-    command += ["--data", str(data), "--listen", "127.0.0.1:0"]
+    command += ["--data", str(data), "--listen", "127.0.0.1:0", *more]
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -192,9 +192,9 @@ def start(personalisation: Path, data: Path) -> "subprocess.Popen[str]":
 
 
 @contextmanager
-def running(personalisation: Path, data: Path) -> Iterator[Agent]:
+def running(personalisation: Path, data: Path, *more: str) -> Iterator[Agent]:
     """An agent that listens, for the time of the block."""
-    process = start(personalisation, data)
+    process = start(personalisation, data, *more)
     try:
         yield Agent(process, _port(process))
     finally:

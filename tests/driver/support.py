@@ -1,0 +1,78 @@
+"""What the driver's tests share: specifications, one order of building, and its reverse."""
+
+import sys
+from collections.abc import Callable
+from uuid import UUID, uuid4
+
+from provisioning.driver import ImageSpec, LibvirtDriver, RuntimeSpec
+from provisioning.driver.simulated import TEST_URI, SimulatedDriver
+from provisioning.driver.types import Engine, HostSpec, Inventory
+
+PASSPHRASE = "correct-horse-battery-staple"
+PAPERS = b'{"enrolment_secret":"d1ce5ca1ab1e"}'
+DUMMY_AGENT = (sys.executable, "-c", "import time; time.sleep(600)", "{listen}", "{data}", "{personalisation}")
+URIS = {Engine.TEST: TEST_URI, Engine.QEMU: "qemu:///system"}
+
+Step = Callable[[LibvirtDriver, RuntimeSpec], bool]
+
+ENSURES: dict[str, Step] = {
+    "pool": lambda driver, _spec: driver.ensure_pool(),
+    "secret": lambda driver, spec: driver.ensure_secret(spec, PASSPHRASE),
+    "volume": lambda driver, spec: driver.ensure_volume(spec),
+    "personalisation": lambda driver, spec: driver.ensure_personalisation(spec, PAPERS),
+    "network": lambda driver, spec: driver.ensure_network(spec),
+    "filter": lambda driver, spec: driver.ensure_filter(spec),
+    "domain": lambda driver, spec: driver.ensure_domain(spec),
+    "start": lambda driver, spec: driver.start(spec),
+}
+REMOVES: dict[str, Step] = {
+    "power": lambda driver, spec: driver.destroy(spec.runtime_id),
+    "domain": lambda driver, spec: driver.remove_domain(spec.runtime_id),
+    "personalisation": lambda driver, spec: driver.remove_personalisation(spec.runtime_id),
+    "filter": lambda driver, spec: driver.remove_filter(spec.runtime_id),
+    "network": lambda driver, spec: driver.remove_network(spec.runtime_id),
+    "volume": lambda driver, spec: driver.remove_volume(spec.runtime_id),
+    "secret": lambda driver, spec: driver.remove_secret(spec.runtime_id),
+    "pool": lambda driver, _spec: driver.remove_pool(),
+}
+EMPTY = Inventory(*[frozenset[UUID]()] * 6)
+
+
+def whole(runtime_id: UUID) -> Inventory:
+    """The inventory of a fleet that has exactly this runtime."""
+    return Inventory(*[frozenset({runtime_id})] * 6)
+
+
+def open_driver(host: HostSpec) -> LibvirtDriver:
+    """As `provisioning.driver.connect`, with a dummy for the agent."""
+    return SimulatedDriver(host, DUMMY_AGENT) if host.engine is Engine.TEST else LibvirtDriver(host)
+
+
+def runtime(image: ImageSpec, index: int = 7, runtime_id: UUID | None = None) -> RuntimeSpec:
+    """A small runtime on the ``index``-th network."""
+    return RuntimeSpec(
+        runtime_id=runtime_id or uuid4(),
+        tenant_id=uuid4(),
+        vcpus=1,
+        memory_mib=64,
+        disk_gib=1,
+        cpu_percent=50,
+        iops=200,
+        mac=f"52:54:00:d7:00:{index:02x}",
+        network_index=index,
+        host_address=f"10.215.7.{4 * index + 1}",
+        guest_address=f"10.215.7.{4 * index + 2}",
+        prefix=30,
+        agent_port=8443,
+        image=image,
+    )
+
+
+def build(driver: LibvirtDriver, spec: RuntimeSpec) -> dict[str, bool]:
+    """Every step once, in order; which of them changed something."""
+    return {name: step(driver, spec) for name, step in ENSURES.items()}
+
+
+def remove(driver: LibvirtDriver, spec: RuntimeSpec) -> dict[str, bool]:
+    """Take everything away; which of the steps changed something."""
+    return {name: step(driver, spec) for name, step in REMOVES.items()}

@@ -1,0 +1,187 @@
+"""What every driver promises, on the simulated engine and on real machines alike."""
+
+from dataclasses import replace
+
+import libvirt
+import pytest
+
+from provisioning.driver import Conflict, LibvirtDriver, NoSpace, Power, RuntimeSpec
+from tests.driver.support import EMPTY, ENSURES, PAPERS, PASSPHRASE, REMOVES, build, open_driver, remove, whole
+
+
+def test_every_ensure_changes_once_and_every_remove_changes_once(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """Twice forward, twice back: the second time does nothing, and nothing is left."""
+    assert driver.inventory() == EMPTY
+    assert build(driver, spec) == dict.fromkeys(ENSURES, True)
+    assert build(driver, spec) == dict.fromkeys(ENSURES, False)
+    assert driver.inventory() == whole(spec.runtime_id)
+    assert driver.power(spec.runtime_id) is Power.RUNNING
+    assert remove(driver, spec) == dict.fromkeys(REMOVES, True)
+    assert driver.power(spec.runtime_id) is Power.ABSENT
+    assert remove(driver, spec) == dict.fromkeys(REMOVES, False)
+    assert driver.inventory() == EMPTY
+
+
+def test_power_goes_up_and_down(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """The guest obeys the power button; cutting the power works; both tolerate a machine that is off."""
+    build(driver, spec)
+    assert driver.powers() == {spec.runtime_id: Power.RUNNING}
+    assert driver.shutdown(spec.runtime_id, 20)
+    assert driver.powers() == {spec.runtime_id: Power.OFF}
+    assert driver.shutdown(spec.runtime_id, 1)
+    assert driver.request_shutdown(spec.runtime_id) is False
+    assert driver.start(spec) is True
+    assert driver.destroy(spec.runtime_id) is True
+    assert driver.destroy(spec.runtime_id) is False
+    assert driver.power(spec.runtime_id) is Power.OFF
+
+
+def test_a_running_machine_keeps_what_it_stands_on(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """Machine, volume, network and filter are not taken from under a running guest."""
+    build(driver, spec)
+    for take in (driver.remove_domain, driver.remove_volume, driver.remove_network, driver.remove_filter):
+        with pytest.raises(Conflict, match="runs"):
+            take(spec.runtime_id)
+    assert driver.inventory() == whole(spec.runtime_id)
+
+
+def test_a_paused_machine_is_not_started(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    build(driver, spec)
+    _raw(driver).lookupByUUIDString(str(spec.runtime_id)).suspend()
+    assert driver.power(spec.runtime_id) is Power.PAUSED
+    with pytest.raises(Conflict, match="paused"):
+        driver.start(spec)
+
+
+def test_starting_what_is_not_defined_says_what_to_do(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    with pytest.raises(Conflict, match="Run ensure_domain first"):
+        driver.start(spec)
+
+
+def test_a_changed_wish_defines_the_machine_anew(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    build(driver, spec)
+    driver.destroy(spec.runtime_id)
+    assert driver.ensure_domain(replace(spec, memory_mib=128)) is True
+    assert driver.ensure_domain(replace(spec, memory_mib=128)) is False
+    assert _raw(driver).lookupByUUIDString(str(spec.runtime_id)).maxMemory() == 128 * 1024
+
+
+@pytest.mark.parametrize("payload", [PAPERS + b"more", PAPERS.swapcase(), b"x" * 700_000])
+def test_new_papers_replace_the_old(driver: LibvirtDriver, spec: RuntimeSpec, payload: bytes) -> None:
+    """Longer, of the same length, and longer than one packet."""
+    driver.ensure_pool()
+    assert driver.ensure_personalisation(spec, PAPERS) is True
+    assert driver.ensure_personalisation(spec, payload) is True
+    assert driver.ensure_personalisation(spec, payload) is False
+
+
+def test_a_changed_port_changes_the_filter(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    driver.ensure_pool()
+    assert driver.ensure_filter(spec) is True
+    assert driver.ensure_filter(replace(spec, agent_port=9443)) is True
+    assert driver.ensure_filter(replace(spec, agent_port=9443)) is False
+
+
+def test_capacity_counts_the_fleets_disk(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    assert driver.capacity().disk_gib == 0
+    driver.ensure_pool()
+    capacity = driver.capacity()
+    assert min(capacity.vcpus, capacity.disk_gib) >= 1
+    assert capacity.memory_mib >= 512
+
+
+def test_a_volume_larger_than_the_disk_is_refused(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    driver.ensure_pool()
+    driver.ensure_secret(spec, PASSPHRASE)
+    with pytest.raises(NoSpace, match="may grow to 900000 GiB"):
+        driver.ensure_volume(replace(spec, disk_gib=900_000))
+    assert driver.inventory().volumes == frozenset()
+
+
+def test_a_volume_of_another_size_is_a_conflict_and_kept(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    driver.ensure_pool()
+    driver.ensure_secret(spec, PASSPHRASE)
+    driver.ensure_volume(spec)
+    with pytest.raises(Conflict, match="may hold data"):
+        driver.ensure_volume(replace(spec, disk_gib=2))
+    assert driver.inventory().volumes == {spec.runtime_id}
+
+
+def test_without_a_pool_the_volume_says_what_to_do(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    with pytest.raises(Conflict, match="Run ensure_pool first"):
+        driver.ensure_volume(spec)
+    assert driver.remove_volume(spec.runtime_id) is False
+
+
+def test_a_pool_elsewhere_is_a_conflict(driver: LibvirtDriver) -> None:
+    driver.ensure_pool()
+    with open_driver(replace(driver.host, pool_path=driver.host.pool_path + "-2")) as other:
+        with pytest.raises(Conflict, match="Correct the host's entry"):
+            other.ensure_pool()
+
+
+def test_a_pool_with_a_runtimes_volume_is_kept(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    driver.ensure_pool()
+    driver.ensure_secret(spec, PASSPHRASE)
+    driver.ensure_volume(spec)
+    with pytest.raises(Conflict, match="still holds"):
+        driver.remove_pool()
+
+
+def test_another_fleets_machine_is_neither_listed_nor_touched(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """The same runtime id under another fleet: every call on it refuses."""
+    build(driver, spec)
+    with open_driver(replace(driver.host, fleet="dtother")) as other:
+        assert other.inventory().domains == frozenset()
+        assert other.powers() == {}
+        for call in (other.power, other.destroy, other.remove_domain, other.request_shutdown, other.remove_volume):
+            with pytest.raises(Conflict, match="does not carry this fleet's mark"):
+                call(spec.runtime_id)
+        with pytest.raises(Conflict):
+            other.ensure_domain(spec)
+    assert driver.power(spec.runtime_id) is Power.RUNNING
+
+
+def test_a_machine_without_a_mark_is_reported_by_name(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    kind = driver.host.engine.value
+    foreign = _raw(driver).defineXML(
+        f"<domain type='{kind}'><name>rt-{spec.runtime_id}</name><memory>65536</memory>"
+        "<os><type arch='x86_64'>hvm</type></os></domain>"
+    )
+    try:
+        assert driver.inventory().unknown_domains >= {f"rt-{spec.runtime_id}"}
+        with pytest.raises(Conflict):
+            driver.ensure_domain(spec)
+    finally:
+        foreign.undefine()
+
+
+def test_another_mac_is_a_conflict(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    build(driver, spec)
+    with pytest.raises(Conflict, match="has the MAC"):
+        driver.ensure_domain(replace(spec, mac="52:54:00:00:00:01"))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [({"network_index": 9}, "bridge"), ({"host_address": "10.215.7.253"}, "ip")]
+)
+def test_another_bridge_or_address_is_a_conflict(
+    driver: LibvirtDriver, spec: RuntimeSpec, change: dict[str, object], named: str
+) -> None:
+    driver.ensure_network(spec)
+    with pytest.raises(Conflict, match=named):
+        driver.ensure_network(replace(spec, **change))  # type: ignore[arg-type]
+
+
+def test_a_network_that_was_stopped_is_started_again(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    driver.ensure_network(spec)
+    network = next(each for each in _raw(driver).listAllNetworks() if str(spec.runtime_id) in each.name())
+    network.destroy()
+    network.setAutostart(0)
+    assert driver.ensure_network(spec) is True
+    assert network.isActive()
+    assert network.autostart()
+
+
+def _raw(driver: LibvirtDriver) -> libvirt.virConnect:
+    return driver._conn

@@ -1,0 +1,120 @@
+"""The image's recipe, as far as it can be tested without building one."""
+
+import io
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from guest.image import recipe
+from guest.image.initramfs import Entry, archive, directory, program
+from guest.image.version import image_version
+
+REQUIREMENTS = Path("requirements.txt")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A repository with one file in each input folder."""
+    for name in (
+        "guest/agent/server.py",
+        "guest/requirements.txt",
+        "protocol/enrolment.py",
+        "portal/urls.py",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["guest/agent/server.py", "guest/requirements.txt", "protocol/enrolment.py"])
+def test_version_follows_content(tree: Path, name: str) -> None:
+    """A change in any input gives another version; undoing it gives the first one back."""
+    before = image_version(tree)
+    (tree / name).write_text("changed")
+    assert image_version(tree) != before
+    (tree / name).write_text(name)
+    assert image_version(tree) == before
+
+
+def test_version_follows_names_and_modes(tree: Path) -> None:
+    """Renaming an input or making it executable gives another version."""
+    versions = {image_version(tree)}
+    (tree / "guest/requirements.txt").rename(tree / "guest/other.txt")
+    versions.add(image_version(tree))
+    (tree / "guest/other.txt").chmod(0o755)
+    versions.add(image_version(tree))
+    assert len(versions) == 3
+
+
+def test_version_ignores_what_is_not_built(tree: Path) -> None:
+    """Documentation, compiled files and other rooms do not make an image stale."""
+    before = image_version(tree)
+    for name in ("guest/README.md", "guest/agent/__pycache__/server.cpython-311.pyc", "portal/urls.py"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("changed")
+    assert image_version(tree) == before
+
+
+def test_version_shape() -> None:
+    """The real tree has a version that can be a folder's name."""
+    prefix, digits = image_version().split("-")
+    assert prefix == "g"
+    assert len(digits) == 12
+    assert int(digits, 16) >= 0
+
+
+def test_archive_is_readable(tmp_path: Path) -> None:
+    """What we write is an archive that other programs read back, links, devices and modes included."""
+    link = Entry("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
+    console = Entry("console", stat.S_IFCHR | 0o600, device=(5, 1))
+    data = archive([directory("bin"), program("bin/busybox", b"abc"), link, console], epoch=1)
+    listing = _members(data)
+    assert listing == {
+        "bin": (stat.S_IFDIR | 0o755, b""),
+        "bin/busybox": (stat.S_IFREG | 0o755, b"abc"),
+        "bin/sh": (stat.S_IFLNK | 0o777, b"busybox"),
+        "console": (stat.S_IFCHR | 0o600, b""),
+        "TRAILER!!!": (0, b""),
+    }
+    assert archive([directory("bin")], epoch=1) == archive([directory("bin")], epoch=1)
+
+
+def _members(data: bytes) -> dict[str, tuple[int, bytes]]:
+    """Read a "newc" archive by its published layout: 13 fields of 8 hexadecimal digits after the magic."""
+    stream, found = io.BytesIO(data), {}
+    while header := stream.read(110):
+        assert header[:6] == b"070701"
+        fields = [int(header[6 + 8 * index : 14 + 8 * index], 16) for index in range(13)]
+        name = stream.read(fields[11])[:-1].decode()
+        stream.seek(-stream.tell() % 4, io.SEEK_CUR)
+        found[name] = (fields[1], stream.read(fields[6]))
+        stream.seek(-stream.tell() % 4, io.SEEK_CUR)
+    return found
+
+
+def test_requirements_agree() -> None:
+    """The guest's libraries are pinned to the versions that the portal itself is tested with."""
+    portal = set((recipe.REPOSITORY / REQUIREMENTS).read_text().splitlines())
+    guest = (recipe.REPOSITORY / "guest" / REQUIREMENTS).read_text().splitlines()
+    pins = {line for line in guest if line and not line.startswith("#")}
+    assert pins
+    assert pins <= portal
+
+
+@pytest.mark.parametrize("script", ["image/init", *[f"image/rootfs/usr/lib/portal/{name}" for name in
+    ("boot-report", "data-volume", "network", "power-button")]])  # fmt: skip
+def test_scripts_parse(script: str) -> None:
+    """Every shell script of the guest is executable and free of syntax errors."""
+    path = recipe.REPOSITORY / "guest" / script
+    assert path.stat().st_mode & stat.S_IXUSR
+    subprocess.run(["/bin/sh", "-n", path], check=True)
+
+
+def test_no_way_to_log_in() -> None:
+    """No unit of the image gives a console login, and the modules it may load are a closed list."""
+    assert {"getty@.service", "serial-getty@.service", "debug-shell.service"} <= set(recipe.MASKED)
+    assert not [name for name in recipe.KEPT_WANTS if "getty" in name or "logind" in name]
+    assert "modules_disabled" in recipe.INIT_SCRIPT.read_text()
