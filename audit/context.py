@@ -55,11 +55,7 @@ def current() -> Context:
 @contextmanager
 def bind(*, request_id: str = "", task_id: str = "", address: str = "") -> Iterator[None]:
     """Set the context for a block; values left empty are inherited."""
-    given = {
-        k: v
-        for k, v in {"request_id": request_id, "task_id": task_id, "address": address}.items()
-        if v
-    }
+    given = {k: v for k, v in {"request_id": request_id, "task_id": task_id, "address": address}.items() if v}
     token = _current.set(replace(_current.get(), **given))
     try:
         yield

@@ -45,7 +45,9 @@ class ReasonForm(forms.Form):
 def _request_action(kind: Operation.Kind) -> Action:
     """An admin action that requests ``kind`` on the chosen runtimes, after a reason where one is due."""
 
-    def action(page: "RuntimeAdmin", request: HttpRequest, chosen: "QuerySet[Runtime]") -> HttpResponse | None:
+    def action(
+        page: "RuntimeAdmin", request: HttpRequest, chosen: "QuerySet[Runtime]"
+    ) -> HttpResponse | None:
         reason = ""
         if TRANSITIONS[kind].destructive:
             form = ReasonForm(request.POST if "reason" in request.POST else None)

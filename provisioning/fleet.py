@@ -64,7 +64,9 @@ def _missing(
             continue
         for kind in KINDS:
             if runtime.pk not in getattr(inventory, kind):
-                found.append(Finding(host.name, kind, str(runtime.pk), "in the database, but not on the host"))
+                found.append(
+                    Finding(host.name, kind, str(runtime.pk), "in the database, but not on the host")
+                )
         if runtime.phase == "ready" and powers.get(runtime.pk) != Power.RUNNING:
             found.append(Finding(host.name, "power", str(runtime.pk), "should be running, but is not"))
     return found

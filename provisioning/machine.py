@@ -50,7 +50,9 @@ def claim(operation_id: uuid.UUID) -> Lease | None:
     )
     if not taken:
         return None
-    fence = Operation.objects.values_list("fence", flat=True).filter(pk=operation_id, lease_owner=owner).first()
+    fence = (
+        Operation.objects.values_list("fence", flat=True).filter(pk=operation_id, lease_owner=owner).first()
+    )
     return Lease(operation_id, owner, fence) if fence is not None else None
 
 
@@ -99,7 +101,9 @@ def advance(lease: Lease, context: Context) -> bool:
     except Exception as error:
         # A fault of our own: the text may hold anything, so only its type is shown.
         log.exception("operation %s: step %s failed", lease.operation_id, step.name)
-        return _stumble(lease, step, "internal", f"Internal fault ({type(error).__name__}) in step {step.name}.", True)
+        return _stumble(
+            lease, step, "internal", f"Internal fault ({type(error).__name__}) in step {step.name}.", True
+        )
     _complete(lease, step, undoing)
     return True
 

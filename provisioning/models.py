@@ -117,7 +117,9 @@ class Runtime(models.Model):
             models.UniqueConstraint(
                 fields=["network_index"], condition=~Q(phase="deleted"), name="one_runtime_per_network"
             ),
-            models.UniqueConstraint(fields=["mac"], condition=~Q(phase="deleted"), name="one_runtime_per_mac"),
+            models.UniqueConstraint(
+                fields=["mac"], condition=~Q(phase="deleted"), name="one_runtime_per_mac"
+            ),
             models.CheckConstraint(
                 condition=~Q(phase="deleted") | Q(volume_key=None, host=None, reserved=False),
                 name="deleted_runtime_holds_nothing",

@@ -26,9 +26,9 @@ def observe(host: Host) -> None:
     for runtime in _settled(host):
         power = powers.get(runtime.pk)
         seen = power.value if power is not None else Runtime.Power.ABSENT
-        Runtime.objects.filter(pk=runtime.pk).exclude(
-            operations__state__in=Operation.ACTIVE
-        ).update(power=seen, power_seen_at=now)
+        Runtime.objects.filter(pk=runtime.pk).exclude(operations__state__in=Operation.ACTIVE).update(
+            power=seen, power_seen_at=now
+        )
 
 
 def _settled(host: Host) -> QuerySet[Runtime]:

@@ -70,10 +70,10 @@ class RuntimeClient:
         url = f"https://{self._address}:{self._port}{path}"
         try:
             with (
-                httpx.Client(verify=self._context(verified=verified), timeout=TIMEOUT, trust_env=False) as client,
-                client.stream(
-                    method, url, json=body, extensions={"sni_hostname": self._name}
-                ) as response,
+                httpx.Client(
+                    verify=self._context(verified=verified), timeout=TIMEOUT, trust_env=False
+                ) as client,
+                client.stream(method, url, json=body, extensions={"sni_hostname": self._name}) as response,
             ):
                 return _answer(response)
         except (httpx.HTTPError, ssl.SSLError, OSError) as error:

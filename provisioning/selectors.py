@@ -48,6 +48,11 @@ def lacking(host: Host, runtime: Runtime, held: dict[str, int]) -> list[str]:
 
 def queue_position(operation: Operation) -> int:
     """How many older operations are waiting for the same thing, plus one."""
-    return 1 + Operation.objects.filter(
-        state__in=Operation.ACTIVE, created_at__lt=operation.created_at, holds_slot=False
-    ).exclude(wait_reason="").count()
+    return (
+        1
+        + Operation.objects.filter(
+            state__in=Operation.ACTIVE, created_at__lt=operation.created_at, holds_slot=False
+        )
+        .exclude(wait_reason="")
+        .count()
+    )

@@ -60,9 +60,7 @@ def runtime_create(*, actor: Actor, tenant: Tenant) -> Operation:
         disk_gib=plan.disk_gib,
         iops=plan.iops,
         network_index=addresses.free_index(
-            set(
-                Runtime.objects.exclude(phase=Runtime.Phase.DELETED).values_list("network_index", flat=True)
-            )
+            set(Runtime.objects.exclude(phase=Runtime.Phase.DELETED).values_list("network_index", flat=True))
         ),
         mac=addresses.new_mac(),
     )
@@ -100,7 +98,9 @@ def operation_request(*, actor: Actor, runtime_id: UUID, kind: str, reason: str 
     active = runtime.operations.filter(state__in=Operation.ACTIVE).first()
     if active is not None:
         if kind != Operation.Kind.FORCE_DELETE:
-            raise OperationRefused(f"{active.get_kind_display()} is still going on. Wait for it or cancel it.")
+            raise OperationRefused(
+                f"{active.get_kind_display()} is still going on. Wait for it or cancel it."
+            )
         _supersede(active, actor)
     if kind == Operation.Kind.CREATE:
         refuse_if_never_fits(runtime)
@@ -116,7 +116,8 @@ def operation_request(*, actor: Actor, runtime_id: UUID, kind: str, reason: str 
     except IntegrityError:
         raise OperationRefused("Another operation has just begun. Wait for it or cancel it.") from None
     Step.objects.bulk_create(
-        Step(operation=operation, index=index, name=planned.name) for index, planned in enumerate(SEQUENCES[kind])
+        Step(operation=operation, index=index, name=planned.name)
+        for index, planned in enumerate(SEQUENCES[kind])
     )
     runtime.phase = transition.during
     # A deletion holds only what it finds; every other kind needs its room until it is deleted.
@@ -268,5 +269,3 @@ def host_enable(*, actor: Actor, host: Host, enabled: bool) -> None:
     host.enabled = enabled
     host.save(update_fields=["enabled"])
     record(action="host.enabled" if enabled else "host.drained", actor=actor, target=("host", host.pk))
-
-

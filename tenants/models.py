@@ -22,9 +22,7 @@ class Plan(models.Model):
     cpu_percent = models.PositiveSmallIntegerField(
         "CPU cap (% of a core, each vCPU)", default=100, validators=[MinValueValidator(5)]
     )
-    memory_mib = models.PositiveIntegerField(
-        "memory (MiB)", default=512, validators=[MinValueValidator(384)]
-    )
+    memory_mib = models.PositiveIntegerField("memory (MiB)", default=512, validators=[MinValueValidator(384)])
     disk_gib = models.PositiveIntegerField("disk (GiB)", default=2, validators=[MinValueValidator(1)])
     iops = models.PositiveIntegerField("disk operations per second", null=True, blank=True)
     cost_floor_cents = models.PositiveIntegerField("cost floor (cents a month)")
@@ -78,9 +76,7 @@ class Membership(models.Model):
         MEMBER = "member", "member"
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships"
-    )
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.MEMBER)
 
     class Meta:

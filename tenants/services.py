@@ -112,7 +112,9 @@ def tenant_change(*, actor: Actor, tenant: Tenant, name: str, price_cents: int) 
         TenantError: the price is below the floor.
     """
     if price_cents < tenant.cost_floor_cents:
-        raise TenantError({"price_cents": f"Below the cost floor: {tenant.cost_floor_cents} cents a month or more."})
+        raise TenantError(
+            {"price_cents": f"Below the cost floor: {tenant.cost_floor_cents} cents a month or more."}
+        )
     tenant.name, tenant.price_cents = name, price_cents
     tenant.full_clean()
     tenant.save(update_fields=["name", "price_cents"])

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deploy.portalctl.commands import answers
+from deploy.portalctl.commands import answers, as_root
 from deploy.portalctl.terminal import progress, warn
 
 _STAGE = "bridge filtering"
@@ -31,3 +31,20 @@ def _on(switch: Path) -> bool:
         return switch.read_text().strip() == "1"
     except OSError:
         return False
+
+
+def open_kvm(device: Path = Path("/dev/kvm")) -> None:
+    """Give /dev/kvm the group and mode that Debian's udev rule gives it, where no udev has done so.
+
+    QEMU runs as a user of its own; if only root may open the device, libvirt examines QEMU anew on every
+    call that concerns a machine, which takes up to a minute.
+    """
+    if not device.exists() or device.stat().st_mode & 0o066:
+        return
+    if not (
+        answers(as_root(["chown", "root:kvm", str(device)]))
+        and answers(as_root(["chmod", "0660", str(device)]))
+    ):
+        warn(
+            "KVM", f"{device} is for its owner only, so libvirt will be slow. Give it to root:kvm, mode 0660"
+        )

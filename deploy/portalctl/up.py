@@ -66,6 +66,7 @@ def prepare(places: Places, kind: venv.Kind) -> str:
     venv.ensure(places, kind)
     venv.give_back(places)
     kernel.ensure()
+    kernel.open_kvm()
     libvirtd.ensure(places, environments.libvirt_uri())
     return image.ensure(places)
 

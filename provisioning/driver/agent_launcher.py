@@ -23,10 +23,10 @@ def start_time(pid: int) -> str | None:
 def main(arguments: list[str]) -> int:
     """Fork the agent and return 0, or return 0 at once if it runs or is no longer wanted."""
     directory, nonce, command = Path(arguments[0]), arguments[1], arguments[2:]
-    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, FileNotFoundError):  # it runs, or the runtime was removed meanwhile
         return 0
     if not _wanted(directory, nonce):
         return 0

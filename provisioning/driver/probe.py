@@ -145,7 +145,7 @@ def slow_host(uri: str) -> str | None:
     if not images.is_local(uri) or not _KVM.exists() or _KVM.stat().st_mode & 0o066:
         return None
     return (
-        f"{_KVM} is for its owner only: libvirt examines QEMU anew on every call, which takes up to a minute. "
+        f"{_KVM} is for its owner only: libvirt examines QEMU anew on every call, up to a minute each. "
         f"Run: chown root:kvm {_KVM} && chmod 0660 {_KVM}"
     )
 

@@ -36,7 +36,8 @@ def reach(context: Context) -> None:
         waited = time.time() - context.step_started
         if waited > limit:
             raise StepFailed(
-                "guest_silent", f"The guest did not answer within {limit:.0f} s. Check the image, then try again."
+                "guest_silent",
+                f"The guest did not answer within {limit:.0f} s. Check the image, then try again.",
             )
         if context.driver.power(runtime.pk) not in {Power.RUNNING, Power.UNKNOWN}:
             raise StepFailed("guest_stopped", "The guest powered off while it was starting.")
@@ -82,7 +83,9 @@ def confirm(context: Context) -> None:
     try:
         status = _client(context, runtime).status()
     except (AgentUnreachable, AgentRefused) as error:
-        raise StepFailed("not_ready", f"The guest does not answer over mutual TLS: {error}", retryable=True) from None
+        raise StepFailed(
+            "not_ready", f"The guest does not answer over mutual TLS: {error}", retryable=True
+        ) from None
     if status.get("runtime_id") != str(runtime.pk):
         raise StepFailed("wrong_guest", "Another guest answered at this runtime's address.")
     papers = enrolment.personalisation(runtime, None)

@@ -41,7 +41,9 @@ def _host_with_room(runtime: Runtime, hosts: list[Host]) -> Host:
         return max(roomy, key=lambda host: host.memory_mib - reserved_on(host)["memory_mib"])
     empty = {"vcpus": 0, "memory_mib": 0, "disk_gib": 0}
     if all(lacking(host, runtime, empty) for host in candidates):
-        raise StepFailed("plan_too_large", "The plan is larger than any host. Choose a smaller plan or add a host.")
+        raise StepFailed(
+            "plan_too_large", "The plan is larger than any host. Choose a smaller plan or add a host."
+        )
     nearest = min(candidates, key=lambda host: len(shortfalls[host]))
     raise Wait(f"No capacity: {nearest.name} {'; '.join(shortfalls[nearest])}.", 10)
 
@@ -87,7 +89,9 @@ def make_volume(context: Context) -> None:
     runtime = context.runtime
     changed = context.driver.ensure_volume(runtime_spec(runtime))
     if changed and runtime.first_ready_at is not None:
-        raise StepFailed("volume_lost", "The data volume is missing on its host. Restore it before you start.")
+        raise StepFailed(
+            "volume_lost", "The data volume is missing on its host. Restore it before you start."
+        )
 
 
 def personalise(context: Context) -> None:
@@ -121,5 +125,3 @@ def make_filter(context: Context) -> None:
 def define(context: Context) -> None:
     """Define the machine, or bring its definition up to date."""
     context.driver.ensure_domain(runtime_spec(context.runtime))
-
-

@@ -101,5 +101,3 @@ class Context:
         if self._step is None or self._step.started_at is None:
             raise StepFailed("internal", "No step is running.")
         return self._step.started_at.timestamp()
-
-

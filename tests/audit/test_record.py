@@ -29,7 +29,11 @@ def test_an_entry_is_canonical_and_carries_its_context() -> None:
         entry = write()
     document = json.loads(entry.event)
     assert entry.event.encode() == canonical(document)
-    assert (document["request"], document["task"], document["target"]) == ("r-1", "t-1", {"type": "thing", "id": "1"})
+    assert (document["request"], document["task"], document["target"]) == (
+        "r-1",
+        "t-1",
+        {"type": "thing", "id": "1"},
+    )
 
 
 def test_outside_a_transaction_it_refuses() -> None:

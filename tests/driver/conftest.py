@@ -18,7 +18,7 @@ from tests.driver.support import URIS, open_driver, remove, runtime
 
 def _open_to_qemu() -> Path:
     """A directory that QEMU's user can reach, which pytest's own are not."""
-    directory = Path(tempfile.mkdtemp(prefix="portal-driver-", dir="/var/tmp"))  # noqa: S108
+    directory = Path(tempfile.mkdtemp(prefix="portal-driver-", dir="/var/tmp"))
     directory.chmod(0o755)
     return directory
 

@@ -10,7 +10,14 @@ from provisioning.driver.types import Engine, HostSpec, Inventory
 
 PASSPHRASE = "correct-horse-battery-staple"
 PAPERS = b'{"enrolment_secret":"d1ce5ca1ab1e"}'
-DUMMY_AGENT = (sys.executable, "-c", "import time; time.sleep(600)", "{listen}", "{data}", "{personalisation}")
+DUMMY_AGENT = (
+    sys.executable,
+    "-c",
+    "import time; time.sleep(600)",
+    "{listen}",
+    "{data}",
+    "{personalisation}",
+)
 URIS = {Engine.TEST: TEST_URI, Engine.QEMU: "qemu:///system"}
 
 Step = Callable[[LibvirtDriver, RuntimeSpec], bool]
@@ -35,12 +42,14 @@ REMOVES: dict[str, Step] = {
     "secret": lambda driver, spec: driver.remove_secret(spec.runtime_id),
     "pool": lambda driver, _spec: driver.remove_pool(),
 }
-EMPTY = Inventory(*[frozenset[UUID]()] * 6)
+_NONE: frozenset[UUID] = frozenset()
+EMPTY = Inventory(_NONE, _NONE, _NONE, _NONE, _NONE, _NONE)
 
 
 def whole(runtime_id: UUID) -> Inventory:
     """The inventory of a fleet that has exactly this runtime."""
-    return Inventory(*[frozenset({runtime_id})] * 6)
+    one = frozenset({runtime_id})
+    return Inventory(one, one, one, one, one, one)
 
 
 def open_driver(host: HostSpec) -> LibvirtDriver:

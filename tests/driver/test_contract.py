@@ -6,10 +6,22 @@ import libvirt
 import pytest
 
 from provisioning.driver import Conflict, LibvirtDriver, NoSpace, Power, RuntimeSpec
-from tests.driver.support import EMPTY, ENSURES, PAPERS, PASSPHRASE, REMOVES, build, open_driver, remove, whole
+from tests.driver.support import (
+    EMPTY,
+    ENSURES,
+    PAPERS,
+    PASSPHRASE,
+    REMOVES,
+    build,
+    open_driver,
+    remove,
+    whole,
+)
 
 
-def test_every_ensure_changes_once_and_every_remove_changes_once(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+def test_every_ensure_changes_once_and_every_remove_changes_once(
+    driver: LibvirtDriver, spec: RuntimeSpec
+) -> None:
     """Twice forward, twice back: the second time does nothing, and nothing is left."""
     assert driver.inventory() == EMPTY
     assert build(driver, spec) == dict.fromkeys(ENSURES, True)
@@ -115,9 +127,9 @@ def test_without_a_pool_the_volume_says_what_to_do(driver: LibvirtDriver, spec: 
 
 def test_a_pool_elsewhere_is_a_conflict(driver: LibvirtDriver) -> None:
     driver.ensure_pool()
-    with open_driver(replace(driver.host, pool_path=driver.host.pool_path + "-2")) as other:
-        with pytest.raises(Conflict, match="Correct the host's entry"):
-            other.ensure_pool()
+    elsewhere = replace(driver.host, pool_path=driver.host.pool_path + "-2")
+    with open_driver(elsewhere) as other, pytest.raises(Conflict, match="Correct the host's entry"):
+        other.ensure_pool()
 
 
 def test_a_pool_with_a_runtimes_volume_is_kept(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
@@ -128,13 +140,21 @@ def test_a_pool_with_a_runtimes_volume_is_kept(driver: LibvirtDriver, spec: Runt
         driver.remove_pool()
 
 
-def test_another_fleets_machine_is_neither_listed_nor_touched(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+def test_another_fleets_machine_is_neither_listed_nor_touched(
+    driver: LibvirtDriver, spec: RuntimeSpec
+) -> None:
     """The same runtime id under another fleet: every call on it refuses."""
     build(driver, spec)
     with open_driver(replace(driver.host, fleet="dtother")) as other:
         assert other.inventory().domains == frozenset()
         assert other.powers() == {}
-        for call in (other.power, other.destroy, other.remove_domain, other.request_shutdown, other.remove_volume):
+        for call in (
+            other.power,
+            other.destroy,
+            other.remove_domain,
+            other.request_shutdown,
+            other.remove_volume,
+        ):
             with pytest.raises(Conflict, match="does not carry this fleet's mark"):
                 call(spec.runtime_id)
         with pytest.raises(Conflict):

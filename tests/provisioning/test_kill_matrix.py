@@ -44,7 +44,9 @@ def calls(names: list[str]) -> list[str]:
 
 def killed_at(operation: Operation, environment: dict[str, str], point: str) -> None:
     """Run in a child that dies at ``point``. A case whose point is never reached proves nothing, so it fails."""
-    assert run_in_child(operation, environment, f"{point}=kill") == -signal.SIGKILL, f"{point} was not reached"
+    assert run_in_child(operation, environment, f"{point}=kill") == -signal.SIGKILL, (
+        f"{point} was not reached"
+    )
     let_lease_lapse(operation.pk)
 
 

@@ -24,7 +24,9 @@ Kind, State, Phase = Operation.Kind, Operation.State, Runtime.Phase
 
 
 def ask(runtime: Runtime, kind: str) -> Operation:
-    return drain(operation_request(actor=TESTER, runtime_id=runtime.pk, kind=kind, reason="because of a test"))
+    return drain(
+        operation_request(actor=TESTER, runtime_id=runtime.pk, kind=kind, reason="because of a test")
+    )
 
 
 @pytest.fixture
@@ -66,16 +68,25 @@ def test_delete_leaves_nothing(runtime: Runtime, simulated_host: Host) -> None:
     """The key goes first; then everything on the host; the row stays as a tombstone that holds nothing."""
     assert ask(runtime, Kind.DELETE).state == State.SUCCEEDED
     runtime.refresh_from_db()
-    assert (runtime.phase, runtime.volume_key, runtime.host, runtime.reserved) == (Phase.DELETED, None, None, False)
+    assert (runtime.phase, runtime.volume_key, runtime.host, runtime.reserved) == (
+        Phase.DELETED,
+        None,
+        None,
+        False,
+    )
     with connect(host_spec(simulated_host)) as driver:
         inventory = driver.inventory()
-    assert not (inventory.domains | inventory.networks | inventory.volumes | inventory.secrets | inventory.filters)
+    assert not (
+        inventory.domains | inventory.networks | inventory.volumes | inventory.secrets | inventory.filters
+    )
     order = list(
         Entry.objects.filter(action__in=["runtime.key_destroyed", "operation.step_done"])
         .order_by("pk")
         .values_list("action", flat=True)
     )
-    assert order.index("runtime.key_destroyed") == len(SEQUENCES[Kind.CREATE]), "the key goes before any other step"
+    assert order.index("runtime.key_destroyed") == len(SEQUENCES[Kind.CREATE]), (
+        "the key goes before any other step"
+    )
 
 
 def test_cancel_undoes_everything(simulated_host: Host, tenant: Tenant, image: GuestImage) -> None:
@@ -84,7 +95,12 @@ def test_cancel_undoes_everything(simulated_host: Host, tenant: Tenant, image: G
     operation_cancel(actor=TESTER, operation_id=operation.pk)
     assert drain(operation).state == State.CANCELLED
     runtime = Runtime.objects.get()
-    assert (runtime.phase, runtime.reserved, runtime.host, runtime.volume_key) == (Phase.PENDING, False, None, None)
+    assert (runtime.phase, runtime.reserved, runtime.host, runtime.volume_key) == (
+        Phase.PENDING,
+        False,
+        None,
+        None,
+    )
     assert audit_fleet() == []
     assert ask(runtime, Kind.CREATE).state == State.SUCCEEDED
 
@@ -119,9 +135,7 @@ def test_a_key_moved_to_another_row_does_not_open(runtime: Runtime) -> None:
         unwrap(runtime.volume_key, identity="runtime/00000000-0000-0000-0000-000000000000/volume_key")
 
 
-def test_no_room_now_is_a_wait_with_numbers(
-    runtime: Runtime, make_tenant: Callable[..., Tenant]
-) -> None:
+def test_no_room_now_is_a_wait_with_numbers(runtime: Runtime, make_tenant: Callable[..., Tenant]) -> None:
     """The second runtime waits, says why, and goes on when there is room."""
     Host.objects.update(memory_mib=600)
     second = runtime_create(actor=TESTER, tenant=make_tenant("other"))

@@ -27,7 +27,9 @@ Kind, Phase, State = Operation.Kind, Runtime.Phase, Operation.State
 
 
 @pytest.fixture
-def created(as_operator: Actor, tenant: Tenant, image: GuestImage, make_host: Callable[..., Host]) -> Operation:
+def created(
+    as_operator: Actor, tenant: Tenant, image: GuestImage, make_host: Callable[..., Host]
+) -> Operation:
     make_host()
     return runtime_create(actor=as_operator, tenant=tenant)
 
@@ -49,7 +51,10 @@ def test_creation_writes_everything_at_once(created: Operation) -> None:
     assert [s.name for s in created.steps.all()] == [p.name for p in SEQUENCES[Kind.CREATE]]
     assert (runtime.phase, runtime.reserved, runtime.network_index) == (Phase.PROVISIONING, True, 0)
     assert runtime.mac.startswith("52:54:00:")
-    assert set(Entry.objects.values_list("action", flat=True)) >= {"runtime.registered", "operation.requested"}
+    assert set(Entry.objects.values_list("action", flat=True)) >= {
+        "runtime.registered",
+        "operation.requested",
+    }
 
 
 def test_without_an_entry_nothing_is_requested(created: Operation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,11 +134,14 @@ def test_phases_allow_what_the_table_says(
     transition = TRANSITIONS[kind]
     Operation.objects.update(state=State.SUCCEEDED)
     ready = None if transition.needs_data is False else created.created_at
-    Runtime.objects.update(
-        phase=Phase.READY, first_ready_at=ready, reserved=phase != Phase.DELETED
-    )
+    Runtime.objects.update(phase=Phase.READY, first_ready_at=ready, reserved=phase != Phase.DELETED)
     Runtime.objects.update(phase=phase)
-    given = {"actor": as_operator, "runtime_id": created.runtime_id, "kind": kind, "reason": "because it must be"}
+    given = {
+        "actor": as_operator,
+        "runtime_id": created.runtime_id,
+        "kind": kind,
+        "reason": "because it must be",
+    }
     if phase in transition.allowed:
         operation_request(**given)
         assert Runtime.objects.get().phase == transition.during
@@ -194,7 +202,10 @@ def test_a_forced_deletion_ends_what_is_going_on(created: Operation, as_operator
 
 
 def test_a_lost_broker_does_not_lose_the_request(
-    created: Operation, as_operator: Actor, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+    created: Operation,
+    as_operator: Actor,
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: Any,
 ) -> None:
     """The row stands; the sweeper sends it when the broker is back."""
     runtime = finish(created)

@@ -47,5 +47,3 @@ def run_in_child(operation: Operation, environment: dict[str, str], fault: str =
 def let_lease_lapse(operation_id: uuid.UUID) -> None:
     """Move the lease into the past, as if its time had gone by."""
     Operation.objects.filter(pk=operation_id).update(lease_until=timezone.now() - timedelta(seconds=1))
-
-

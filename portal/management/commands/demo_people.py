@@ -18,7 +18,9 @@ OPERATOR_PERMISSIONS = (
 
 
 class Command(BaseCommand):
-    help = "Create the demo operator and tenant owner once; their passwords are printed once and kept nowhere."
+    help = (
+        "Create the demo operator and tenant owner once; their passwords are printed once and kept nowhere."
+    )
 
     @transaction.atomic
     def handle(self, *args: Any, **given: Any) -> None:

@@ -33,7 +33,9 @@ class Command(BaseCommand):
                 operation = operation_request(actor=ACTOR, runtime_id=runtime.pk, kind=kind)
         if operation is not None and given["wait"]:
             self._wait(operation, given["seconds"])
-        self.stdout.write(f"tenant {tenant.slug}: ready" if given["wait"] else f"tenant {tenant.slug}: requested")
+        self.stdout.write(
+            f"tenant {tenant.slug}: ready" if given["wait"] else f"tenant {tenant.slug}: requested"
+        )
 
     def _tenant(self) -> Tenant:
         plan = Plan.objects.filter(slug="small").first() or plan_save(

@@ -5,8 +5,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit.context import command
-from provisioning.driver import DriverError
+from provisioning.driver import DriverError, Engine
 from provisioning.driver.probe import probe_host
+from provisioning.driver.simulated import TEST_URI
 from provisioning.models import Host
 from provisioning.services import host_register
 
@@ -33,7 +34,7 @@ class Command(BaseCommand):
         host = host_register(
             actor=command("host_register"),
             name=given["name"],
-            uri=found.uri,
+            uri=TEST_URI if found.engine is Engine.TEST else given["uri"],
             pool_path=given["pool"],
             probe={
                 "engine": found.engine.value,

@@ -20,9 +20,13 @@ class Command(BaseCommand):
         try:
             manifest = json.loads((directory / "manifest.json").read_text())
         except (OSError, ValueError) as error:
-            raise CommandError(f"No readable manifest.json in {directory}: {error}. Run `make image`.") from None
+            raise CommandError(
+                f"No readable manifest.json in {directory}: {error}. Run `make image`."
+            ) from None
         version, sha256 = manifest["version"], manifest["sha256"]
-        known = GuestImage.objects.filter(version=version, sha256=sha256, directory=str(directory), retired=False)
+        known = GuestImage.objects.filter(
+            version=version, sha256=sha256, directory=str(directory), retired=False
+        )
         if known.exists():
             self.stdout.write(f"image {version}: registered before")
             return

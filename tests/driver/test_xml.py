@@ -1,0 +1,175 @@
+"""What libvirt is told: the properties that isolation rests on."""
+
+import xml.etree.ElementTree as ET
+from dataclasses import fields, replace
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from provisioning.driver import HostSpec, ImageSpec, RuntimeSpec, naming, xml
+from provisioning.driver.marks import parse, same_rules
+from provisioning.driver.types import Engine
+from tests.driver.support import runtime
+
+HOST = HostSpec("qemu:///system", Engine.QEMU, "dtxml", "/pool")
+SPEC = runtime(ImageSpec("1", "/images/1", {}, "quiet"), runtime_id=UUID(int=1))
+
+
+def _domain(host: HostSpec = HOST, spec: RuntimeSpec = SPEC) -> ET.Element:
+    return parse(xml.domain(host, spec))
+
+
+def _disk(root: ET.Element, serial: str) -> ET.Element:
+    return next(disk for disk in root.iterfind("devices/disk") if disk.findtext("serial") == serial)
+
+
+@pytest.mark.parametrize(
+    ("engine", "mode"), [(Engine.KVM, "host-passthrough"), (Engine.QEMU, "maximum"), (Engine.TEST, "maximum")]
+)
+def test_engine_and_processor(engine: Engine, mode: str) -> None:
+    root = _domain(replace(HOST, engine=engine))
+    assert root.get("type") == engine.value
+    assert root.find("cpu").get("mode") == mode  # type: ignore[union-attr]
+
+
+def test_the_system_disk_is_raw_and_read_only() -> None:
+    disk = _disk(_domain(), "root")
+    assert disk.find("driver").attrib == {"name": "qemu", "type": "raw"}  # type: ignore[union-attr]
+    assert disk.find("readonly") is not None
+    assert disk.find("source").get("file") == "/images/1/root.img"  # type: ignore[union-attr]
+
+
+def test_the_data_volume_is_luks_with_the_runtimes_own_secret() -> None:
+    disk = _disk(_domain(), "data")
+    assert disk.find("driver").attrib == {"name": "qemu", "type": "qcow2", "discard": "unmap"}  # type: ignore[union-attr]
+    assert disk.find("source/encryption").get("format") == "luks"  # type: ignore[union-attr]
+    secret = disk.find("source/encryption/secret")
+    assert secret is not None
+    assert secret.get("uuid") == str(naming.secret_uuid(SPEC.runtime_id))
+    assert disk.findtext("iotune/total_iops_sec") == "200"
+    assert disk.find("readonly") is None
+
+
+def test_no_cap_on_operations_unless_asked() -> None:
+    assert _domain(spec=replace(SPEC, iops=None)).find(".//iotune") is None
+
+
+def test_only_the_devices_that_a_guest_needs() -> None:
+    """No graphics, USB, channel, shared directory, host device; a console that nobody can read."""
+    devices = _domain().find("devices")
+    assert devices is not None
+    kinds = sorted(device.tag for device in devices)
+    assert kinds == ["controller", "disk", "disk", "interface", "memballoon", "rng", "serial"]
+    assert devices.find("controller").attrib == {"type": "usb", "model": "none"}  # type: ignore[union-attr]
+    assert devices.find("serial").attrib == {"type": "null"}  # type: ignore[union-attr]
+
+
+def test_the_interface_is_filtered_isolated_and_bound_to_its_address() -> None:
+    interface = _domain().find("devices/interface")
+    assert interface is not None
+    assert interface.find("port").get("isolated") == "yes"  # type: ignore[union-attr]
+    reference = interface.find("filterref")
+    assert reference is not None
+    assert reference.get("filter") == naming.filter_name("dtxml", SPEC.runtime_id)
+    assert reference.find("parameter").attrib == {"name": "IP", "value": SPEC.guest_address}  # type: ignore[union-attr]
+
+
+def test_the_credential_comes_from_a_file() -> None:
+    """Inline it would stand on QEMU's command line."""
+    entry = _domain().find("sysinfo[@type='fwcfg']/entry")
+    assert entry is not None
+    assert entry.get("name") == "opt/io.systemd.credentials/portal.personalisation"
+    assert entry.get("file") == f"/pool/rt-{SPEC.runtime_id}.credential"
+    assert entry.text is None
+
+
+def test_processor_time_is_capped_per_vcpu() -> None:
+    tune = _domain(spec=replace(SPEC, vcpus=2, cpu_percent=75)).find("cputune")
+    assert tune is not None
+    assert {each.tag: each.text for each in tune} == {"shares": "2048", "period": "100000", "quota": "75000"}
+
+
+def test_the_hard_limit_stands_only_where_it_works() -> None:
+    assert _domain().find("memtune") is None
+    able = _domain(replace(HOST, capabilities=frozenset({"memory_hard_limit"})))
+    assert able.findtext("memtune/hard_limit") == str(SPEC.memory_mib + 512)
+
+
+def test_the_network_is_isolated_and_serves_nothing() -> None:
+    root = parse(xml.network(HOST, SPEC))
+    assert root.get("ipv6") == "no"
+    assert root.find("forward") is None
+    assert root.find(".//dhcp") is None
+    assert root.find("dns").get("enable") == "no"  # type: ignore[union-attr]
+    assert [each.attrib for each in root.iterfind("ip")] == [{"address": SPEC.host_address, "prefix": "30"}]
+
+
+def test_the_filter_admits_the_agents_port_and_ends_in_drops() -> None:
+    root = parse(xml.packet_filter(HOST, SPEC))
+    references = [each.get("filter") for each in root.iterfind("filterref")]
+    assert references == ["no-mac-spoofing", "no-ip-spoofing", "no-arp-spoofing"]
+    rules = [
+        (rule.get("action"), rule.get("direction"), [match.tag for match in rule])
+        for rule in root.iterfind("rule")
+    ]
+    assert rules == [
+        ("accept", "in", ["ip"]),
+        ("accept", "out", ["ip"]),
+        ("accept", "in", ["arp"]),
+        ("accept", "out", ["arp"]),
+        ("accept", "in", ["tcp"]),
+        ("drop", "inout", ["all"]),
+        ("drop", "inout", ["all-ipv6"]),
+        ("drop", "inout", []),
+    ]
+    for rule in root.iterfind("rule[@action='accept']/*"):
+        assert SPEC.host_address in rule.attrib.values()
+
+
+def test_the_secret_stays_in_memory_and_is_never_given_back() -> None:
+    assert parse(xml.secret(HOST, SPEC.runtime_id)).attrib == {"ephemeral": "yes", "private": "yes"}
+
+
+def test_values_cannot_become_markup() -> None:
+    """Everything is a node of a tree, even a command line or path that looks like XML."""
+    hostile = "'/><disk x=\"]]>&amp;</cmdline>"
+    spec = replace(SPEC, image=replace(SPEC.image, cmdline=hostile, directory=hostile))
+    root = _domain(replace(HOST, pool_path=hostile), spec)
+    assert root.findtext("os/cmdline") == hostile
+    assert len(root.findall("devices/disk")) == 2
+
+
+def test_no_text_of_a_tenant_has_a_way_in() -> None:
+    """What the XML is made from has no free text but the image's, which is ours."""
+    texts = {field.name for field in fields(RuntimeSpec) if field.type is str}
+    assert texts == {"mac", "host_address", "guest_address"}
+
+
+def test_nothing_is_pasted_together_as_markup() -> None:
+    source = Path(xml.__file__).read_text()
+    assert 'f"<' not in source
+    assert "f'<" not in source
+
+
+def test_the_mark_tells_a_changed_wish() -> None:
+    """Same input, same digest; another memory size, another digest."""
+    assert xml.domain(HOST, SPEC) == xml.domain(HOST, SPEC)
+    mark = f"metadata/{{{xml.METADATA_URI}}}runtime"
+    first, second = _domain().find(mark), _domain(spec=replace(SPEC, memory_mib=128)).find(mark)
+    assert first is not None
+    assert second is not None
+    assert first.get("runtime") == str(SPEC.runtime_id)
+    assert first.get("digest") != second.get("digest")
+
+
+def test_filters_are_compared_by_meaning() -> None:
+    text = xml.packet_filter(HOST, SPEC)
+    assert same_rules(text, text.replace("><", ">\n  <"))
+    assert not same_rules(text, xml.packet_filter(HOST, replace(SPEC, agent_port=1)))
+
+
+def test_two_runtimes_share_no_name() -> None:
+    one, other = runtime(SPEC.image, 1, uuid4()), runtime(SPEC.image, 2, uuid4())
+    assert xml.network(HOST, one) != xml.network(HOST, other)
+    assert naming.filter_name("dtxml", one.runtime_id) != naming.filter_name("dtxml", other.runtime_id)
