@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Self
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
+    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
 ActorKind = Literal["user", "system", "command", "anonymous"]
 
@@ -21,8 +21,10 @@ class Actor:
     user: "AbstractBaseUser | None" = None
 
     @classmethod
-    def of(cls, user: "AbstractBaseUser") -> Self:
-        """The actor behind a signed-in user."""
+    def of(cls, user: "AbstractBaseUser | AnonymousUser") -> Self:
+        """The actor behind a request; a stranger has no user, and so no permission."""
+        if user.is_anonymous:
+            return cls(kind="anonymous", id="")
         return cls(kind="user", id=str(user.pk), user=user)
 
 

@@ -1,4 +1,4 @@
-"""The staff's site: stock Django admin with our words, our sign-in page and a front page that shows trouble."""
+"""The staff's site: stock Django admin, our words, our sign-in page, a front page that shows trouble."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ from django.contrib.admin import AdminSite
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
 from provisioning.models import Host, Operation, Runtime
 from provisioning.selectors import operations_for, runtimes_for
@@ -24,7 +25,7 @@ class PortalAdminSite(AdminSite):
             raise PermissionDenied
         return redirect_to_login(request.GET.get("next", request.path))
 
-    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The front page: hosts, what is under way, what has failed."""
         runtimes = runtimes_for(request.user)
         fleet = {

@@ -50,7 +50,8 @@ if PORTAL_ROLE in ROLES_WITH_KEYS:
         raise ImproperlyConfigured("PORTAL_WRAPPING_KEY is not base64. Give 32 random bytes.") from None
 elif env.str("PORTAL_WRAPPING_KEY", "") or env.str("LIBVIRT_URI", ""):
     raise ImproperlyConfigured(
-        f"The {PORTAL_ROLE} process must not hold PORTAL_WRAPPING_KEY or LIBVIRT_URI. Remove them from its environment."
+        f"The {PORTAL_ROLE} process must not hold PORTAL_WRAPPING_KEY or LIBVIRT_URI. "
+        "Remove them from its environment."
     )
 if WRAPPING_KEY and len(WRAPPING_KEY) != 32:
     raise ImproperlyConfigured("PORTAL_WRAPPING_KEY must be 32 bytes, as base64.")

@@ -1,4 +1,4 @@
-"""Addresses of runtimes: one /30 and one MAC each, chosen before the first libvirt call. Pure but for chance."""
+"""Addresses of runtimes: one /30 and one MAC each, chosen before the first libvirt call."""
 
 import ipaddress
 import secrets

@@ -235,7 +235,7 @@ class Step(models.Model):
 
 
 class FleetKey(models.Model):
-    """A private key of the control plane, wrapped, with its certificate: the fleet CA or the agents' client."""
+    """A private key of the control plane, wrapped, with its certificate: the CA's or the client's."""
 
     class Use(models.TextChoices):
         CA = "ca", "fleet CA"

@@ -38,7 +38,7 @@ def reserved_on(host: Host) -> dict[str, int]:
 def lacking(host: Host, runtime: Runtime, held: dict[str, int]) -> list[str]:
     """What ``host`` lacks for ``runtime``, in words; empty if it fits."""
     rows = [
-        # vCPUs are shared in time by their caps, so they may be promised four times over; memory and disk may not.
+        # Processors are shared in time, so they may be promised four times over; memory and disk may not.
         ("vCPUs", runtime.vcpus, 4 * host.vcpus - held["vcpus"]),
         ("MiB of memory", runtime.memory_mib, host.memory_mib - held["memory_mib"]),
         ("GiB of disk", runtime.disk_gib, host.disk_gib - held["disk_gib"]),

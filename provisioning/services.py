@@ -13,9 +13,9 @@ from audit.context import Actor
 from audit.services import record
 from provisioning import addresses
 from provisioning.models import GuestImage, Host, Operation, Runtime, Step
-from provisioning.sequences import SEQUENCES
 from provisioning.policy import may_request
 from provisioning.selectors import current_image, lacking
+from provisioning.sequences import SEQUENCES
 from provisioning.transitions import TRANSITIONS, refusal
 from tenants.models import Tenant
 

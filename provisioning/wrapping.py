@@ -28,7 +28,7 @@ def wrap(plaintext: bytes, *, identity: str) -> bytes:
     return _VERSION + nonce + AESGCM(_key()).encrypt(nonce, plaintext, identity.encode())
 
 
-def unwrap(wrapped: bytes, *, identity: str) -> bytes:
+def unwrap(wrapped: bytes | memoryview, *, identity: str) -> bytes:
     """Open what :func:`wrap` made for the same ``identity``.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ if not django_settings.WRAPPING_KEY:  # `make test` gives one; a bare `pytest` m
     os.environ["PORTAL_WRAPPING_KEY"] = base64.b64encode(django_settings.WRAPPING_KEY).decode()
 # The real hasher is slow on purpose, and nothing here tests it.
 django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-_teardown = TransactionTestCase._fixture_teardown
+_teardown: Callable[[TransactionTestCase], None] = vars(TransactionTestCase)["_fixture_teardown"]
 
 
 def _teardown_with_triggers_down(self: TransactionTestCase) -> None:
@@ -40,7 +41,7 @@ def _teardown_with_triggers_down(self: TransactionTestCase) -> None:
         triggers.install(connection)
 
 
-TransactionTestCase._fixture_teardown = _teardown_with_triggers_down  # type: ignore[method-assign]
+setattr(TransactionTestCase, "_fixture_teardown", _teardown_with_triggers_down)  # noqa: B010 - unknown to the stubs
 
 
 @pytest.fixture
@@ -157,11 +158,53 @@ def simulated_host(keeper: None, make_host: Callable[..., Host]) -> Iterator[Hos
 @pytest.fixture(scope="session")
 def real_image_directory() -> Path:
     """The image that `make test` has built. Its absence is a failure, not a reason to skip."""
-    from guest.image.version import current_version
+    from guest.image.version import image_version
 
-    directory = Path(django_settings.IMAGES_DIR) / current_version()
+    directory = Path(django_settings.IMAGES_DIR) / image_version()
     assert (directory / "manifest.json").is_file(), "no current guest image: run `make image`"
     return directory
+
+
+@pytest.fixture(scope="session")
+def real_engine() -> str:
+    """The best engine that really runs guests here. Without one this tier is skipped; under CI it fails."""
+    from provisioning.driver.probe import probe_host
+
+    found = probe_host(django_settings.LIBVIRT_URI, str(django_settings.POOL_DIR), django_settings.FLEET_ID)
+    if found.engine == "test":
+        reason = "no engine runs guests here: " + " ".join(found.evidence)
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found.engine
+
+
+@pytest.fixture
+def real_host(real_engine: str, make_host: Callable[..., Host]) -> Iterator[Host]:
+    """This machine, with guests that really run."""
+    from provisioning.purge import purge
+    from provisioning.specs import host_spec
+
+    host = make_host(
+        name="real",
+        uri=django_settings.LIBVIRT_URI,
+        engine=real_engine,
+        pool_path=str(django_settings.POOL_DIR),
+    )
+    yield host
+    purge(host_spec(host))
+
+
+@pytest.fixture
+def real_image(db: None, real_image_directory: Path) -> GuestImage:
+    manifest = json.loads((real_image_directory / "manifest.json").read_text())
+    return GuestImage.objects.create(
+        version=manifest["version"],
+        directory=str(real_image_directory),
+        sha256=manifest["sha256"],
+        cmdline=manifest["cmdline"],
+        size_bytes=sum(manifest["size"].values()),
+    )
 
 
 @pytest.fixture

@@ -77,6 +77,8 @@ def environment(places: Places, redis_url: str) -> dict[str, str]:
         "PORTAL_POOL_DIR": str(state / "volumes"),
         "PORTAL_FLEET_ID": environments.fleet_id(places.test),
         "PORTAL_BASE_URL": "http://portal.localhost:8000",
+        # Not the running portal's: two bridges with one address would take each other's packets.
+        "PORTAL_NETWORK_POOL": "10.84.0.0/16",
     }
 
 

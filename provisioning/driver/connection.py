@@ -31,9 +31,17 @@ _GONE = {
     libvirt.VIR_ERR_AUTH_FAILED,
     libvirt.VIR_ERR_AUTH_CANCELLED,
 }
+CPU_CLOCK = "unable to get accurate cpu usage"
+"""QEMU times LUKS' key derivation; on a machine with a coarse clock that fails now and then."""
 _GONE_WORDS = ("client socket is closed", "end of file while reading data", "connection reset", "broken pipe")
 _BUSY = {libvirt.VIR_ERR_OPERATION_TIMEOUT, libvirt.VIR_ERR_RESOURCE_BUSY, libvirt.VIR_ERR_AGENT_UNRESPONSIVE}
-_BUSY_WORDS = ("asynchronous jobs running", "state change lock", "still being allocated", "is in use")
+_BUSY_WORDS = (
+    "asynchronous jobs running",
+    "state change lock",
+    "still being allocated",
+    "is in use",
+    CPU_CLOCK,
+)
 _FULL_WORDS = ("no space left", "not enough free space", "disk quota exceeded")
 _UNABLE = {
     libvirt.VIR_ERR_NO_SUPPORT,

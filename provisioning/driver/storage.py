@@ -16,13 +16,15 @@ from uuid import UUID
 import libvirt
 
 from provisioning.driver import naming, xml
-from provisioning.driver.connection import found
+from provisioning.driver.connection import CPU_CLOCK, found
 from provisioning.driver.faults import around
 from provisioning.driver.marks import attribute, parse
 from provisioning.driver.types import Conflict, HostBusy, HostSpec, NoSpace, RuntimeSpec
 
 GIB = 1024**3
 CREATION_WAIT_SECONDS = 60.0
+CREATION_ATTEMPTS = 5
+"""How often creation may fail on QEMU's speed measurement (see `CPU_CLOCK`) before we give up."""
 _POLL_SECONDS = 0.2
 _EMPTY_BYTES = 16 * 1024**2
 """A fresh LUKS qcow2 takes about 2 MiB; more than this may be somebody's data."""
@@ -136,14 +138,23 @@ def ensure_volume(conn: Any, host: HostSpec, spec: RuntimeSpec) -> bool:
             f"The pool has {free / GIB:.1f} GiB free and the volume may grow to {spec.disk_gib} GiB. "
             "Free space, or choose another host or a smaller plan."
         )
-    try:
-        with around("volume.create"):
-            pool.createXML(xml.volume(spec), 0)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_STORAGE_VOL_EXIST:
-            raise
-        raise HostBusy(f"Somebody else is creating the volume {name}.") from None
+    _create_volume(pool, spec)
     return True
+
+
+def _create_volume(pool: Any, spec: RuntimeSpec) -> None:
+    attempts = 0
+    while True:
+        try:
+            with around("volume.create"):
+                pool.createXML(xml.volume(spec), 0)
+            return
+        except libvirt.libvirtError as error:
+            attempts += 1
+            if error.get_error_code() == libvirt.VIR_ERR_STORAGE_VOL_EXIST:
+                raise HostBusy("Somebody else is creating this volume.") from None
+            if CPU_CLOCK not in str(error).lower() or attempts == CREATION_ATTEMPTS:
+                raise
 
 
 def _complete(volume: Any, spec: RuntimeSpec) -> bool:
@@ -193,8 +204,7 @@ def ensure_file(conn: Any, host: HostSpec, name: str, payload: bytes) -> bool:
     if volume is None:
         with around("personalisation.create"):
             volume = pool.createXML(xml.raw_volume(name, len(payload)), 0)
-    with around("personalisation.upload"):
-        _upload(conn, volume, payload)
+    _upload(conn, volume, payload)
     return True
 
 
@@ -214,10 +224,11 @@ def remove_file(conn: Any, host: HostSpec, name: str) -> bool:
 def _upload(conn: Any, volume: Any, payload: bytes) -> None:
     stream = conn.newStream(0)
     try:
-        volume.upload(stream, 0, len(payload), 0)
-        for start in range(0, len(payload), _CHUNK):
-            stream.send(payload[start : start + _CHUNK])
-        stream.finish()
+        with around("personalisation.upload"):
+            volume.upload(stream, 0, len(payload), 0)
+            for start in range(0, len(payload), _CHUNK):
+                stream.send(payload[start : start + _CHUNK])
+            stream.finish()
     except BaseException:
         _abort(stream)
         raise

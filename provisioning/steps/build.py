@@ -2,13 +2,13 @@
 
 import secrets
 
+from protocol.enrolment import SECRET_BYTES
 from provisioning.enrolment import personalisation
 from provisioning.models import Host, Operation, Runtime
 from provisioning.selectors import current_image, lacking, queue_position, reserved_on
 from provisioning.specs import image_spec, runtime_spec
 from provisioning.steps.context import Context, StepFailed, Wait
 from provisioning.wrapping import unwrap, wrap
-from protocol.enrolment import SECRET_BYTES
 
 
 def place(context: Context) -> None:

@@ -51,6 +51,14 @@ def test_the_data_volume_is_luks_with_the_runtimes_own_secret() -> None:
     assert disk.find("readonly") is None
 
 
+def test_the_volume_is_made_as_luks_with_a_named_cipher() -> None:
+    root = parse(xml.volume(SPEC))
+    assert root.find("target/format").get("type") == "qcow2"  # type: ignore[union-attr]
+    cipher = root.find("target/encryption[@format='luks']/cipher")
+    assert cipher is not None
+    assert cipher.attrib == {"name": "aes", "size": "256", "mode": "xts", "hash": "sha512"}
+
+
 def test_no_cap_on_operations_unless_asked() -> None:
     assert _domain(spec=replace(SPEC, iops=None)).find(".//iotune") is None
 

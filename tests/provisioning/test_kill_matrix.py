@@ -11,7 +11,6 @@ import pytest
 
 from audit.context import command
 from provisioning.driver import connect
-from provisioning.driver.faults import FAULT_POINTS
 from provisioning.fleet import audit_fleet
 from provisioning.models import GuestImage, Host, Operation, Runtime
 from provisioning.sequences import SEQUENCES
@@ -24,13 +23,25 @@ pytestmark = pytest.mark.django_db(transaction=True)
 TESTER = command("test")
 Kind, State, Phase = Operation.Kind, Operation.State, Runtime.Phase
 
-MAKING = (
-    "pool.define pool.build pool.start volume.create network.define network.start "
-    "domain.define domain.start agent.launch"
-).split()
-REMOVING = "volume.delete network.stop network.undefine domain.undefine domain.destroy agent.stop".split()
-SIMULATED_LACKS = tuple(p for p in FAULT_POINTS if p.startswith(("secret", "filter", "personalisation")))
-"""The simulated driver keeps these as files; their calls are in the matrix of the real guest."""
+MAKING = [
+    "pool.define",
+    "pool.build",
+    "pool.start",
+    "volume.create",
+    "network.define",
+    "network.start",
+    "domain.define",
+    "domain.start",
+    "agent.launch",
+]
+REMOVING = [
+    "volume.delete",
+    "network.stop",
+    "network.undefine",
+    "domain.undefine",
+    "domain.destroy",
+    "agent.stop",
+]
 
 
 def steps(kind: str, prefix: str = "step") -> list[str]:
@@ -43,7 +54,7 @@ def calls(names: list[str]) -> list[str]:
 
 
 def killed_at(operation: Operation, environment: dict[str, str], point: str) -> None:
-    """Run in a child that dies at ``point``. A case whose point is never reached proves nothing, so it fails."""
+    """Run in a child that dies at ``point``. A point that is never reached proves nothing, so it fails."""
     assert run_in_child(operation, environment, f"{point}=kill") == -signal.SIGKILL, (
         f"{point} was not reached"
     )
@@ -102,7 +113,7 @@ def test_undoing_is_finished_by_the_next_worker(
     assert left_on(simulated_host) == set()
 
 
-@pytest.mark.parametrize("point", steps(Kind.STOP) + ["domain.shutdown:before", "domain.shutdown:after"])
+@pytest.mark.parametrize("point", [*steps(Kind.STOP), "domain.shutdown:before", "domain.shutdown:after"])
 def test_stopping_is_finished_by_the_next_worker(
     point: str, simulated_host: Host, tenant: Tenant, image: GuestImage, children_environment: dict[str, str]
 ) -> None:

@@ -15,6 +15,7 @@ from provisioning import machine
 from provisioning.leases import LeaseLost
 from provisioning.models import GuestImage, Host, Operation, Runtime, Step
 from provisioning.services import runtime_create
+from provisioning.steps import Context
 from tenants.models import Tenant
 from tests.provisioning.workers import let_lease_lapse
 
@@ -77,7 +78,7 @@ def test_losing_the_lease_inside_a_step_rolls_the_change_back(operation: Operati
     lease = machine.claim(operation.pk)
     assert lease is not None
     Operation.objects.filter(pk=operation.pk).update(fence=99)
-    with machine.Context.opened(lease) as context, pytest.raises(LeaseLost), context.changing() as runtime:
+    with Context.opened(lease) as context, pytest.raises(LeaseLost), context.changing() as runtime:
         runtime.power = Runtime.Power.RUNNING
     assert Runtime.objects.get().power == Runtime.Power.ABSENT
 

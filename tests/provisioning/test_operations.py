@@ -117,7 +117,7 @@ def test_without_host_or_image_it_is_refused(
 @pytest.mark.parametrize("kind", [k for k, t in TRANSITIONS.items() if t.destructive])
 @pytest.mark.parametrize("reason", ["", "   ", "too short", "x" * 501])
 def test_destruction_needs_a_typed_reason(
-    created: Operation, as_operator: Actor, kind: Kind, reason: str
+    created: Operation, as_operator: Actor, kind: str, reason: str
 ) -> None:
     """Ten characters at least, five hundred at most."""
     runtime = finish(created)
@@ -128,7 +128,7 @@ def test_destruction_needs_a_typed_reason(
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("phase", list(Phase))
 def test_phases_allow_what_the_table_says(
-    created: Operation, as_operator: Actor, kind: Kind, phase: Phase
+    created: Operation, as_operator: Actor, kind: str, phase: str
 ) -> None:
     """Every pair of phase and kind is either accepted or refused with nothing changed."""
     transition = TRANSITIONS[kind]
@@ -136,7 +136,7 @@ def test_phases_allow_what_the_table_says(
     ready = None if transition.needs_data is False else created.created_at
     Runtime.objects.update(phase=Phase.READY, first_ready_at=ready, reserved=phase != Phase.DELETED)
     Runtime.objects.update(phase=phase)
-    given = {
+    given: dict[str, Any] = {
         "actor": as_operator,
         "runtime_id": created.runtime_id,
         "kind": kind,

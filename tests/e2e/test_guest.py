@@ -1,0 +1,158 @@
+"""A real guest's life: created, reached over mutual TLS, stopped, rebuilt, deleted, and killed under way."""
+
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit.context import command
+from provisioning import enrolment
+from provisioning.driver import connect
+from provisioning.fleet import audit_fleet
+from provisioning.models import GuestImage, Host, Operation, Runtime
+from provisioning.runtime_client import RuntimeClient
+from provisioning.services import operation_request, runtime_create
+from provisioning.specs import host_spec, runtime_spec
+from provisioning.wrapping import unwrap
+from tenants.models import Tenant
+from tests.provisioning.workers import drain, let_lease_lapse, run_in_child
+
+pytestmark = [pytest.mark.guest, pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
+TESTER = command("test")
+Kind, State, Phase = Operation.Kind, Operation.State, Runtime.Phase
+BOOT_SECONDS = 400.0
+
+
+def ask(runtime: Runtime, kind: str) -> Runtime:
+    asked = operation_request(actor=TESTER, runtime_id=runtime.pk, kind=kind, reason="because of a test")
+    done = drain(asked, BOOT_SECONDS)
+    assert done.state == State.SUCCEEDED, done.error_message
+    runtime.refresh_from_db()
+    return runtime
+
+
+def status(runtime: Runtime, host: Host) -> dict[str, Any]:
+    with connect(host_spec(host)) as driver:
+        address, port = driver.endpoint(runtime_spec(runtime))
+    return RuntimeClient(runtime.pk, address, port).status()
+
+
+def command_lines() -> bytes:
+    """Every process's command line on this machine, as `ps` would show it."""
+    return b"\n".join(p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists())
+
+
+def left_on(host: Host) -> set[object]:
+    with connect(host_spec(host)) as driver:
+        found = driver.inventory()
+    return set().union(
+        found.domains, found.networks, found.filters, found.volumes, found.personalisations, found.secrets
+    )
+
+
+def test_a_whole_life(real_host: Host, real_image: GuestImage, tenant: Tenant) -> None:
+    """Create, stop, start, rebuild and delete; the guest keeps its keys until the volume's key is destroyed."""
+    done = drain(runtime_create(actor=TESTER, tenant=tenant), BOOT_SECONDS)
+    assert done.state == State.SUCCEEDED, done.error_message
+    runtime = Runtime.objects.get()
+    said = status(runtime, real_host)
+    assert (said["runtime_id"], said["tenant_id"]) == (str(runtime.pk), str(tenant.pk))
+    assert said["image_version"] == real_image.version
+    assert said["data_volume"]["size_bytes"] > 0
+    assert audit_fleet() == []
+
+    assert runtime.volume_key is not None
+    passphrase = unwrap(runtime.volume_key, identity=f"runtime/{runtime.pk}/volume_key")
+    assert passphrase not in command_lines(), "rule 3: the process list shows the volume's passphrase"
+
+    sealing, boot = said["sealing_public_key"], said["boot_id"]
+    assert ask(runtime, Kind.STOP).phase == Phase.STOPPED
+    assert audit_fleet() == []
+    assert ask(runtime, Kind.REBUILD).phase == Phase.READY
+    again = status(runtime, real_host)
+    assert (again["sealing_public_key"], again["boot_id"] != boot) == (sealing, True)
+
+    volume = Path(real_host.pool_path) / f"rt-{runtime.pk}.qcow2"
+    described = subprocess.run(
+        ["qemu-img", "info", "-U", "--output=json", str(volume)], capture_output=True, text=True, check=True
+    ).stdout
+    assert '"format": "luks"' in described.replace("encrypt.format", "format")
+    ask(runtime, Kind.DELETE)
+    assert left_on(real_host) == set()
+    assert not volume.exists()
+
+
+def test_the_one_time_secret_is_spent(real_host: Host, real_image: GuestImage, tenant: Tenant) -> None:
+    """It never stands on a command line, and after enrolment neither in the database nor in the papers."""
+    operation = runtime_create(actor=TESTER, tenant=tenant)
+    secrets: list[bytes] = []
+
+    def spy(runtime: Runtime) -> None:
+        assert runtime.enrolment_secret is not None
+        secrets.append(unwrap(runtime.enrolment_secret, identity=f"runtime/{runtime.pk}/enrolment_secret"))
+
+    original = enrolment.enrol
+
+    def enrol(client: Any, runtime: Runtime, secret: bytes) -> Any:
+        spy(runtime)
+        assert secret.hex().encode() not in command_lines(), "rule 3: the secret is in the process list"
+        return original(client, runtime, secret)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(enrolment, "enrol", enrol)
+        assert drain(operation, BOOT_SECONDS).state == State.SUCCEEDED
+    runtime = Runtime.objects.get()
+    assert runtime.enrolment_secret is None
+    papers = (Path(real_host.pool_path) / f"rt-{runtime.pk}.credential").read_bytes()
+    assert secrets
+    assert secrets[0].hex().encode() not in papers
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "secret.set_value:after",
+        "volume.create:during",
+        "personalisation.upload:during",
+        "network.start:during",
+        "filter.define:after",
+        "domain.start:during",
+        "step.enrol:after",
+    ],
+)
+def test_killed_while_creating(
+    point: str,
+    real_host: Host,
+    real_image: GuestImage,
+    tenant: Tenant,
+    children_environment: dict[str, str],
+) -> None:
+    """Kill -9 in the middle of a call to the real hypervisor: the next worker ends with a ready guest."""
+    operation = runtime_create(actor=TESTER, tenant=tenant)
+    delay = "kill:300" if point == "volume.create:during" else "kill"
+    assert run_in_child(operation, children_environment, f"{point}={delay}") == -signal.SIGKILL
+    let_lease_lapse(operation.pk)
+    done = drain(operation, BOOT_SECONDS)
+    assert done.state == State.SUCCEEDED, done.error_message
+    assert audit_fleet() == []
+
+
+@pytest.mark.parametrize("point", ["domain.destroy:during", "filter.undefine:during", "volume.delete:after"])
+def test_killed_while_undoing(
+    point: str,
+    real_host: Host,
+    real_image: GuestImage,
+    tenant: Tenant,
+    children_environment: dict[str, str],
+) -> None:
+    """A guest that does not answer in time is undone, through a kill -9 in the middle; nothing is left."""
+    operation = runtime_create(actor=TESTER, tenant=tenant)
+    impatient = {**children_environment, "PORTAL_BOOT_TIMEOUT_SECONDS": "0.2"}
+    assert run_in_child(operation, impatient, f"{point}=kill") == -signal.SIGKILL
+    let_lease_lapse(operation.pk)
+    assert drain(operation, BOOT_SECONDS).state == State.FAILED
+    assert operation.error_code == "guest_silent"
+    assert left_on(real_host) == set()
+    assert audit_fleet() == []
