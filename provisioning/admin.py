@@ -1,4 +1,4 @@
-"""Staff pages of hosts, images, runtimes and operations. No state is edited by hand: actions call services."""
+"""Staff pages of hosts, images, runtimes and operations. No state is edited here: actions call services."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,5 +1,6 @@
 """The machine itself, through libvirt."""
 
+import time
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,11 @@ _POWER = {
 }
 _NO_SUPPORT = libvirt.VIR_ERR_NO_SUPPORT
 _CRASH_REASONS = {libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, libvirt.VIR_DOMAIN_SHUTOFF_FAILED}
+
+
+START_UP_SECONDS = 30.0
+"""How long a start that a dead worker began may take: opening the encrypted volume needs seconds."""
+_STARTING = {libvirt.VIR_DOMAIN_PAUSED_STARTING_UP, libvirt.VIR_DOMAIN_PAUSED_UNKNOWN}
 
 
 def find(conn: Any, runtime_id: UUID) -> Any | None:
@@ -100,8 +106,7 @@ def start(conn: Any, host: HostSpec, runtime_id: UUID) -> bool:
         raise Conflict(
             f"The machine {naming.domain_name(runtime_id)} is not defined. Run ensure_domain first."
         )
-    power = power_of(domain)
-    if power is Power.PAUSED:
+    if _settled_power(domain) is Power.PAUSED:
         raise Conflict(
             f"The machine {domain.name()} is paused. Find out why (a full disk?), then destroy or resume it."
         )
@@ -116,6 +121,17 @@ def start(conn: Any, host: HostSpec, runtime_id: UUID) -> bool:
             return False
         raise
     return True
+
+
+
+def _settled_power(domain: Any) -> Power:
+    """The power, once a start that is under way has ended: until then libvirt shows the machine as paused."""
+    deadline = time.monotonic() + START_UP_SECONDS
+    while (power := power_of(domain)) is Power.PAUSED and time.monotonic() < deadline:
+        if domain.state()[1] not in _STARTING:
+            break
+        time.sleep(0.1)
+    return power
 
 
 def request_shutdown(conn: Any, host: HostSpec, runtime_id: UUID, flags: int) -> bool:

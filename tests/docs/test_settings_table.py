@@ -71,5 +71,9 @@ def test_a_read_that_cannot_be_checked_is_refused(source: str) -> None:
 
 
 def test_rows_for_other_readers_are_left_out() -> None:
-    text = "| name | type |\n|---|---|\n| `A` | str | x | settings, deploy | all | a |\n| `B` | text | x | deploy | all | b |\n"
+    text = (
+        "| name | type | default | read by | roles | meaning |\n|---|---|---|---|---|---|\n"
+        "| `A` | str | x | settings, deploy | all | a |\n"
+        "| `B` | text | x | deploy | all | b |\n"
+    )
     assert variables_listed(text) == {"A": "str"}
