@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 from django.contrib import admin
 from django.db import models
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 
 from audit.context import Actor
 from audit.models import Entry
@@ -13,7 +13,22 @@ from audit.services import record
 M = TypeVar("M", bound=models.Model)
 
 
-class ReadOnlyAdmin(admin.ModelAdmin[M]):
+class ScopedAdmin(admin.ModelAdmin[M]):
+    """What a person may not see does not exist for them: 404, never a refusal or a hint."""
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> M:
+        """One row of this person's scope.
+
+        Raises:
+            Http404: no such row, or not theirs to see.
+        """
+        found = super().get_object(request, object_id, from_field)
+        if found is None or not self.has_view_or_change_permission(request, found):
+            raise Http404
+        return found
+
+
+class ReadOnlyAdmin(ScopedAdmin[M]):
     """Shows rows; changes go through actions that call services."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -29,7 +44,7 @@ class ReadOnlyAdmin(admin.ModelAdmin[M]):
         return False
 
 
-class RecordedAdmin(admin.ModelAdmin[M]):
+class RecordedAdmin(ScopedAdmin[M]):
     """For Django's own models: an entry in the same transaction as each change; no bulk deletion."""
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
@@ -59,9 +74,8 @@ class RecordedAdmin(admin.ModelAdmin[M]):
         record(action=f"{name}.{verb}", actor=Actor.of(request.user), target=(str(name), obj.pk))
 
 
-@admin.register(Entry)
 class EntryAdmin(ReadOnlyAdmin[Entry]):
-    """The append-only table."""
+    """The append-only table. The portal registers it, with the scope that this room cannot know."""
 
     list_display = ("at", "action", "actor_kind", "actor_id", "target_type", "target_id", "tenant_id")
     list_filter = ("action", "actor_kind")

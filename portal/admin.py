@@ -1,12 +1,17 @@
-"""People and groups, with an audit entry for each change."""
+"""People and groups, with an audit entry for each change; and the record, in each person's scope."""
 
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
 
-from audit.admin import RecordedAdmin
+from audit.admin import EntryAdmin, RecordedAdmin
+from audit.models import Entry
+from portal.selectors import entries_for
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -16,7 +21,21 @@ admin.site.unregister(Group)
 class RecordedUserAdmin(RecordedAdmin[Any], UserAdmin[Any]):
     """Django's own page for people."""
 
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """Django's own view has no transaction: a password would change without its entry."""
+        with transaction.atomic():
+            return super().user_change_password(request, id, form_url)
+
 
 @admin.register(Group)
 class RecordedGroupAdmin(RecordedAdmin[Any], GroupAdmin):
     """Django's own page for groups."""
+
+
+@admin.register(Entry)
+class ScopedEntryAdmin(EntryAdmin):
+    """The record, as far as it concerns the tenants that this person operates."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Entry]:
+        """Only what this person may know of."""
+        return entries_for(request.user)

@@ -5,9 +5,15 @@ from typing import Any
 from django.contrib.admin import AdminSite
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 
+from audit.context import Actor
+from audit.services import record
+from portal.polling import View, polled
 from provisioning.models import Host, Operation, Runtime
 from provisioning.selectors import operations_for, runtimes_for
 
@@ -21,15 +27,40 @@ class PortalAdminSite(AdminSite):
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Send people to the portal's sign-in page; those signed in without staff rights are refused."""
+        if self.has_permission(request):
+            return redirect("admin:index")
         if request.user.is_authenticated:
             raise PermissionDenied
-        return redirect_to_login(request.GET.get("next", request.path))
+        return redirect_to_login(request.GET.get("next") or reverse("admin:index"))
+
+    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """End the session in one transaction with its entry."""
+        with transaction.atomic():
+            return super().logout(request, extra_context)
+
+    def password_change(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Change one's own password, in one transaction with its entry."""
+        with transaction.atomic():
+            response = super().password_change(request, extra_context)
+            if request.method == "POST" and response.status_code == 302:
+                record(
+                    action="user.password_changed",
+                    actor=Actor.of(request.user),
+                    target=("user", request.user.pk),
+                )
+            return response
+
+    def admin_view(self, view: Any, cacheable: bool = False) -> View:
+        """Django's guard, and whole-page answers for parts that htmx fetches."""
+        return polled(super().admin_view(view, cacheable), self.has_permission)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The front page: hosts, what is under way, what has failed."""
         runtimes = runtimes_for(request.user)
         fleet = {
-            "hosts": Host.objects.all(),
+            "hosts": Host.objects.all() if request.user.has_perm("provisioning.view_host") else None,
             "active": operations_for(request.user).filter(state__in=Operation.ACTIVE)[:20],
             "failed": runtimes.filter(phase=Runtime.Phase.FAILED)[:20],
             "ready": runtimes.filter(phase=Runtime.Phase.READY).count(),

@@ -1,11 +1,17 @@
 """The tenant's API, version 1. Scoped by the same selectors and served by the same services as the pages."""
 
-from typing import Any
+import io
+from collections.abc import Mapping
+from typing import IO, Any
 
+from django.core.exceptions import ValidationError
 from django.http import Http404
 from django.urls import path
 from rest_framework import serializers, status
+from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.generics import ListAPIView, RetrieveAPIView
+from rest_framework.pagination import CursorPagination
+from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -14,6 +20,42 @@ from audit.context import Actor
 from provisioning.models import Operation, Runtime, Step
 from provisioning.selectors import operations_for, runtimes_for
 from provisioning.services import OperationRefused, PermissionRefused, operation_request
+
+BODY_LIMIT = 64 * 1024
+"""Bytes. The REST framework reads a body past Django's own limit."""
+
+
+class BoundedJSONParser(JSONParser):
+    """JSON of a modest size and depth."""
+
+    def parse(
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Parse, or say what is wrong.
+
+        Raises:
+            ParseError: too long, too deep, or not JSON.
+        """
+        body = stream.read(BODY_LIMIT + 1)
+        if len(body) > BODY_LIMIT:
+            raise ParseError(f"Send at most {BODY_LIMIT} bytes.")
+        try:
+            return super().parse(io.BytesIO(body), media_type, parser_context)
+        except RecursionError:
+            raise ParseError("Nested too deeply. Send one flat object.") from None
+
+
+class NewestFirst(CursorPagination):
+    """Pages of what was made last; a cursor that we did not give is a 404."""
+
+    ordering = ("-created_at", "-pk")
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
+        """One page."""
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except (ValidationError, ValueError):
+            raise NotFound(self.invalid_cursor_message) from None
 
 
 class StepSerializer(serializers.ModelSerializer[Step]):
@@ -59,7 +101,7 @@ class RuntimeList(ListAPIView[Runtime]):
     """The runtimes that the caller may know of."""
 
     serializer_class = RuntimeSerializer
-    ordering = "-created_at"
+    pagination_class = NewestFirst
 
     def get_queryset(self) -> Any:
         return runtimes_for(self.request.user)
@@ -85,6 +127,8 @@ class OperationDetail(RetrieveAPIView[Operation]):
 
 class RuntimeOperations(APIView):
     """Ask for an operation."""
+
+    parser_classes = (BoundedJSONParser,)
 
     def post(self, request: Request, pk: str) -> Response:
         """201 with the operation; 403 or 409 with the reason."""

@@ -1,22 +1,28 @@
 """The tenant's pages. Reads come from selectors, writes go to services; nothing here knows libvirt."""
 
+import hashlib
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.views import LoginView, LogoutView
+from django.core.exceptions import PermissionDenied
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
+from django.utils.safestring import mark_safe
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from audit.context import Actor
+from portal.polling import polled
 from provisioning.models import Operation, Runtime
-from provisioning.policy import OWNER_MAY, may_request
+from provisioning.policy import may_request
 from provisioning.selectors import operations_for, runtimes_for
 from provisioning.sequences import LABELS
-from provisioning.services import OperationRefused, operation_request
+from provisioning.services import OperationRefused, PermissionRefused, operation_request
 from provisioning.transitions import refusal
 from tenants.models import Tenant
 from tenants.selectors import tenants_for
@@ -36,6 +42,15 @@ class SignIn(LoginView):
             return super().form_valid(form)
 
 
+class SignOut(LogoutView):
+    """Ends the session in one transaction with its audit entry."""
+
+    def post(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        """End the session."""
+        with transaction.atomic():
+            return super().post(request, *args, **kwargs)
+
+
 @login_required
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
@@ -43,7 +58,10 @@ def home(request: HttpRequest) -> HttpResponse:
     tenants = list(tenants_for(request.user)[:50])
     if len(tenants) == 1 and not request.user.is_staff:
         return redirect("tenant", slug=tenants[0].slug)
-    return render(request, "portal/home.html", {"tenants": tenants})
+    present = runtimes_for(request.user).exclude(phase=Runtime.Phase.DELETED)
+    runtimes = {runtime.tenant_id: runtime for runtime in present.filter(tenant__in=tenants)}
+    rows = [(tenant, runtimes.get(tenant.pk)) for tenant in tenants]
+    return render(request, "portal/home.html", {"rows": rows})
 
 
 @login_required
@@ -54,26 +72,35 @@ def tenant(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "portal/tenant.html", _tenant_context(request, slug))
 
 
+@polled
 @login_required
 @require_GET
 @never_cache
 def tenant_live(request: HttpRequest, slug: str) -> HttpResponse:
-    """The changing part of the tenant's page, fetched every few seconds."""
-    return render(request, "portal/_runtime.html", _tenant_context(request, slug))
+    """The changing part of the tenant's page, fetched again and again; 204 if it is as the caller has it.
+
+    So a part that has not changed is not replaced, and a button is not pulled from under a finger.
+    """
+    context = _tenant_context(request, slug)
+    if request.GET.get("seen") == context["digest"]:
+        return HttpResponse(status=204)
+    return render(request, "portal/_live.html", context)
 
 
 @login_required
 @require_POST
 def tenant_operation(request: HttpRequest, slug: str) -> HttpResponse:
-    """Start, stop or restart."""
+    """Start, stop or restart: what the buttons send."""
     found = get_object_or_404(tenants_for(request.user), slug=slug)
     runtime = get_object_or_404(_present(request, found))
     kind = request.POST.get("kind", "")
-    if kind not in OWNER_MAY:
+    if kind not in Operation.Kind.values:
         messages.error(request, "Choose start, stop or restart.")
     else:
         try:
             operation_request(actor=Actor.of(request.user), runtime_id=runtime.pk, kind=kind)
+        except PermissionRefused:
+            raise PermissionDenied from None
         except OperationRefused as error:
             messages.error(request, " ".join(error.messages))
     return redirect("tenant", slug=slug)
@@ -96,12 +123,19 @@ def _tenant_context(request: HttpRequest, slug: str) -> dict[str, object]:
     found = get_object_or_404(tenants_for(request.user), slug=slug)
     runtime = _present(request, found).first()
     context: dict[str, object] = {"tenant": found, "runtime": runtime, "labels": LABELS}
-    if runtime is None:
-        return context
+    if runtime is not None:
+        context |= _runtime_context(request, found, runtime)
+    # Without the request: nothing in this part may differ from one request to the next but its facts.
+    part = render_to_string("portal/_runtime.html", context)
+    digest = hashlib.sha256(part.encode()).hexdigest()[:16]
+    return context | {"part": mark_safe(part), "digest": digest}  # noqa: S308 - our own template's output
+
+
+def _runtime_context(request: HttpRequest, found: Tenant, runtime: Runtime) -> dict[str, object]:
     operations = operations_for(request.user).filter(runtime=runtime)
     active = operations.filter(state__in=Operation.ACTIVE).first()
     actor = Actor.of(request.user)
-    context |= {
+    return {
         "active": active,
         "history": list(operations.exclude(state__in=Operation.ACTIVE)[:8]),
         "buttons": [
@@ -110,4 +144,3 @@ def _tenant_context(request: HttpRequest, slug: str) -> dict[str, object]:
             if active is None and refusal(runtime, kind) is None and may_request(actor, found, kind)
         ],
     }
-    return context

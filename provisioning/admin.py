@@ -5,21 +5,27 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet, Sum
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html
+from django.views.decorators.http import require_POST
+from django_htmx.http import HttpResponseClientRefresh
 
 from audit.admin import ReadOnlyAdmin
 from audit.context import Actor
 from provisioning.models import GuestImage, Host, Operation, Runtime
-from provisioning.selectors import operations_for, reserved_on, runtimes_for
+from provisioning.policy import may_request
+from provisioning.selectors import operations_for, runtimes_for
 from provisioning.sequences import LABELS
 from provisioning.services import (
     REASON_MINIMUM,
     OperationRefused,
+    PermissionRefused,
     host_enable,
     image_retire,
     operation_cancel,
@@ -105,6 +111,15 @@ class RuntimeAdmin(ReadOnlyAdmin[Runtime]):
     def save_model(self, request: HttpRequest, obj: Runtime, form: Any, change: bool) -> None:
         """Nothing is left to do: the service has saved it."""
 
+    def response_add(
+        self, request: HttpRequest, obj: Runtime, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """On to the page that shows how the creation goes."""
+        operation = operations_for(request.user).filter(runtime=obj).first()
+        if operation is None:
+            return redirect("admin:provisioning_runtime_changelist")
+        return redirect("admin:provisioning_operation_change", operation.pk)
+
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Show a refusal on the list page."""
         try:
@@ -140,6 +155,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
 
     list_display = ("created_at", "tenant", "kind", "state", "wait_reason", "error_message", "requested_by")
     list_filter = ("state", "kind")
+    list_select_related = ("runtime__tenant", "requested_by")
     change_form_template = "admin/provisioning/operation/change_form.html"
     fields = ("runtime", "kind", "reason", "requested_by", "created_at", "started_at", "finished_at")
 
@@ -173,29 +189,43 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
     ) -> HttpResponse:
         """The operation's page, with its steps below."""
         operation = self.get_object(request, object_id)
-        extra = {**(extra_context or {}), "operation": operation, "labels": LABELS, "show_close": True}
+        extra = {
+            **(extra_context or {}),
+            "title": f"{operation.get_kind_display().capitalize()} {operation.runtime.tenant}",
+            "subtitle": None,
+            "operation": operation,
+            "labels": LABELS,
+            "cancellable": _cancellable(request, operation),
+        }
         return super().change_view(request, object_id, form_url, extra)
 
     def steps_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        """The steps as they are now, for polling."""
-        operation = self._visible(request, pk)
+        """The steps as they are now, for polling; once it is over the whole page is fetched again."""
+        operation = self.get_object(request, str(pk))
+        if not operation.active:
+            return HttpResponseClientRefresh()
         return TemplateResponse(request, "portal/_steps.html", {"operation": operation, "labels": LABELS})
 
+    @method_decorator(require_POST)
     def cancel_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        """Cancel on POST."""
-        operation = self._visible(request, pk)
-        if request.method == "POST":
-            try:
-                operation_cancel(actor=Actor.of(request.user), operation_id=operation.pk)
-            except OperationRefused as error:
-                self.message_user(request, " ".join(error.messages), messages.ERROR)
+        """Ask for the operation to be undone."""
+        operation = self.get_object(request, str(pk))
+        try:
+            operation_cancel(actor=Actor.of(request.user), operation_id=operation.pk)
+        except PermissionRefused:
+            raise PermissionDenied from None
+        except OperationRefused as error:
+            self.message_user(request, " ".join(error.messages), messages.ERROR)
         return redirect("admin:provisioning_operation_change", operation.pk)
 
-    def _visible(self, request: HttpRequest, pk: Any) -> Operation:
-        operation = self.get_object(request, str(pk))
-        if operation is None or not self.has_view_permission(request, operation):
-            raise Http404
-        return operation
+
+def _cancellable(request: HttpRequest, operation: Operation) -> bool:
+    return (
+        operation.active
+        and not operation.cancel_requested
+        and TRANSITIONS[operation.kind].cancelled is not None
+        and may_request(Actor.of(request.user), operation.runtime.tenant, operation.kind)
+    )
 
 
 @admin.register(Host)
@@ -205,10 +235,15 @@ class HostAdmin(ReadOnlyAdmin[Host]):
     list_display = ("name", "engine", "enabled", "in_use", "seen_at", "problem")
     actions = ("open_hosts", "drain_hosts")
 
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """With what runtimes hold, in the same query."""
+        held = Sum("runtimes__memory_mib", filter=Q(runtimes__reserved=True), default=0)
+        return super().get_queryset(request).annotate(held_mib=held)
+
     @admin.display(description="memory in use")
-    def in_use(self, obj: Host) -> str:
+    def in_use(self, obj: Any) -> str:
         """Promised and present memory."""
-        return f"{reserved_on(obj)['memory_mib']} of {obj.memory_mib} MiB"
+        return f"{obj.held_mib} of {obj.memory_mib} MiB"
 
     @admin.action(description="Open the chosen hosts for new runtimes", permissions=["operate"])
     def open_hosts(self, request: HttpRequest, chosen: "QuerySet[Host]") -> None:

@@ -102,7 +102,6 @@ class Runtime(models.Model):
     sealing_public_key = models.CharField(max_length=64, blank=True)
     certificate_serial = models.CharField(max_length=40, blank=True)
     certificate_expires_at = models.DateTimeField(null=True)
-    boot_report = models.JSONField(null=True)
     first_ready_at = models.DateTimeField(
         null=True, help_text="Once set, the data volume may hold the tenant's files and is never undone."
     )

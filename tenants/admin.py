@@ -7,10 +7,10 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
-from audit.admin import RecordedAdmin
+from audit.admin import ScopedAdmin
 from audit.context import Actor
 from tenants.models import Membership, Plan, Tenant
-from tenants.selectors import tenants_for
+from tenants.selectors import is_operator, tenants_for
 from tenants.services import membership_add, membership_remove, plan_save, tenant_change, tenant_create
 
 
@@ -38,7 +38,7 @@ class TenantForm(forms.ModelForm[Tenant]):
 
 
 @admin.register(Tenant)
-class TenantAdmin(admin.ModelAdmin[Tenant]):
+class TenantAdmin(ScopedAdmin[Tenant]):
     """Tenants, scoped to those that the operator may operate."""
 
     form = TenantForm
@@ -54,6 +54,10 @@ class TenantAdmin(admin.ModelAdmin[Tenant]):
     def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> tuple[str, ...]:
         """Slug and plan are fixed once accepted; a change of plan is an operation of its own."""
         return ("slug", "plan", "cost_floor_cents", "created_at") if obj else ()
+
+    def has_change_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:
+        """Staff who are mere members of a tenant may look, not change."""
+        return super().has_change_permission(request, obj) and (obj is None or is_operator(request.user, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """A tenant is offboarded, never deleted."""
@@ -82,10 +86,14 @@ class TenantAdmin(admin.ModelAdmin[Tenant]):
 
 
 @admin.register(Plan)
-class PlanAdmin(RecordedAdmin[Plan]):
-    """Plans. Changing one does not change runtimes that exist."""
+class PlanAdmin(ScopedAdmin[Plan]):
+    """Plans. Changing one does not change runtimes that exist; none is deleted, for tenants refer to it."""
 
     list_display = ("name", "slug", "vcpus", "memory_mib", "disk_gib", "cpu_percent", "cost_floor_cents")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The record names plans that tenants had."""
+        return False
 
     def save_model(self, request: HttpRequest, obj: Plan, form: Any, change: bool) -> None:
         """Call the service."""

@@ -123,7 +123,6 @@ def start(conn: Any, host: HostSpec, runtime_id: UUID) -> bool:
     return True
 
 
-
 def _settled_power(domain: Any) -> Power:
     """The power, once a start that is under way has ended: until then libvirt shows the machine as paused."""
     deadline = time.monotonic() + START_UP_SECONDS

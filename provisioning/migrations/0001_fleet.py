@@ -93,7 +93,6 @@ class Migration(migrations.Migration):
                 ('sealing_public_key', models.CharField(blank=True, max_length=64)),
                 ('certificate_serial', models.CharField(blank=True, max_length=40)),
                 ('certificate_expires_at', models.DateTimeField(null=True)),
-                ('boot_report', models.JSONField(null=True)),
                 ('first_ready_at', models.DateTimeField(help_text="Once set, the data volume may hold the tenant's files and is never undone.", null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('host', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='runtimes', to='provisioning.host')),

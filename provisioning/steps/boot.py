@@ -92,7 +92,6 @@ def confirm(context: Context) -> None:
     context.driver.ensure_personalisation(runtime_spec(runtime), papers.to_bytes())
     with context.changing() as changing:
         changing.enrolment_secret = None
-        changing.boot_report = status.get("boot")
         changing.first_ready_at = changing.first_ready_at or timezone.now()
 
 

@@ -43,6 +43,13 @@ def test_only_its_owner_reads_the_papers(real: LibvirtDriver, spec: RuntimeSpec)
     assert papers.read_bytes() == PAPERS
 
 
+def test_the_shared_system_disk_is_not_given_to_qemus_user(real: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """All tenants boot from it; one QEMU that broke out must not be able to change it."""
+    before = (Path(spec.image.directory) / "root.img").stat().st_uid
+    build(real, spec)
+    assert (Path(spec.image.directory) / "root.img").stat().st_uid == before
+
+
 def test_the_papers_can_be_replaced_while_the_guest_runs(real: LibvirtDriver, spec: RuntimeSpec) -> None:
     """The one-time secret goes away once it is spent."""
     build(real, spec)

@@ -37,6 +37,7 @@ def test_the_system_disk_is_raw_and_read_only() -> None:
     disk = _disk(_domain(), "root")
     assert disk.find("driver").attrib == {"name": "qemu", "type": "raw"}  # type: ignore[union-attr]
     assert disk.find("readonly") is not None
+    assert disk.find("source/seclabel").attrib == {"model": "dac", "relabel": "no"}  # type: ignore[union-attr]
     assert disk.find("source").get("file") == "/images/1/root.img"  # type: ignore[union-attr]
 
 

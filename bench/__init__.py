@@ -1,0 +1,1 @@
+"""Measurements. Figures are distributions taken in one run; nothing is asserted."""
