@@ -53,7 +53,7 @@ def left_on(host: Host) -> set[object]:
 
 
 def test_a_whole_life(real_host: Host, real_image: GuestImage, tenant: Tenant) -> None:
-    """Create, stop, start, rebuild and delete; the guest keeps its keys until the volume's key is destroyed."""
+    """Create, stop, rebuild and delete; the guest keeps its keys until the volume's key is destroyed."""
     done = drain(runtime_create(actor=TESTER, tenant=tenant), BOOT_SECONDS)
     assert done.state == State.SUCCEEDED, done.error_message
     runtime = Runtime.objects.get()
