@@ -8,6 +8,7 @@ user can read.
 
 import base64
 import grp
+import hashlib
 import json
 import os
 import pwd
@@ -24,6 +25,7 @@ Role = Literal["web", "worker", "beat", "manage"]
 ROLES: tuple[Role, ...] = ("web", "worker", "beat", "manage")
 _HOLDS_LIBVIRT: tuple[Role, ...] = ("worker", "manage")
 _FLEET_LETTERS = string.ascii_lowercase + string.digits
+_MACHINE_ID = Path("/etc/machine-id")
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -44,11 +46,17 @@ def base_url() -> str:
 
 
 def fleet_id(folder: Path) -> str:
-    """The name that marks every libvirt object of this installation: five characters, made once."""
+    """The name that marks every libvirt object of this installation: five characters, kept once written.
+
+    It follows from machine and folder, so that an installation whose state was removed by hand finds, and
+    removes, what its predecessor left in libvirt.
+    """
     path = folder / "fleet-id"
     if not path.exists():
-        first = secrets.choice(string.ascii_lowercase)
-        path.write_text(first + "".join(secrets.choice(_FLEET_LETTERS) for _ in range(4)) + "\n")
+        machine = _MACHINE_ID.read_bytes() if _MACHINE_ID.exists() else b""
+        digest = hashlib.sha256(machine + b"\0" + str(folder).encode()).digest()
+        first, rest = string.ascii_lowercase[digest[0] % 26], digest[1:5]
+        path.write_text(first + "".join(_FLEET_LETTERS[byte % len(_FLEET_LETTERS)] for byte in rest) + "\n")
     return path.read_text().strip()
 
 

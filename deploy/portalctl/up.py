@@ -7,6 +7,7 @@ import os
 import re
 
 from deploy.portalctl import (
+    down,
     environments,
     image,
     kernel,
@@ -35,6 +36,9 @@ def up(places: Places) -> None:
     redis.ensure(places, environments.redis_url())
     environments.write_all(places, split, uri=environments.libvirt_uri())
 
+    if not places.database.exists():
+        # State that was removed by hand, not by `make clean`, has left its guests in libvirt.
+        down.purge(places, places.state)
     progress("database", "migrating")
     manage(places, "migrate", "--no-input", "--verbosity", "0")
     manage(places, "demo_people")

@@ -8,7 +8,12 @@ the lock is ours; a stop in the meantime has removed it, and then nothing is lau
 import fcntl
 import os
 import sys
+import time
 from pathlib import Path
+
+
+TAKEN = 75
+WAIT_SECONDS = 3.0
 
 
 def start_time(pid: int) -> str | None:
@@ -21,13 +26,20 @@ def start_time(pid: int) -> str | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Fork the agent and return 0, or return 0 at once if it runs or is no longer wanted."""
+    """Fork the agent and return 0; also 0 if it is no longer wanted, `TAKEN` if another one runs."""
     directory, nonce, command = Path(arguments[0]), arguments[1], arguments[2:]
     try:
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, FileNotFoundError):  # it runs, or the runtime was removed meanwhile
+    except FileNotFoundError:  # the runtime was removed meanwhile
         return 0
+    # A launcher of a worker that died may hold the lock for an instant, only to find itself unwanted.
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not _locked(lock):
+        if not _wanted(directory, nonce):
+            return 0
+        if time.monotonic() > deadline:
+            return TAKEN
+        time.sleep(0.02)
     if not _wanted(directory, nonce):
         return 0
     if os.fork() > 0:
@@ -40,6 +52,14 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"cannot run {command[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201
         os._exit(127)
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _wanted(directory: Path, nonce: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from provisioning.driver.agent_launcher import start_time
+from provisioning.driver.agent_launcher import TAKEN, start_time
 from provisioning.driver.faults import around
 from provisioning.driver.types import CallFailed
 
@@ -37,7 +37,7 @@ class LocalAgent:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not see each other
         except BlockingIOError:
             return True
         finally:
@@ -79,6 +79,8 @@ class LocalAgent:
                 raise CallFailed(
                     f"The simulated guest's agent did not launch: {type(error).__name__}."
                 ) from None
+        if done.returncode == TAKEN and self.alive():
+            return False
         if done.returncode != 0:
             raise CallFailed(f"The simulated guest's agent did not launch. See {self._directory / 'log'}.")
         return True

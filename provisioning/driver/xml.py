@@ -183,7 +183,7 @@ def _boot(root: ET.Element, host: HostSpec, spec: RuntimeSpec) -> None:
 def _devices(devices: ET.Element, host: HostSpec, spec: RuntimeSpec) -> None:
     system = _disk(devices, "raw", f"{spec.image.directory}/root.img", "vda", "root")
     _add(system, "readonly")
-    # All tenants share this file: libvirt would give it to QEMU's user, which a guest that broke out could use.
+    # All tenants share this file: libvirt would give it to QEMU's user, for a guest that broke out to change.
     _add(system[1], "seclabel", model="dac", relabel="no")
     volume_path = f"{host.pool_path}/{naming.volume_name(spec.runtime_id)}"
     data = _disk(devices, "qcow2", volume_path, "vdb", "data")

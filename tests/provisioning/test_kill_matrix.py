@@ -19,7 +19,7 @@ from provisioning.specs import host_spec
 from tenants.models import Tenant
 from tests.provisioning.workers import drain, let_lease_lapse, run_in_child
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.matrix, pytest.mark.django_db(transaction=True)]
 TESTER = command("test")
 Kind, State, Phase = Operation.Kind, Operation.State, Runtime.Phase
 

@@ -1,0 +1,145 @@
+"""Two tenants with machines and a past, and one person of every sort who might look at them."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.cache import cache
+from django.test import Client
+from django.utils import timezone
+from guardian.shortcuts import assign_perm
+
+from audit.context import command
+from provisioning.models import GuestImage, Host, Operation, Runtime, Step
+from provisioning.sequences import SEQUENCES
+from tenants.models import Membership, Tenant
+from tenants.services import membership_add
+
+TESTER = command("test")
+Kind, State, Phase = Operation.Kind, Operation.State, Runtime.Phase
+SECRETS = {"volume_key": b"\x01volume-key-in-its-wrapping", "enrolment_secret": b"\x01enrolment-in-its-wrapping"}
+
+
+@dataclass
+class Place:
+    """A tenant with all that belongs to it."""
+
+    tenant: Tenant
+    runtime: Runtime
+    operation: Operation
+    membership: Membership
+
+
+@dataclass
+class World:
+    """``mine`` is the tenant of its people; ``other`` is somebody else's."""
+
+    mine: Place
+    other: Place
+    people: dict[str, User] = field(default_factory=dict)
+
+    def client(self, role: str, *, csrf: bool = False) -> Client:
+        """A browser in which ``role`` is signed in; nobody is, for ``anonymous``."""
+        client = Client(enforce_csrf_checks=csrf, raise_request_exception=False)
+        if role != "anonymous":
+            client.force_login(self.people[role], backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+
+def make_operation(runtime: Runtime, kind: str, state: str, done: int | None = None, **more: object) -> Operation:
+    """An operation as a worker would have left it after ``done`` steps (all of them if not given)."""
+    ended = state not in Operation.ACTIVE
+    operation = Operation.objects.create(
+        runtime=runtime,
+        kind=kind,
+        state=state,
+        started_at=timezone.now() - timedelta(seconds=60),
+        finished_at=timezone.now() if ended else None,
+        **more,
+    )
+    plan = SEQUENCES[kind]
+    done = len(plan) if done is None else done
+    for index, planned in enumerate(plan):
+        began = timezone.now() - timedelta(seconds=50 - index)
+        Step.objects.create(
+            operation=operation,
+            index=index,
+            name=planned.name,
+            state="done" if index < done else "running" if index == done and not ended else "pending",
+            started_at=began if index <= done else None,
+            finished_at=began + timedelta(seconds=0.8) if index < done else None,
+        )
+    return operation
+
+
+@pytest.fixture(autouse=True)
+def fresh_cache() -> Iterator[None]:
+    """The API counts requests in the cache."""
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def make_place(
+    make_tenant: Callable[..., Tenant],
+    make_user: Callable[..., User],
+    make_host: Callable[..., Host],
+    image: GuestImage,
+) -> Callable[..., Place]:
+    def make(slug: str, phase: str = Phase.READY) -> Place:
+        tenant = make_tenant(slug)
+        host = Host.objects.first() or make_host(name="shelf")
+        runtime = Runtime.objects.create(
+            tenant=tenant,
+            host=host,
+            image=image,
+            phase=phase,
+            power="running" if phase == Phase.READY else "off",
+            reserved=True,
+            vcpus=1,
+            cpu_percent=100,
+            memory_mib=512,
+            disk_gib=1,
+            network_index=Runtime.objects.count(),
+            mac=f"52:54:00:00:00:{Runtime.objects.count():02x}",
+            first_ready_at=timezone.now(),
+            **SECRETS,
+        )
+        operation = make_operation(runtime, Kind.CREATE, State.SUCCEEDED)
+        membership = membership_add(
+            actor=TESTER, tenant=tenant, user=make_user(f"owner-of-{slug}"), role=Membership.Role.OWNER
+        )
+        return Place(tenant, runtime, operation, membership)
+
+    return make
+
+
+@pytest.fixture
+def world(make_place: Callable[..., Place], make_user: Callable[..., User], operator: User) -> World:
+    world = World(mine=make_place("acme"), other=make_place("zebra"))
+    member = make_user("member")
+    membership_add(actor=TESTER, tenant=world.mine.tenant, user=member, role=Membership.Role.MEMBER)
+    half = make_user("half", is_staff=True)
+    half.user_permissions.set(
+        Permission.objects.filter(
+            codename__startswith="view_", content_type__app_label__in=["tenants", "provisioning", "audit"]
+        )
+    )
+    assign_perm("tenants.operate_tenant", half, world.mine.tenant)
+    world.people = {
+        "stranger": make_user("stranger"),
+        "member": member,
+        "owner": world.mine.membership.user,
+        "half staff": half,
+        "operator": operator,
+        "superuser": make_user("root", is_staff=True, is_superuser=True),
+    }
+    return world
+
+
+NOWHERE = uuid.UUID("00000000-0000-4000-8000-000000000000")
+"""No row has this id."""

@@ -1,0 +1,111 @@
+"""Every URL that the portal answers, read from its own URL configuration, with objects to fill it in.
+
+A route with a parameter that this file does not know is an error: whoever adds one says here what it names.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.contrib import admin
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import Model
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from audit.models import Entry
+from provisioning.models import Operation, Runtime
+from tenants.models import Tenant
+from tests.portal.conftest import NOWHERE, Place
+
+SCOPED: dict[type[Model], str] = {Tenant: "tenant", Runtime: "runtime", Operation: "operation", Entry: "entry"}
+"""Models whose rows belong to one tenant."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One pattern: its full path with converters, and its name with namespaces."""
+
+    path: str
+    name: str
+    regex: bool
+
+    @property
+    def model(self) -> type[Model] | None:
+        """The admin's model, by the name that Django gives its routes."""
+        for model in admin.site._registry:
+            if self.name.startswith(f"admin:{model._meta.app_label}_{model._meta.model_name}_"):
+                return model
+        return None
+
+    @property
+    def is_object(self) -> bool:
+        """Whether the URL names a row."""
+        return "<" in self.path
+
+    @property
+    def is_scoped(self) -> bool:
+        """Whether the row belongs to one tenant."""
+        return self.is_object and (not self.name.startswith("admin:") or self.model in SCOPED)
+
+    def url(self, place: Place) -> str:
+        """The URL of the row that belongs to ``place``; of any row, where rows belong to nobody."""
+        return self.fill(self._identifier(place))
+
+    def missing(self) -> str:
+        """The URL of a row that does not exist."""
+        return self.fill("nobody" if "<slug:" in self.path else NOWHERE)
+
+    def fill(self, value: object) -> str:
+        """The URL with ``value`` in the place of its parameter."""
+        if self.regex:
+            return f"/admin/{value}/" if "app_label" in self.path else "/admin/no-such-page"
+        before, _, rest = self.path.partition("<")
+        return before + (f"{value}{rest.partition('>')[2]}" if rest else "")
+
+    def _identifier(self, place: Place) -> object:
+        if "<slug:slug>" in self.path:
+            return place.tenant.slug
+        if self.name in {"api-runtime", "api-runtime-operations"}:
+            return place.runtime.pk
+        if self.name == "api-operation":
+            return place.operation.pk
+        if self.model is not None and self.is_object:
+            return _row(self.model, place)
+        if self.name == "admin:app_list":
+            return "provisioning"
+        assert not self.is_object, f"{self.path}: say in tests/portal/routes.py what this parameter names"
+        return ""
+
+
+def _row(model: type[Model], place: Place) -> object:
+    if model is Entry:
+        return Entry.objects.filter(tenant_id=place.tenant.pk).values_list("pk", flat=True)[0]
+    if model in SCOPED:
+        return getattr(place, SCOPED[model]).pk
+    row = model._default_manager.first()
+    return row.pk if row is not None else 1
+
+
+def routes() -> list[Route]:
+    """Every route that can be asked for, once, in the order of the URL configuration."""
+    found = [route for route in _walk(get_resolver(), "/", "") if route.name not in {"admin:view_on_site"}]
+    assert len(found) > 40, "the walk lost its way"
+    return found
+
+
+def _walk(resolver: URLResolver, prefix: str, namespace: str) -> Iterator[Route]:
+    for pattern in resolver.url_patterns:
+        path = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from _walk(pattern, path, f"{namespace}{pattern.namespace}:" if pattern.namespace else namespace)
+        elif isinstance(pattern, URLPattern) and not _is_old_redirect(pattern):
+            yield Route(path, f"{namespace}{pattern.name or 'unnamed'}", hasattr(pattern.pattern, "regex") and "(?P" in path)
+
+
+def _is_old_redirect(pattern: URLPattern) -> bool:
+    """Django's ``<path:object_id>/`` only redirects to ``…/change/``."""
+    return pattern.name is None and str(pattern.pattern) == "<path:object_id>/"
+
+
+def content_type_of(model: type[Model]) -> int:
+    """For the admin's shortcut URLs."""
+    return ContentType.objects.get_for_model(model).pk
