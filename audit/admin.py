@@ -2,9 +2,11 @@
 
 from typing import Any, TypeVar
 
+from django import forms
 from django.contrib import admin
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import models
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 
 from audit.context import Actor
 from audit.models import Entry
@@ -42,6 +44,49 @@ class ReadOnlyAdmin(ScopedAdmin[M]):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody deletes here."""
         return False
+
+
+class ServiceForm(forms.ModelForm[M]):
+    """A form that can carry a service's refusal."""
+
+    refusal: ValidationError | None = None
+
+    def clean(self) -> dict[str, Any]:
+        """Put each message beside its field; above the form where it has none here."""
+        given = super().clean() or {}
+        if self.refusal is not None:
+            named = getattr(self.refusal, "message_dict", {NON_FIELD_ERRORS: self.refusal.messages})
+            for field, words in named.items():
+                self.add_error(field if field in self.fields else None, words)
+        return given
+
+
+class ServiceAdmin(ScopedAdmin[M]):
+    """Saves through services. What one refuses stands in the form, and nothing that was typed is lost."""
+
+    form = ServiceForm
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Once more with the refusal, after the transaction of the first try was rolled back."""
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except ValidationError as refusal:
+            request.META["portal.refusal"] = refusal
+            return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def get_form(
+        self, request: HttpRequest, obj: M | None = None, change: bool = False, **kwargs: Any
+    ) -> type[forms.ModelForm[M]]:
+        """The form, with what the service said to it."""
+        form = super().get_form(request, obj, change=change, **kwargs)
+        form.refusal = request.META.get("portal.refusal")  # type: ignore[attr-defined] - ours, see above
+        return form
 
 
 class RecordedAdmin(ScopedAdmin[M]):

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from axes.admin import AccessAttemptAdmin
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
@@ -15,6 +17,10 @@ from portal.selectors import entries_for
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
+admin.site.unregister(AccessAttempt)
+# Who signed in and who failed is in the record; a second log with the names that were typed is not for pages.
+admin.site.unregister(AccessLog)
+admin.site.unregister(AccessFailureLog)
 
 
 @admin.register(User)
@@ -30,6 +36,11 @@ class RecordedUserAdmin(RecordedAdmin[Any], UserAdmin[Any]):
 @admin.register(Group)
 class RecordedGroupAdmin(RecordedAdmin[Any], GroupAdmin):
     """Django's own page for groups."""
+
+
+@admin.register(AccessAttempt)
+class RecordedAttemptAdmin(RecordedAdmin[Any], AccessAttemptAdmin):  # type: ignore[misc]
+    """Failed sign-ins that count towards a lock. Deleting a row lets its person try again."""
 
 
 @admin.register(Entry)

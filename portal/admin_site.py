@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from audit.context import Actor
 from audit.services import record
-from portal.polling import View, polled
+from portal.polling import polled
 from provisioning.models import Host, Operation, Runtime
 from provisioning.selectors import operations_for, runtimes_for
 
@@ -33,14 +33,14 @@ class PortalAdminSite(AdminSite):
             raise PermissionDenied
         return redirect_to_login(request.GET.get("next") or reverse("admin:index"))
 
-    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """End the session in one transaction with its entry."""
         with transaction.atomic():
             return super().logout(request, extra_context)
 
     def password_change(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    ) -> TemplateResponse:
         """Change one's own password, in one transaction with its entry."""
         with transaction.atomic():
             response = super().password_change(request, extra_context)
@@ -52,7 +52,7 @@ class PortalAdminSite(AdminSite):
                 )
             return response
 
-    def admin_view(self, view: Any, cacheable: bool = False) -> View:
+    def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         """Django's guard, and whole-page answers for parts that htmx fetches."""
         return polled(super().admin_view(view, cacheable), self.has_permission)
 
@@ -61,7 +61,7 @@ class PortalAdminSite(AdminSite):
         runtimes = runtimes_for(request.user)
         fleet = {
             "hosts": Host.objects.all() if request.user.has_perm("provisioning.view_host") else None,
-            "active": operations_for(request.user).filter(state__in=Operation.ACTIVE)[:20],
+            "active": operations_for(request.user).prefetch_related(None).filter(state__in=Operation.ACTIVE)[:20],
             "failed": runtimes.filter(phase=Runtime.Phase.FAILED)[:20],
             "ready": runtimes.filter(phase=Runtime.Phase.READY).count(),
             "total": runtimes.exclude(phase=Runtime.Phase.DELETED).count(),

@@ -31,11 +31,19 @@ def polled(view: View, allowed: Rule = signed_in) -> View:
         if request.headers.get("HX-Request") != "true":
             return view(request, *args, **kwargs)
         if not allowed(request):
-            page = urlsplit(request.headers.get("HX-Current-URL", "")).path or "/"
-            return HttpResponseClientRedirect(redirect_to_login(page).url)
+            return HttpResponseClientRedirect(redirect_to_login(_page(request)).url)
         try:
             return view(request, *args, **kwargs)
         except Http404:
             return HttpResponseClientRefresh()
 
     return wrapper
+
+
+def _page(request: HttpRequest) -> str:
+    """The path of the page that the part stands in, by the browser's word."""
+    try:
+        path = urlsplit(request.headers.get("HX-Current-URL", "")).path
+    except ValueError:
+        return "/"
+    return path if path.startswith("/") else "/"

@@ -53,6 +53,7 @@ class SignOut(LogoutView):
 
 @login_required
 @require_GET
+@never_cache
 def home(request: HttpRequest) -> HttpResponse:
     """Straight to the only tenant; else a choice."""
     tenants = list(tenants_for(request.user)[:50])

@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from audit.admin import ReadOnlyAdmin
+from audit.admin import ReadOnlyAdmin, ServiceAdmin
 from audit.context import Actor
 from provisioning.models import GuestImage, Host, Operation, Runtime
 from provisioning.policy import may_request
@@ -80,7 +80,7 @@ def _request_action(kind: Operation.Kind) -> Action:
 
 
 @admin.register(Runtime)
-class RuntimeAdmin(ReadOnlyAdmin[Runtime]):
+class RuntimeAdmin(ReadOnlyAdmin[Runtime], ServiceAdmin[Runtime]):
     """Every tenant's machine that this person may operate."""
 
     list_display = ("tenant", "phase", "power", "engine", "host", "image", "memory_mib", "created_at")
@@ -106,6 +106,7 @@ class RuntimeAdmin(ReadOnlyAdmin[Runtime]):
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Runtime:
         """Call the service; what it refuses is shown and nothing is written."""
         operation = runtime_create(actor=Actor.of(request.user), tenant=form.cleaned_data["tenant"])
+        form.save_m2m = lambda: None  # Django calls it next; a runtime has nothing of the kind
         return operation.runtime
 
     def save_model(self, request: HttpRequest, obj: Runtime, form: Any, change: bool) -> None:
@@ -119,14 +120,6 @@ class RuntimeAdmin(ReadOnlyAdmin[Runtime]):
         if operation is None:
             return redirect("admin:provisioning_runtime_changelist")
         return redirect("admin:provisioning_operation_change", operation.pk)
-
-    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """Show a refusal on the list page."""
-        try:
-            return super().add_view(request, form_url, extra_context)
-        except OperationRefused as error:
-            self.message_user(request, " ".join(error.messages), messages.ERROR)
-            return redirect("admin:provisioning_runtime_changelist")
 
     @admin.display(description="engine")
     def engine(self, obj: Runtime) -> str:
@@ -155,13 +148,12 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
 
     list_display = ("created_at", "tenant", "kind", "state", "wait_reason", "error_message", "requested_by")
     list_filter = ("state", "kind")
-    list_select_related = ("runtime__tenant", "requested_by")
     change_form_template = "admin/provisioning/operation/change_form.html"
     fields = ("runtime", "kind", "reason", "requested_by", "created_at", "started_at", "finished_at")
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Only what this person may know of."""
-        return operations_for(request.user)
+        return operations_for(request.user).select_related("runtime__tenant", "requested_by")
 
     @admin.display(ordering="runtime__tenant__name")
     def tenant(self, obj: Operation) -> str:

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
-from audit.admin import ScopedAdmin
+from audit.admin import ServiceAdmin, ServiceForm
 from audit.context import Actor
 from tenants.models import Membership, Plan, Tenant
 from tenants.selectors import is_operator, tenants_for
@@ -20,7 +19,7 @@ class MembershipInline(admin.TabularInline[Membership, Tenant]):
     autocomplete_fields = ("user",)
 
 
-class TenantForm(forms.ModelForm[Tenant]):
+class TenantForm(ServiceForm[Tenant]):
     """Checks the cost floor early, so that the message stands beside its field."""
 
     class Meta:
@@ -29,7 +28,7 @@ class TenantForm(forms.ModelForm[Tenant]):
 
     def clean(self) -> dict[str, Any]:
         """Refuse a price below the floor."""
-        given = super().clean() or {}
+        given = super().clean()
         plan, price = given.get("plan"), given.get("price_cents")
         floor = plan.cost_floor_cents if plan is not None else self.instance.cost_floor_cents
         if price is not None and floor is not None and price < floor:
@@ -38,7 +37,7 @@ class TenantForm(forms.ModelForm[Tenant]):
 
 
 @admin.register(Tenant)
-class TenantAdmin(ScopedAdmin[Tenant]):
+class TenantAdmin(ServiceAdmin[Tenant]):
     """Tenants, scoped to those that the operator may operate."""
 
     form = TenantForm
@@ -79,14 +78,15 @@ class TenantAdmin(ScopedAdmin[Tenant]):
         """Memberships, through the services."""
         actor = Actor.of(request.user)
         rows = formset.save(commit=False)
-        for gone in formset.deleted_objects:
+        moved = [row.pk for row, changed in formset.changed_objects if "user" in changed]
+        for gone in [*formset.deleted_objects, *Membership.objects.filter(pk__in=moved)]:
             membership_remove(actor=actor, membership=gone)
         for row in rows:
             membership_add(actor=actor, tenant=form.instance, user=row.user, role=row.role)
 
 
 @admin.register(Plan)
-class PlanAdmin(ScopedAdmin[Plan]):
+class PlanAdmin(ServiceAdmin[Plan]):
     """Plans. Changing one does not change runtimes that exist; none is deleted, for tenants refer to it."""
 
     list_display = ("name", "slug", "vcpus", "memory_mib", "disk_gib", "cpu_percent", "cost_floor_cents")

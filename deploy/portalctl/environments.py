@@ -60,6 +60,11 @@ def fleet_id(folder: Path) -> str:
     return path.read_text().strip()
 
 
+def is_fresh(places: Places) -> bool:
+    """Whether no secrets were ever made in this state directory."""
+    return not (places.env / "secrets.json").exists()
+
+
 def write_all(places: Places, split: Split, *, uri: str) -> None:
     """Write every role's file (0640, root and the role's own group) and make its home."""
     kept = _secrets(places.env / "secrets.json")
@@ -142,14 +147,19 @@ def write_private(path: Path, text: str, *, group: int = -1) -> None:
 
 
 def prepare_database_folder(places: Places, split: Split) -> None:
-    """SQLite needs its directory writable for all who write: web and worker share it through their common
-    group.
+    """SQLite needs its directory and file writable for all who write: web and worker share them through
+    their common group. SQLite itself never makes a file that its group may write, whatever the umask, so
+    the empty file is made here; the files beside it take its mode.
     """
     folder = places.database.parent
     folder.mkdir(exist_ok=True)
-    if split.group:
-        os.chown(folder, -1, grp.getgrnam(split.group).gr_gid)
+    places.database.touch()
+    group = grp.getgrnam(split.group).gr_gid if split.group else -1
+    os.chown(folder, -1, group)
     folder.chmod(0o2770 if split.group else 0o700)
+    for path in folder.glob(f"{places.database.name}*"):
+        os.chown(path, -1, group)
+        path.chmod(0o660 if split.group else 0o600)
 
 
 def _secrets(path: Path) -> dict[str, str]:

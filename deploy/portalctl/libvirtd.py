@@ -36,6 +36,9 @@ log_outputs = "3:file:{log}"
 
 def ensure(places: Places, uri: str) -> None:
     """Have a libvirtd that answers at `uri`."""
+    if uri.startswith("qemu:///system"):
+        # libvirt keeps each network's MAC list here, and makes the directory only when it runs a dnsmasq.
+        Path("/var/lib/libvirt/dnsmasq").mkdir(mode=0o755, parents=True, exist_ok=True)
     if reachable(uri):
         progress(_STAGE, f"answers at {uri}")
         return

@@ -24,9 +24,9 @@ _LINTERS: tuple[tuple[str, list[str]], ...] = (
 )
 
 
-# The rooms that use the database. The kill matrix runs once, on SQLite: its cases are about the host.
+# The rooms that lock, race and trigger. The kill matrix and the pages run once, on SQLite.
 _ON_POSTGRESQL = (
-    *("tests/audit", "tests/tenants", "tests/provisioning", "tests/portal"),
+    *("tests/audit", "tests/tenants", "tests/provisioning"),
     *("-m", "not guest and not browser and not matrix"),
 )
 

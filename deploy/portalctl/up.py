@@ -34,10 +34,12 @@ def up(places: Places) -> None:
     version = prepare(places, "run")
     split = libvirtd.check_split(environments.libvirt_uri(), users.ensure(places))
     redis.ensure(places, environments.redis_url())
+    fresh = environments.is_fresh(places)
     environments.write_all(places, split, uri=environments.libvirt_uri())
 
-    if not places.database.exists():
-        # State that was removed by hand, not by `make clean`, has left its guests in libvirt.
+    if fresh:
+        # State that was removed by hand, not by `make clean`, has left its guests in libvirt. Their keys went
+        # with it, so nothing is lost; a state that still has its keys is never purged.
         down.purge(places, places.state)
     progress("database", "migrating")
     manage(places, "migrate", "--no-input", "--verbosity", "0")

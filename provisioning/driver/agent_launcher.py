@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-
 TAKEN = 75
 WAIT_SECONDS = 3.0
 

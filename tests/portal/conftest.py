@@ -20,7 +20,10 @@ from tenants.services import membership_add
 
 TESTER = command("test")
 Kind, State, Phase = Operation.Kind, Operation.State, Runtime.Phase
-SECRETS = {"volume_key": b"\x01volume-key-in-its-wrapping", "enrolment_secret": b"\x01enrolment-in-its-wrapping"}
+SECRETS = {
+    "volume_key": b"\x01volume-key-in-its-wrapping",
+    "enrolment_secret": b"\x01enrolment-in-its-wrapping",
+}
 
 
 @dataclass
@@ -49,7 +52,9 @@ class World:
         return client
 
 
-def make_operation(runtime: Runtime, kind: str, state: str, done: int | None = None, **more: object) -> Operation:
+def make_operation(
+    runtime: Runtime, kind: str, state: str, done: int | None = None, **more: object
+) -> Operation:
     """An operation as a worker would have left it after ``done`` steps (all of them if not given)."""
     ended = state not in Operation.ACTIVE
     operation = Operation.objects.create(

@@ -12,6 +12,7 @@ OPERATOR_PERMISSIONS = (
     "operate_tenant",
     *(f"{verb}_{model}" for model in ("tenant", "plan", "membership") for verb in ("view", "add", "change")),
     "delete_membership",
+    "view_user",
     *(f"view_{model}" for model in ("host", "guestimage", "runtime", "operation", "step", "entry")),
     *(f"change_{model}" for model in ("host", "guestimage", "runtime", "operation")),
 )

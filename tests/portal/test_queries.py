@@ -1,0 +1,59 @@
+"""The number of queries of each list, pinned in queries.json; it does not grow with the rows.
+
+After a change that is meant: write the new figure there and say in the commit why.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from provisioning.models import Host
+from tenants.models import Membership
+from tenants.services import membership_add
+from tests.portal.conftest import TESTER, Kind, Place, State, World, make_operation
+
+pytestmark = pytest.mark.django_db
+PINNED: dict[str, dict[str, int]] = json.loads((Path(__file__).parent / "queries.json").read_text())
+
+
+def grow(make_place: Callable[..., Place], make_host: Callable[..., Host], world: World) -> None:
+    """To five tenants, each with a machine on its own host, more operations and more entries."""
+    for slug in ("birch", "cedar", "daisy"):
+        place = make_place(slug)
+        place.runtime.host = make_host(name=slug)
+        place.runtime.save()
+        for _ in range(3):
+            make_operation(place.runtime, Kind.RESTART, State.SUCCEEDED, requested_by=world.people["owner"])
+        membership_add(
+            actor=TESTER, tenant=place.tenant, user=world.people["half staff"], role=Membership.Role.MEMBER
+        )
+    for place in (world.mine, world.other):
+        for _ in range(3):
+            make_operation(place.runtime, Kind.STOP, State.SUCCEEDED, requested_by=world.people["member"])
+        make_operation(place.runtime, Kind.RESTART, State.RUNNING, done=1)
+
+
+def counted(world: World, role: str, url: str) -> int:
+    client = world.client(role)
+    client.get(url)  # content types and the like are looked up once a process
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        response = client.get(url)
+    assert response.status_code == 200, url
+    return len(queries)
+
+
+@pytest.mark.parametrize(("role", "url"), [(role, url) for role, pins in PINNED.items() for url in pins])
+def test_lists_ask_as_often_for_five_tenants_as_for_two(
+    world: World, make_place: Callable[..., Place], make_host: Callable[..., Host], role: str, url: str
+) -> None:
+    """The pinned figure, with two tenants and with five."""
+    few = counted(world, role, url)
+    grow(make_place, make_host, world)
+    many = counted(world, role, url)
+    assert (few, many) == (PINNED[role][url], PINNED[role][url])

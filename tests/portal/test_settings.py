@@ -1,0 +1,98 @@
+"""The settings refuse an unsafe environment, name the variable and keep its value to themselves."""
+
+import base64
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STRONG = "".join(chr(33 + i % 90) for i in range(64)).replace("$", "x")
+KEY = base64.b64encode(bytes(range(32))).decode()
+PRODUCTION = {"PORTAL_PRODUCTION": "1", "SECRET_KEY": STRONG, "PORTAL_WRAPPING_KEY": KEY}
+PRODUCTION_WEB = {"PORTAL_PRODUCTION": "1", "SECRET_KEY": STRONG, "PORTAL_ROLE": "web"}
+
+
+def start(environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Read the settings in a process that has ``environment`` and nothing else of ours."""
+    return subprocess.run(
+        [sys.executable, "-c", "import portal.settings; print('started')"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        PRODUCTION,
+        PRODUCTION_WEB,
+        {"PORTAL_ROLE": "web"},
+        {"PORTAL_ROLE": "beat"},
+        {"PORTAL_WRAPPING_KEY": KEY},
+    ],
+    ids=["nothing", "production", "production web", "web", "beat", "development key"],
+)
+def test_a_sound_environment_starts(environment: dict[str, str]) -> None:
+    """So that the refusals below mean something."""
+    done = start(environment)
+    assert done.stdout.strip() == "started", done.stderr
+
+
+REFUSED = [
+    ({"PORTAL_ROLE": "web", "PORTAL_WRAPPING_KEY": KEY}, "PORTAL_WRAPPING_KEY"),
+    ({"PORTAL_ROLE": "web", "LIBVIRT_URI": "qemu+ssh://root@secret-host/system"}, "LIBVIRT_URI"),
+    ({"PORTAL_ROLE": "beat", "PORTAL_WRAPPING_KEY": KEY}, "PORTAL_WRAPPING_KEY"),
+    ({"PORTAL_ROLE": "beat", "LIBVIRT_URI": "qemu+ssh://root@secret-host/system"}, "LIBVIRT_URI"),
+    ({"PORTAL_ROLE": "tomcat"}, "PORTAL_ROLE"),
+    ({"PORTAL_WRAPPING_KEY": "not*base64*at*all"}, "PORTAL_WRAPPING_KEY"),
+    ({"PORTAL_WRAPPING_KEY": base64.b64encode(b"sixteen bytes ok").decode()}, "PORTAL_WRAPPING_KEY"),
+    ({**PRODUCTION, "SECRET_KEY": ""}, "SECRET_KEY"),
+    ({**PRODUCTION, "SECRET_KEY": "too-short-a-secret"}, "SECRET_KEY"),
+    ({**PRODUCTION, "SECRET_KEY": "ab" * 40}, "SECRET_KEY"),
+    ({**PRODUCTION, "SECRET_KEY": "development-only-" + "0" * 40}, "SECRET_KEY"),
+    ({**PRODUCTION, "PORTAL_WRAPPING_KEY": ""}, "PORTAL_WRAPPING_KEY"),
+    ({**PRODUCTION, "PORTAL_WRAPPING_KEY": base64.b64encode(b"ab" * 16).decode()}, "PORTAL_WRAPPING_KEY"),
+    ({**PRODUCTION, "DEBUG": "1"}, "DEBUG"),
+    ({**PRODUCTION_WEB, "DEBUG": "true"}, "DEBUG"),
+    ({**PRODUCTION, "PORTAL_ALLOW_FAULTS": "1"}, "PORTAL_ALLOW_FAULTS"),
+]
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"), REFUSED, ids=lambda value: value if isinstance(value, str) else None
+)
+def test_an_unsafe_environment_is_refused(environment: dict[str, str], named: str) -> None:
+    """It does not start; the last line names what to change; no value of a secret is repeated."""
+    done = start(environment)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("django.core.exceptions.ImproperlyConfigured: ")
+    assert named in last
+    for name in ("SECRET_KEY", "PORTAL_WRAPPING_KEY", "LIBVIRT_URI"):
+        value = environment.get(name, "")
+        assert not value or value not in done.stderr
+
+
+def test_production_cookies_and_transport() -> None:
+    """Behind TLS: HSTS, a redirect to https, and the same cookies."""
+    code = (
+        "from portal import settings as s; "
+        "print(s.SECURE_SSL_REDIRECT, s.SECURE_HSTS_SECONDS > 0, s.SESSION_COOKIE_SECURE, s.DEBUG)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **PRODUCTION_WEB},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "True True True False"
