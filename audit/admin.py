@@ -64,7 +64,7 @@ class ServiceForm(forms.ModelForm[M]):
 class ServiceAdmin(ScopedAdmin[M]):
     """Saves through services. What one refuses stands in the form, and nothing that was typed is lost."""
 
-    form = ServiceForm
+    form = ServiceForm  # type: ignore[assignment]
 
     def changeform_view(
         self,
@@ -85,7 +85,7 @@ class ServiceAdmin(ScopedAdmin[M]):
     ) -> type[forms.ModelForm[M]]:
         """The form, with what the service said to it."""
         form = super().get_form(request, obj, change=change, **kwargs)
-        form.refusal = request.META.get("portal.refusal")  # type: ignore[attr-defined] - ours, see above
+        setattr(form, "refusal", request.META.get("portal.refusal"))  # noqa: B010 - unknown to the stubs
         return form
 
 

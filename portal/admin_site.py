@@ -61,7 +61,9 @@ class PortalAdminSite(AdminSite):
         runtimes = runtimes_for(request.user)
         fleet = {
             "hosts": Host.objects.all() if request.user.has_perm("provisioning.view_host") else None,
-            "active": operations_for(request.user).prefetch_related(None).filter(state__in=Operation.ACTIVE)[:20],
+            "active": operations_for(request.user)
+            .prefetch_related(None)
+            .filter(state__in=Operation.ACTIVE)[:20],
             "failed": runtimes.filter(phase=Runtime.Phase.FAILED)[:20],
             "ready": runtimes.filter(phase=Runtime.Phase.READY).count(),
             "total": runtimes.exclude(phase=Runtime.Phase.DELETED).count(),

@@ -9,6 +9,9 @@ from provisioning.specs import host_spec
 
 KINDS = ("domains", "networks", "filters", "volumes", "personalisations", "secrets")
 
+LASTING = tuple(kind for kind in KINDS if kind != "secrets")
+"""A secret is in libvirtd's memory only; after a restart of libvirtd the next start gives it again."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -62,7 +65,7 @@ def _missing(
     for runtime in runtimes.values():
         if runtime.first_ready_at is None or runtime.phase in {"failed", "deleted"}:
             continue
-        for kind in KINDS:
+        for kind in LASTING:
             if runtime.pk not in getattr(inventory, kind):
                 found.append(
                     Finding(host.name, kind, str(runtime.pk), "in the database, but not on the host")

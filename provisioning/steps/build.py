@@ -85,10 +85,11 @@ def make_keys(context: Context) -> None:
 
 
 def make_volume(context: Context) -> None:
-    """Create the encrypted volume; an existing one is left as it is."""
+    """Create the encrypted volume. One that exists is left as it is; a lost one is never replaced."""
     runtime = context.runtime
-    changed = context.driver.ensure_volume(runtime_spec(runtime))
-    if changed and runtime.first_ready_at is not None:
+    if runtime.first_ready_at is None:
+        context.driver.ensure_volume(runtime_spec(runtime))
+    elif runtime.pk not in context.driver.inventory().volumes:
         raise StepFailed(
             "volume_lost", "The data volume is missing on its host. Restore it before you start."
         )

@@ -160,3 +160,15 @@ def test_start_slots_are_waited_for_in_turn(
     assert second.wait_reason == "Waiting for a start slot on simulated: place 1 in the queue."
     assert drain(first).state == State.SUCCEEDED
     assert drain(second).state == State.SUCCEEDED
+
+
+def test_a_lost_volume_is_never_replaced(runtime: Runtime, simulated_host: Host) -> None:
+    """An empty volume in its place would look to the tenant as if its files had been deleted."""
+    assert ask(runtime, Kind.STOP).state == State.SUCCEEDED
+    with connect(host_spec(simulated_host)) as driver:
+        driver.remove_volume(runtime.pk)
+    for _ in range(2):
+        failed = ask(runtime, Kind.START)
+        assert (failed.state, failed.error_code) == (State.FAILED, "volume_lost")
+        with connect(host_spec(simulated_host)) as driver:
+            assert runtime.pk not in driver.inventory().volumes
