@@ -138,7 +138,7 @@ def _runtime_context(request: HttpRequest, found: Tenant, runtime: Runtime) -> d
     actor = Actor.of(request.user)
     return {
         "active": active,
-        "history": list(operations.exclude(state__in=Operation.ACTIVE)[:8]),
+        "history": list(operations.exclude(state__in=Operation.ACTIVE).prefetch_related(None)[:8]),
         "buttons": [
             (kind.value, kind.label.capitalize())
             for kind in BUTTONS

@@ -83,7 +83,7 @@ def _request_action(kind: Operation.Kind) -> Action:
 class RuntimeAdmin(ReadOnlyAdmin[Runtime], ServiceAdmin[Runtime]):
     """Every tenant's machine that this person may operate."""
 
-    list_display = ("tenant", "phase", "power", "engine", "host", "image", "memory_mib", "created_at")
+    list_display = ("tenant", "phase", "power", "engine", "host", "image", "made")
     list_filter = ("phase", "power", "host")
     search_fields = ("tenant__slug", "tenant__name", "=id")
     list_select_related = ("tenant", "host", "image")
@@ -121,6 +121,11 @@ class RuntimeAdmin(ReadOnlyAdmin[Runtime], ServiceAdmin[Runtime]):
             return redirect("admin:provisioning_runtime_changelist")
         return redirect("admin:provisioning_operation_change", operation.pk)
 
+    @admin.display(description="created", ordering="created_at")
+    def made(self, obj: Runtime) -> str:
+        """The day; the minute is on the runtime's own page."""
+        return f"{obj.created_at:%d %b %Y}"
+
     @admin.display(description="engine")
     def engine(self, obj: Runtime) -> str:
         """How real the machine is."""
@@ -149,7 +154,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
     list_display = ("created_at", "tenant", "kind", "state", "wait_reason", "error_message", "requested_by")
     list_filter = ("state", "kind")
     change_form_template = "admin/provisioning/operation/change_form.html"
-    fields = ("runtime", "kind", "reason", "requested_by", "created_at", "started_at", "finished_at")
+    fields = ("runtime", ("kind", "requested_by"), "reason", ("created_at", "started_at", "finished_at"))
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Only what this person may know of."""

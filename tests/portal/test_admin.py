@@ -275,7 +275,7 @@ def test_the_operations_page_shows_its_steps(world: World) -> None:
     assert page.count('<li class="done">') == 3
     assert "Shut the guest down" in page
     assert "No capacity: shelf." in page
-    assert re.search(r"Waiting for \d+ s\.", page)
+    assert re.search(r"So far \d+ s\.", page)
     assert "Cancel this operation" in page
 
 

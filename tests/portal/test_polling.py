@@ -145,7 +145,7 @@ def test_an_operation_under_way_takes_the_buttons_away(world: World) -> None:
     page = show(world)
     assert buttons(page) == []
     assert page.count('<li class="done">') == 2
-    assert re.search(r"Waiting for a start slot\. <span class=\"since\">Waiting for \d+ s\.</span>", page)
+    assert re.search(r"Waiting for a start slot\. <span class=\"since\">So far \d+ s\.</span>", page)
 
 
 def test_a_steps_trouble_is_shown_until_it_is_done(world: World) -> None:

@@ -34,7 +34,7 @@ def grow(make_place: Callable[..., Place], make_host: Callable[..., Host], world
     for place in (world.mine, world.other):
         for _ in range(3):
             make_operation(place.runtime, Kind.STOP, State.SUCCEEDED, requested_by=world.people["member"])
-        make_operation(place.runtime, Kind.RESTART, State.RUNNING, done=1)
+    make_operation(world.other.runtime, Kind.RESTART, State.RUNNING, done=1)
 
 
 def counted(world: World, role: str, url: str) -> int:
