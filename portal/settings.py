@@ -8,6 +8,7 @@ hold both; ``beat`` holds neither.
 import base64
 import binascii
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import django_stubs_ext
 from django.core.exceptions import ImproperlyConfigured
@@ -36,7 +37,7 @@ SHUTDOWN_TIMEOUT_SECONDS = env.float("PORTAL_SHUTDOWN_TIMEOUT_SECONDS", 60.0)
 
 _DEVELOPMENT_KEY = "development-only-" + "0" * 40
 SECRET_KEY = env.str("SECRET_KEY", "" if PRODUCTION else _DEVELOPMENT_KEY)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["portal.localhost", "localhost", "127.0.0.1", "testserver"])
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", [urlsplit(BASE_URL).hostname or "", "localhost", "127.0.0.1"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [BASE_URL])
 
 ROLES_WITH_KEYS = {"worker", "manage"}

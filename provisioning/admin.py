@@ -89,7 +89,7 @@ class RuntimeAdmin(ReadOnlyAdmin[Runtime], ServiceAdmin[Runtime]):
     list_select_related = ("tenant", "host", "image")
     exclude = ("volume_key", "enrolment_secret")
     autocomplete_fields = ("tenant",)
-    actions = [_request_action(kind) for kind in Operation.Kind if kind != Operation.Kind.CREATE]
+    actions = [_request_action(kind) for kind in Operation.Kind]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Only what this person may know of."""
@@ -154,7 +154,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
     list_display = ("created_at", "tenant", "kind", "state", "wait_reason", "error_message", "requested_by")
     list_filter = ("state", "kind")
     change_form_template = "admin/provisioning/operation/change_form.html"
-    fields = ("runtime", ("kind", "requested_by"), "reason", ("created_at", "started_at", "finished_at"))
+    fields = ("runtime", "requested_by", "reason", "created_at", "started_at", "finished_at")
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Only what this person may know of."""

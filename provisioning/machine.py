@@ -189,7 +189,7 @@ def _finish(operation: Operation) -> None:
     if operation.state == State.RUNNING:
         operation.state, phase = State.SUCCEEDED, transition.success
     elif operation.cancel_requested and transition.cancelled is not None:
-        operation.state, phase = State.CANCELLED, transition.cancelled
+        operation.state, phase = State.CANCELLED, _phase_after_cancel(operation, transition.cancelled)
     else:
         operation.state, phase = State.FAILED, transition.failure
     operation.finished_at = _now()
@@ -203,6 +203,12 @@ def _finish(operation: Operation) -> None:
         runtime.reserved = False
     runtime.save(update_fields=["phase", "reserved"])
     _record(operation, f"operation.{operation.state}", phase=str(phase), code=operation.error_code)
+
+
+def _phase_after_cancel(operation: Operation, cancelled: str) -> str:
+    """As before, if only a place was looked for: a restart cancelled by then leaves its guest running."""
+    begun = operation.steps.exclude(name="place").exclude(state=Step.State.PENDING)
+    return cancelled if begun.exists() or not operation.phase_before else operation.phase_before
 
 
 def _record(operation: Operation, action: str, **data: str) -> None:

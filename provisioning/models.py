@@ -35,6 +35,7 @@ class Host(models.Model):
     probed_at = models.DateTimeField()
     seen_at = models.DateTimeField(null=True)
     problem = models.CharField(max_length=300, blank=True)
+    seal = models.BinaryField(default=b"", help_text="Set by registration; see provisioning/seals.py.")
 
     class Meta:
         ordering = ["name"]
@@ -53,6 +54,7 @@ class GuestImage(models.Model):
     size_bytes = models.PositiveBigIntegerField()
     retired = models.BooleanField(default=False)
     registered_at = models.DateTimeField(auto_now_add=True)
+    seal = models.BinaryField(default=b"", help_text="Set by registration; see provisioning/seals.py.")
 
     class Meta:
         ordering = ["-registered_at"]
@@ -159,6 +161,7 @@ class Operation(models.Model):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
     reason = models.CharField(max_length=500, blank=True)
+    phase_before = models.CharField(max_length=16, choices=Runtime.Phase.choices, blank=True)
     cancel_requested = models.BooleanField(default=False)
     holds_slot = models.BooleanField(default=False)
     wait_reason = models.CharField(max_length=300, blank=True)

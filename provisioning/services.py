@@ -14,6 +14,7 @@ from audit.services import record
 from provisioning import addresses
 from provisioning.models import GuestImage, Host, Operation, Runtime, Step
 from provisioning.policy import may_request
+from provisioning.seals import seal
 from provisioning.selectors import current_image, lacking
 from provisioning.sequences import SEQUENCES
 from provisioning.transitions import TRANSITIONS, refusal
@@ -108,6 +109,7 @@ def operation_request(*, actor: Actor, runtime_id: UUID, kind: str, reason: str 
         runtime=runtime,
         kind=kind,
         reason=reason,
+        phase_before=runtime.phase,
         requested_by_id=int(actor.id) if actor.kind == "user" else None,
     )
     try:
@@ -228,6 +230,7 @@ def image_register(
             "cmdline": cmdline,
             "size_bytes": size_bytes,
             "retired": False,
+            "seal": seal(GuestImage(version=version, directory=directory, sha256=sha256, cmdline=cmdline)),
         },
     )
     record(
@@ -250,9 +253,9 @@ def image_retire(*, actor: Actor, image: GuestImage) -> None:
 @transaction.atomic
 def host_register(*, actor: Actor, name: str, uri: str, pool_path: str, probe: dict[str, object]) -> Host:
     """Make a host known, or renew what its probe found. ``probe`` holds the model's fields of that name."""
+    fields = {"uri": uri, "pool_path": pool_path, "probed_at": timezone.now(), "problem": "", **probe}
     host, created = Host.objects.update_or_create(
-        uri=uri,
-        defaults={"name": name, "pool_path": pool_path, "probed_at": timezone.now(), "problem": "", **probe},
+        name=name, defaults={**fields, "seal": seal(Host(name=name, **fields))}
     )
     record(
         action="host.registered" if created else "host.probed",

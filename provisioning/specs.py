@@ -3,12 +3,25 @@
 from django.conf import settings
 
 from provisioning.addresses import link
-from provisioning.driver import Engine, HostSpec, ImageSpec, RuntimeSpec
+from provisioning.driver import Engine, HostSpec, HostUnreachable, ImageSpec, RuntimeSpec
 from provisioning.models import GuestImage, Host, Runtime
+from provisioning.seals import is_sealed
+
+
+class SealBroken(HostUnreachable):
+    """A host or image was changed by something other than its registering command; it is not used."""
+
+    code = "seal_broken"
+    retryable = False
 
 
 def host_spec(host: Host) -> HostSpec:
-    """How the driver reaches ``host``."""
+    """How the driver reaches ``host``.
+
+    Raises:
+        SealBroken: the row is not as it was registered.
+    """
+    _check_seal(host)
     return HostSpec(
         uri=host.uri,
         engine=Engine(host.engine),
@@ -19,7 +32,12 @@ def host_spec(host: Host) -> HostSpec:
 
 
 def image_spec(image: GuestImage) -> ImageSpec:
-    """What the driver boots."""
+    """What the driver boots.
+
+    Raises:
+        SealBroken: the row is not as it was registered.
+    """
+    _check_seal(image)
     return ImageSpec(
         version=image.version, directory=image.directory, sha256=image.sha256, cmdline=image.cmdline
     )
@@ -44,3 +62,12 @@ def runtime_spec(runtime: Runtime) -> RuntimeSpec:
         agent_port=settings.AGENT_PORT,
         image=image_spec(runtime.image),
     )
+
+
+def _check_seal(row: Host | GuestImage) -> None:
+    if not is_sealed(row):
+        again = "host_register --again" if isinstance(row, Host) else "image_register"
+        raise SealBroken(
+            f"{row} was changed by something other than its registration. "
+            f"Find out by what, then run `manage.py {again}`."
+        )

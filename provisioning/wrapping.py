@@ -4,6 +4,7 @@ A wrapped key that is moved to another row or column does not open, because the 
 associated data. The web process has no wrapping key, so it can carry these bytes but not open them.
 """
 
+import hmac
 import os
 
 from cryptography.exceptions import InvalidTag
@@ -42,6 +43,15 @@ def unwrap(wrapped: bytes | memoryview, *, identity: str) -> bytes:
         return AESGCM(_key()).decrypt(nonce, ciphertext, identity.encode())
     except (InvalidTag, ValueError):
         raise WrappingError(f"{identity}: wrapped under another key or for another row.") from None
+
+
+def derived_key(purpose: bytes) -> bytes:
+    """A key of 32 bytes for another use than wrapping (HMAC-SHA-256 of ``purpose`` as in NIST SP 800-108).
+
+    Raises:
+        WrappingError: this process holds no wrapping key.
+    """
+    return hmac.digest(_key(), b"derive\0" + purpose, "sha256")
 
 
 def _key() -> bytes:

@@ -20,6 +20,7 @@ from audit import triggers
 from audit.context import Actor, command
 from portal.management.commands.demo_people import OPERATOR_PERMISSIONS
 from provisioning.models import GuestImage, Host
+from provisioning.seals import seal
 from tenants.models import Membership, Plan, Tenant
 from tenants.services import membership_add, plan_save, tenant_create
 
@@ -105,9 +106,17 @@ def image_files(tmp_path: Path) -> Path:
     return directory
 
 
+def sealed_image(**fields: Any) -> GuestImage:
+    """A registered image."""
+    image = GuestImage(**fields)
+    image.seal = seal(image)
+    image.save()
+    return image
+
+
 @pytest.fixture
 def image(db: None, image_files: Path) -> GuestImage:
-    return GuestImage.objects.create(
+    return sealed_image(
         version="g-test",
         directory=str(image_files),
         sha256={p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in image_files.iterdir()},
@@ -129,7 +138,10 @@ def make_host(db: None, tmp_path: Path) -> Callable[..., Host]:
             "build_slots": 4,
             "probed_at": timezone.now(),
         }
-        return Host.objects.create(name=name, **{**defaults, **given})
+        host = Host(name=name, **{**defaults, **given})
+        host.seal = seal(host)
+        host.save()
+        return host
 
     return make
 
@@ -198,7 +210,7 @@ def real_host(real_engine: str, make_host: Callable[..., Host]) -> Iterator[Host
 @pytest.fixture
 def real_image(db: None, real_image_directory: Path) -> GuestImage:
     manifest = json.loads((real_image_directory / "manifest.json").read_text())
-    return GuestImage.objects.create(
+    return sealed_image(
         version=manifest["version"],
         directory=str(real_image_directory),
         sha256=manifest["sha256"],

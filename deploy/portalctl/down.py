@@ -10,6 +10,9 @@ from deploy.portalctl.manage import manage
 from deploy.portalctl.places import SYSTEM_STATE, Places
 from deploy.portalctl.terminal import Stop, progress, say, warn
 
+LANES = ("", "gw0", "gw1")
+"""The fleets of a test run: its own, and one for each of its processes (tests/lanes.py)."""
+
 _CACHES = (
     ".mypy_cache",
     ".ruff_cache",
@@ -28,7 +31,7 @@ def down(places: Places) -> None:
     _stop_services(places)
     _stop_guests(places)
     _stop_daemons(places)
-    say("Down. `make up` brings everything back as it was.")
+    say("Down. `make up` starts the portal and the demo tenant; staff start the other runtimes.")
 
 
 def clean(places: Places) -> None:
@@ -38,8 +41,9 @@ def clean(places: Places) -> None:
     """
     if places.state.exists():
         _stop_services(places)
-        for folder in (places.state, places.test):
-            purge(places, folder)
+        purge(places, places.state)
+        for lane in LANES:
+            purge(places, places.test, lane)
         _stop_daemons(places)
     _remove_files(places)
     users.release(places)
@@ -48,16 +52,16 @@ def clean(places: Places) -> None:
     say("Clean. The system packages stay; `deploy/packages.txt` lists them.")
 
 
-def purge(places: Places, folder: Path) -> None:
+def purge(places: Places, folder: Path, lane: str = "") -> None:
     """Remove all libvirt objects of the fleet whose id is in `folder`, with no help from the database."""
     if not (folder / "fleet-id").exists():
         return
-    uri, fleet = environments.libvirt_uri(), environments.fleet_id(folder)
+    uri, fleet = environments.libvirt_uri(), environments.fleet_id(folder) + lane.replace("gw", "x")
     if not places.python.exists():
         venv.ensure(places, "run")
     libvirtd.ensure(places, uri)
     progress("fleet", f"removing every domain, volume, network and filter of {fleet}")
-    code, _ = streamed(purge_command(places, folder), cwd=places.checkout, dated=True)
+    code, _ = streamed(purge_command(places, folder, lane), cwd=places.checkout, dated=True)
     if code != 0:
         raise Stop(
             f"the fleet {fleet} could not be removed entirely, so its state is kept",
@@ -65,10 +69,10 @@ def purge(places: Places, folder: Path) -> None:
         )
 
 
-def purge_command(places: Places, folder: Path) -> list[str]:
-    """The command that removes the fleet of `folder`: the portal's own, or the tests'."""
-    pool = folder / "volumes" if folder == places.state else folder / "state" / "volumes"
-    fleet, uri = environments.fleet_id(folder), environments.libvirt_uri()
+def purge_command(places: Places, folder: Path, lane: str = "") -> list[str]:
+    """The command that removes the fleet of `folder`: the portal's own, or the tests' (of one lane)."""
+    pool = folder / "volumes" if folder == places.state else folder / "state" / lane / "volumes"
+    fleet, uri = environments.fleet_id(folder) + lane.replace("gw", "x"), environments.libvirt_uri()
     return [
         str(places.python),
         "-m",

@@ -31,6 +31,10 @@ _ON_POSTGRESQL = (
 )
 
 
+# Two processes, a file at a time; each with its own state, fleet and networks (tests/lanes.py).
+_IN_LANES = ("-p", "tests.lanes", "-n", str(len(down.LANES) - 1), "--dist", "loadfile")
+
+
 def lint(places: Places) -> None:
     """Packages, environment and linters; needs no service."""
     places_module.prepare(places)
@@ -47,7 +51,7 @@ def test(places: Places) -> int:
     up.prepare(places, "dev")
     with _services(places) as environ:
         _lint(places, environ)
-        pytest = [str(places.python), "-m", "pytest"]
+        pytest = [str(places.python), "-m", "pytest", *_IN_LANES]
         with postgres.Private(places.test) as url:
             progress("tests", "on PostgreSQL: what uses the database")
             first = _run(places, [*pytest, "-q", *_ON_POSTGRESQL], environ | {"DATABASE_URL": url})
@@ -116,20 +120,21 @@ def _purge(places: Places, *, quietly: bool = False) -> None:
 
     Quiet at the end of a run, so that pytest's summary stays the last thing printed.
     """
-    if quietly:
-        with suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(
-                down.purge_command(places, places.test),
-                cwd=places.checkout,
-                capture_output=True,
-                timeout=120,
-                check=False,
-            )
-        return
-    try:
-        down.purge(places, places.test)
-    except Stop as failure:
-        progress("tests", f"NOTE: {failure.what}")
+    for lane in down.LANES:
+        if quietly:
+            with suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(
+                    down.purge_command(places, places.test, lane),
+                    cwd=places.checkout,
+                    capture_output=True,
+                    timeout=120,
+                    check=False,
+                )
+            continue
+        try:
+            down.purge(places, places.test, lane)
+        except Stop as failure:
+            progress("tests", f"NOTE: {failure.what}")
 
 
 def _lint(places: Places, environ: Mapping[str, str]) -> None:

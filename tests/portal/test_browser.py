@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import connection
@@ -21,6 +22,7 @@ from provisioning.models import GuestImage, Host, Operation, Runtime, Step
 from provisioning.services import operation_request
 from tenants.models import Tenant
 from tests.portal.conftest import Kind, Phase, Place, State, World, make_operation
+from tests.portal.routes import routes
 from tests.provisioning.workers import drain
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -71,7 +73,8 @@ def page(browser: Browser, base: str, complaints: list[str]) -> Iterator[Page]:
     context = browser.new_context(base_url=base, viewport=SIZES["desktop"], color_scheme="light")  # type: ignore[arg-type]
     context.set_default_timeout(15_000)
     opened = context.new_page()
-    opened.on("console", lambda m: complaints.append(m.text) if m.type in {"error", "warning"} else None)
+    bad = {"error", "warning"}
+    opened.on("console", lambda m: complaints.append(f"{m.text} {m.location}") if m.type in bad else None)
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("response", lambda r: complaints.append(f"{r.status} {r.url}") if r.status >= 400 else None)
     yield opened
@@ -337,3 +340,26 @@ def test_the_staffs_pages(
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("link", name="delete requested")).to_be_visible()
     assert Operation.objects.get(kind="delete").reason == "The customer has left the pilot."
+
+
+def test_every_page_is_quiet(world: World, page: Page) -> None:
+    """No violation of the policy and no error in the console, on any page that a superuser can open."""
+    AccessAttempt.objects.create(username="x", failures_since_start=3)
+    sign_in(page, "root")
+    page.wait_for_url("**/")
+    for url in pages_of(world):
+        response = page.goto(url)
+        assert response is not None
+        assert response.status == 200, url
+        page.wait_for_load_state("networkidle")
+
+
+def pages_of(world: World) -> Iterator[str]:
+    """Every URL that shows a page; found by asking, so that a new one is not forgotten."""
+    client = world.client("superuser")
+    for route in routes():
+        if route.path.startswith("/api/") or "logout" in route.path:
+            continue
+        response = client.get(route.url(world.mine))
+        if response.status_code == 200 and b"<html" in response.content:
+            yield route.url(world.mine)

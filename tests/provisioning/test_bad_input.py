@@ -11,7 +11,7 @@ from provisioning.fleet import audit_fleet
 from provisioning.models import GuestImage, Host, Operation, Runtime
 from provisioning.services import runtime_create
 from tenants.models import Tenant
-from tests.provisioning.workers import drain
+from tests.provisioning.workers import drain, move
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TESTER = command("test")
@@ -26,7 +26,7 @@ def operation(simulated_host: Host, tenant: Tenant, image: GuestImage) -> Operat
 def nothing_left(simulated_host: Host) -> Iterator[None]:
     """After every test here: undone, given back, no orphan."""
     yield
-    Host.objects.filter(pk=simulated_host.pk).update(uri=simulated_host.uri)
+    move(Host.objects.get(pk=simulated_host.pk), "test+unix:///default")
     runtime = Runtime.objects.get(tenant__slug="acme")
     assert (runtime.phase, runtime.reserved, runtime.host) == ("failed", False, None)
     assert audit_fleet() == []
@@ -52,9 +52,9 @@ def test_a_wrong_hash(operation: Operation, image: GuestImage) -> None:
     assert operation.error_code == "image_corrupt"
 
 
-def test_libvirtd_down(operation: Operation) -> None:
+def test_libvirtd_down(operation: Operation, simulated_host: Host) -> None:
     """Retried, then given up with the reason."""
-    Host.objects.update(uri="test+unix:///default?socket=/nonexistent/libvirt-sock")
+    move(simulated_host, "test+unix:///default?socket=/nonexistent/libvirt-sock")
     assert failed(operation).startswith("host_unreachable")
 
 

@@ -16,7 +16,7 @@ from provisioning.sequences import SEQUENCES
 from provisioning.services import operation_cancel, operation_request, runtime_create
 from provisioning.specs import host_spec
 from tenants.models import Tenant
-from tests.provisioning.workers import drain
+from tests.provisioning.workers import drain, move
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TESTER = command("test")
@@ -105,11 +105,20 @@ def test_cancel_undoes_everything(simulated_host: Host, tenant: Tenant, image: G
     assert ask(runtime, Kind.CREATE).state == State.SUCCEEDED
 
 
+def test_a_restart_cancelled_before_it_began_leaves_the_guest_running(runtime: Runtime) -> None:
+    """Nothing was done to the machine, so the runtime is as ready as it was."""
+    operation = operation_request(actor=TESTER, runtime_id=runtime.pk, kind=Kind.RESTART)
+    operation_cancel(actor=TESTER, operation_id=operation.pk)
+    assert drain(operation).state == State.CANCELLED
+    runtime.refresh_from_db()
+    assert (runtime.phase, runtime.power) == (Phase.READY, "running")
+
+
 def test_forced_deletion_passes_an_unreachable_host(runtime: Runtime, simulated_host: Host) -> None:
     """The key is destroyed and the row closed; what stays on the host is listed once it is back."""
-    Host.objects.update(uri="test+unix:///default?socket=/nonexistent/libvirt-sock")
+    move(simulated_host, "test+unix:///default?socket=/nonexistent/libvirt-sock")
     assert ask(runtime, Kind.FORCE_DELETE).state == State.SUCCEEDED
-    Host.objects.update(uri=simulated_host.uri)
+    move(simulated_host, "test+unix:///default")
     findings = {f.kind for f in audit_fleet()}
     assert {"domains", "networks", "volumes"} <= findings
 

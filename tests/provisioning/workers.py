@@ -10,7 +10,8 @@ from pathlib import Path
 from django.utils import timezone
 
 from provisioning import machine
-from provisioning.models import Operation
+from provisioning.models import Host, Operation
+from provisioning.seals import seal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,3 +48,10 @@ def run_in_child(operation: Operation, environment: dict[str, str], fault: str =
 def let_lease_lapse(operation_id: uuid.UUID) -> None:
     """Move the lease into the past, as if its time had gone by."""
     Operation.objects.filter(pk=operation_id).update(lease_until=timezone.now() - timedelta(seconds=1))
+
+
+def move(host: Host, uri: str) -> None:
+    """Register ``host`` at another address, sealed as a registration seals it."""
+    host.uri = uri
+    host.seal = seal(host)
+    host.save()

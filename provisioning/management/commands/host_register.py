@@ -9,6 +9,7 @@ from provisioning.driver import DriverError, Engine
 from provisioning.driver.probe import probe_host
 from provisioning.driver.simulated import TEST_URI
 from provisioning.models import Host
+from provisioning.seals import is_sealed
 from provisioning.services import host_register
 
 
@@ -24,7 +25,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **given: Any) -> None:
         known = Host.objects.filter(name=given["name"]).first()
-        if known is not None and not given["again"]:
+        if known is not None and is_sealed(known) and not given["again"]:
             self._say(known, "registered before")
             return
         try:

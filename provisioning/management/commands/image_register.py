@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit.context import command
 from provisioning.models import GuestImage
+from provisioning.seals import is_sealed
 from provisioning.services import image_register
 
 
@@ -26,8 +27,8 @@ class Command(BaseCommand):
         version, sha256 = manifest["version"], manifest["sha256"]
         known = GuestImage.objects.filter(
             version=version, sha256=sha256, directory=str(directory), retired=False
-        )
-        if known.exists():
+        ).first()
+        if known is not None and is_sealed(known):
             self.stdout.write(f"image {version}: registered before")
             return
         image_register(

@@ -1,0 +1,24 @@
+"""Gives each process of a parallel test run its own state, fleet and network pool.
+
+Loaded by ``-p tests.lanes``, before Django reads its settings.
+"""
+
+import os
+from pathlib import Path
+
+LANE = os.environ.get("PYTEST_XDIST_WORKER", "")
+
+if LANE:
+    number = int(LANE.removeprefix("gw"))
+    state = Path(os.environ["PORTAL_STATE_DIR"]) / LANE
+    for folder in ("db", "test", "volumes"):
+        (state / folder).mkdir(parents=True, exist_ok=True)
+    state.chmod(0o755)
+    (state / "volumes").chmod(0o711)
+    os.environ |= {
+        "PORTAL_STATE_DIR": str(state),
+        "PORTAL_POOL_DIR": str(state / "volumes"),
+        "PORTAL_FLEET_ID": os.environ["PORTAL_FLEET_ID"] + f"x{number}",
+        "PORTAL_NETWORK_POOL": f"10.{84 + number}.0.0/16",
+        "REDIS_URL": os.environ["REDIS_URL"].rpartition("/")[0] + f"/{number + 1}",
+    }
