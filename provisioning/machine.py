@@ -20,7 +20,7 @@ from provisioning.driver import DriverError
 from provisioning.driver.faults import fault_point
 from provisioning.heartbeat import Heartbeat
 from provisioning.leases import Lease, LeaseLost
-from provisioning.models import Operation, Step
+from provisioning.models import Operation, Runtime, Step
 from provisioning.sequences import SEQUENCES
 from provisioning.steps import ACTIONS, Context, StepFailed, Wait
 from provisioning.transitions import TRANSITIONS
@@ -205,10 +205,10 @@ def _finish(operation: Operation) -> None:
     _record(operation, f"operation.{operation.state}", phase=str(phase), code=operation.error_code)
 
 
-def _phase_after_cancel(operation: Operation, cancelled: str) -> str:
+def _phase_after_cancel(operation: Operation, cancelled: Runtime.Phase) -> Runtime.Phase:
     """As before, if only a place was looked for: a restart cancelled by then leaves its guest running."""
     begun = operation.steps.exclude(name="place").exclude(state=Step.State.PENDING)
-    return cancelled if begun.exists() or not operation.phase_before else operation.phase_before
+    return cancelled if begun.exists() else Runtime.Phase(operation.phase_before or cancelled)
 
 
 def _record(operation: Operation, action: str, **data: str) -> None:
