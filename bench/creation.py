@@ -55,7 +55,7 @@ def _boot_stages(runtime: Runtime) -> dict[str, float]:
         raise RuntimeError("a ready runtime has no host")
     with connect(host_spec(host)) as driver:
         address, port = driver.endpoint(runtime_spec(runtime))
-    client = RuntimeClient(runtime.pk, address, port)
+    client = RuntimeClient(runtime, address, port)
     deadline = time.monotonic() + REPORT_SECONDS
     while time.monotonic() < deadline:
         stages = client.status().get("boot")

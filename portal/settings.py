@@ -42,20 +42,25 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [BASE_URL])
 
 ROLES_WITH_KEYS = {"worker", "manage"}
 WRAPPING_KEY = b""
+TOKEN_KEY = b""
 LIBVIRT_URI = ""
 if PORTAL_ROLE in ROLES_WITH_KEYS:
     LIBVIRT_URI = env.str("LIBVIRT_URI", "qemu:///system")
     try:
         WRAPPING_KEY = base64.b64decode(env.str("PORTAL_WRAPPING_KEY", ""), validate=True)
+        TOKEN_KEY = base64.b64decode(env.str("PORTAL_TOKEN_KEY", ""), validate=True)
     except binascii.Error:
-        raise ImproperlyConfigured("PORTAL_WRAPPING_KEY is not base64. Give 32 random bytes.") from None
-elif env.str("PORTAL_WRAPPING_KEY", "") or env.str("LIBVIRT_URI", ""):
+        raise ImproperlyConfigured(
+            "PORTAL_WRAPPING_KEY or PORTAL_TOKEN_KEY is not base64. Give 32 random bytes each."
+        ) from None
+elif env.str("PORTAL_WRAPPING_KEY", "") or env.str("PORTAL_TOKEN_KEY", "") or env.str("LIBVIRT_URI", ""):
     raise ImproperlyConfigured(
-        f"The {PORTAL_ROLE} process must not hold PORTAL_WRAPPING_KEY or LIBVIRT_URI. "
+        f"The {PORTAL_ROLE} process must not hold PORTAL_WRAPPING_KEY, PORTAL_TOKEN_KEY or LIBVIRT_URI. "
         "Remove them from its environment."
     )
-if WRAPPING_KEY and len(WRAPPING_KEY) != 32:
-    raise ImproperlyConfigured("PORTAL_WRAPPING_KEY must be 32 bytes, as base64.")
+for _name, _key in {"PORTAL_WRAPPING_KEY": WRAPPING_KEY, "PORTAL_TOKEN_KEY": TOKEN_KEY}.items():
+    if _key and len(_key) != 32:
+        raise ImproperlyConfigured(f"{_name} must be 32 bytes, as base64.")
 if PORTAL_ROLE not in {"web", "worker", "beat", "manage"}:
     raise ImproperlyConfigured("PORTAL_ROLE must be web, worker, beat or manage.")
 
@@ -64,6 +69,8 @@ if PRODUCTION:
         raise ImproperlyConfigured("SECRET_KEY is missing or weak. Set 40 or more random characters.")
     if PORTAL_ROLE in ROLES_WITH_KEYS and (not WRAPPING_KEY or len(set(WRAPPING_KEY)) < 8):
         raise ImproperlyConfigured("PORTAL_WRAPPING_KEY is missing or weak. Set 32 random bytes as base64.")
+    if PORTAL_ROLE in ROLES_WITH_KEYS and (not TOKEN_KEY or len(set(TOKEN_KEY)) < 8):
+        raise ImproperlyConfigured("PORTAL_TOKEN_KEY is missing or weak. Set 32 random bytes as base64.")
     if DEBUG:
         raise ImproperlyConfigured("DEBUG must be off in production.")
     if env.bool("PORTAL_ALLOW_FAULTS", False):
@@ -165,6 +172,7 @@ OBSERVE_SECONDS = env.float("PORTAL_OBSERVE_SECONDS", 15.0)
 CELERY_BEAT_SCHEDULE = {
     "operations-sweep": {"task": "provisioning.tasks.operations_sweep", "schedule": SWEEP_SECONDS},
     "powers-observe": {"task": "provisioning.tasks.powers_observe", "schedule": OBSERVE_SECONDS},
+    "certificates-renew": {"task": "provisioning.tasks.certificates_renew", "schedule": 900.0},
 }
 # A sweep that waited behind a stopped broker is worth nothing: the next one does its work.
 for _entry in CELERY_BEAT_SCHEDULE.values():

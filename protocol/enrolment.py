@@ -7,7 +7,7 @@ its length (8 bytes, big endian), so that no two different messages have the sam
 
 import hmac
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Self
 
@@ -75,6 +75,12 @@ class Personalisation:
     """PEM certificates of the fleet CA, newest first; more than one during a rotation."""
     enrolment_secret: str | None = None
     """32 bytes as hex, or None once enrolment is done."""
+    token_keys: list[str] = field(default_factory=list)
+    """Ed25519 keys (hex) that sign runtime tokens; more than one during a rotation. None: no door opens."""
+    rp_id: str = ""
+    """The portal's base domain: the relying party of every passkey."""
+    origins: list[str] = field(default_factory=list)
+    """Where a passkey's assertion for this guest may come from."""
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, as delivered in the credential."""

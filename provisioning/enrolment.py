@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from secrets import token_bytes
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from django.conf import settings
 
 from protocol import enrolment as messages
+from protocol.tokens import public_key
 from provisioning.addresses import link
 from provisioning.fleet_keys import fleet_key, issue_server_certificate
 from provisioning.models import FleetKey, Runtime
@@ -43,6 +45,35 @@ def personalisation(runtime: Runtime, secret: bytes | None) -> messages.Personal
         agent_port=settings.AGENT_PORT,
         ca_certificates=[fleet_key(FleetKey.Use.CA).certificate],
         enrolment_secret=secret.hex() if secret else None,
+        token_keys=[public_key(settings.TOKEN_KEY).hex()],
+        rp_id=urlsplit(settings.BASE_URL).hostname or "",
+        origins=[settings.BASE_URL, runtime_origin(runtime)],
+    )
+
+
+def runtime_origin(runtime: Runtime) -> str:
+    """The runtime's own origin in the browser: ``<slug>.<base>``, beside the portal's."""
+    scheme, _, place = settings.BASE_URL.partition("://")
+    return f"{scheme}://{runtime.tenant.slug}.{place}"
+
+
+def renew(client: RuntimeClient, runtime: Runtime) -> Issued:
+    """Give a guest that runs a new certificate for the key it has.
+
+    Raises:
+        EnrolmentFailed: its request is malformed or for another key than it serves.
+        AgentUnreachable, AgentRefused: from the client.
+    """
+    try:
+        csr = x509.load_pem_x509_csr(client.request_renewal().encode())
+    except ValueError:
+        raise EnrolmentFailed("The guest's certificate request is malformed.") from None
+    if not csr.is_signature_valid or not isinstance(csr.public_key(), ec.EllipticCurvePublicKey):
+        raise EnrolmentFailed("The guest's certificate request is not valid.")
+    certificate = issue_server_certificate(runtime, csr)
+    client.renew_certificate(certificate.public_bytes(serialization.Encoding.PEM).decode())
+    return Issued(
+        f"{certificate.serial_number:x}", certificate.not_valid_after_utc, runtime.sealing_public_key
     )
 
 

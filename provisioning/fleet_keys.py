@@ -21,6 +21,7 @@ from provisioning.wrapping import WrappingError, unwrap, wrap
 BACKDATE = timedelta(minutes=5)
 SERVER_LIFETIME = timedelta(hours=24) - BACKDATE
 CLIENT_LIFETIME = timedelta(days=90)
+CLIENT_RENEWAL = timedelta(days=30)
 CA_LIFETIME = timedelta(days=3650)
 
 
@@ -37,12 +38,17 @@ def issue_server_certificate(runtime: Runtime, csr: x509.CertificateSigningReque
 
 
 def fleet_key(use: str) -> FleetKey:
-    """The key in use, made on first need. Two workers that make it at once end with the same one."""
+    """The key in use, made on first need. Two workers that make it at once end with the same one.
+
+    The client's is replaced a month before it lapses. Guests know the CA, so both work meanwhile.
+    """
     found = FleetKey.objects.filter(use=use, retired=False).first()
-    if found is not None:
+    ends_soon = datetime.now(UTC) + CLIENT_RENEWAL
+    if found is not None and (use != FleetKey.Use.CLIENT or found.expires_at > ends_soon):
         return found
     try:
         with transaction.atomic():
+            FleetKey.objects.filter(use=use, retired=False, expires_at__lte=ends_soon).update(retired=True)
             return _make_fleet_key(use)
     except IntegrityError:
         return FleetKey.objects.get(use=use, retired=False)

@@ -1,23 +1,29 @@
-"""The only code that calls agents. Mutual TLS 1.3; time-outs everywhere; no body is logged.
+"""The only code that calls agents. Mutual TLS 1.3 and a token; time-outs everywhere; no body is logged.
 
 Before enrolment the guest has only a certificate of its own making, so the two enrolment calls check the
 guest by HMAC instead of by certificate (:mod:`provisioning.enrolment`).
 """
 
+import json
 import os
 import socket
 import ssl
-import uuid
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 from cryptography.hazmat.primitives import serialization
+from django.conf import settings
+from django.db import transaction
 
-from protocol.enrolment import runtime_dns_name
+from audit.context import SYSTEM, Actor
+from audit.services import record
+from protocol.enrolment import CONTROL_PLANE_URI, runtime_dns_name
+from protocol.tokens import RuntimeToken, new_runtime_token, sign
 from provisioning.fleet_keys import fleet_key, private_key
-from provisioning.models import FleetKey
+from provisioning.models import FleetKey, Runtime
 
 TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 MAX_ANSWER_BYTES = 256 * 1024
@@ -36,10 +42,15 @@ class AgentRefused(Exception):
 
 
 class RuntimeClient:
-    """Calls one runtime's agent at ``address:port``."""
+    """Calls one runtime's agent at ``address:port``, on behalf of ``actor``.
 
-    def __init__(self, runtime_id: uuid.UUID, address: str, port: int) -> None:
-        self._name = runtime_dns_name(str(runtime_id))
+    Each call carries a token for exactly that request. An entry of the intent is committed before it and one
+    of the outcome after it; neither holds a body.
+    """
+
+    def __init__(self, runtime: Runtime, address: str, port: int, actor: Actor = SYSTEM) -> None:
+        self._runtime, self._actor = runtime, actor
+        self._name = runtime_dns_name(str(runtime.pk))
         self._address, self._port = address, port
 
     def listening(self) -> bool:
@@ -63,17 +74,84 @@ class RuntimeClient:
 
     def status(self) -> dict[str, Any]:
         """``GET /v1/status``, from a guest whose certificate is ours."""
-        return self._call("GET", "/v1/status", None, verified=True)
+        return self._call("GET", "/v1/status", None)
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None, *, verified: bool) -> dict[str, Any]:
+    def request_renewal(self) -> str:
+        """``POST /v1/certificate/request``: a CSR in PEM."""
+        return str(self._call("POST", "/v1/certificate/request", {}).get("csr", ""))
+
+    def renew_certificate(self, certificate: str) -> None:
+        """``PUT /v1/certificate``: one in PEM."""
+        self._call("PUT", "/v1/certificate", {"certificate": certificate})
+
+    def deliver_keyring(self, document: dict[str, Any], signature: dict[str, Any]) -> dict[str, Any]:
+        """``PUT /v1/keyring``: what an owner has signed. The guest decides."""
+        return self._call("PUT", "/v1/keyring", {"document": document, "signature": signature})
+
+    def deliver_consents(self, document: dict[str, Any], signature: dict[str, Any]) -> dict[str, Any]:
+        """``PUT /v1/consents``: what an owner has signed. The guest decides."""
+        return self._call("PUT", "/v1/consents", {"document": document, "signature": signature})
+
+    def set_suspended(self, suspended: bool) -> dict[str, Any]:
+        """``PUT /v1/suspended``: close every content route and end all sessions, or reopen."""
+        return self._call("PUT", "/v1/suspended", {"suspended": suspended})
+
+    def end_sessions(self) -> dict[str, Any]:
+        """``DELETE /v1/sessions``."""
+        return self._call("DELETE", "/v1/sessions", None)
+
+    def _call(
+        self, method: str, path: str, body: dict[str, Any] | None, *, verified: bool = True
+    ) -> dict[str, Any]:
         """Raises AgentUnreachable or AgentRefused."""
+        content = b"" if body is None else json.dumps(body).encode()
+        token = self._token(method, path, content)
+        about = {"method": method, "path": path, "token": token.jti}
+        self._record("agent.requested", about)
+        try:
+            answer = self._send(method, path, content, sign(token, settings.TOKEN_KEY), verified=verified)
+        except (AgentUnreachable, AgentRefused) as error:
+            told = str(error.status) if isinstance(error, AgentRefused) else "unreachable"
+            self._record("agent.failed", {**about, "outcome": told})
+            raise
+        self._record("agent.answered", about)
+        return answer
+
+    def _token(self, method: str, path: str, content: bytes) -> RuntimeToken:
+        return new_runtime_token(
+            issuer=CONTROL_PLANE_URI,
+            runtime_id=str(self._runtime.pk),
+            tenant_id=str(self._runtime.tenant_id),
+            actor=f"{self._actor.kind}:{self._actor.id}",
+            role="control-plane",
+            method=method,
+            path=path,
+            body=content,
+            now=int(time.time()),
+        )
+
+    def _record(self, action: str, data: dict[str, str]) -> None:
+        # Durable: an intent that a surrounding transaction could still take back would be no intent.
+        with transaction.atomic(durable=True):
+            record(
+                action=action,
+                actor=self._actor,
+                tenant_id=self._runtime.tenant_id,
+                target=("runtime", self._runtime.pk),
+                data=data,
+            )
+
+    def _send(self, method: str, path: str, content: bytes, token: str, *, verified: bool) -> dict[str, Any]:
         url = f"https://{self._address}:{self._port}{path}"
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         try:
             with (
                 httpx.Client(
                     verify=self._context(verified=verified), timeout=TIMEOUT, trust_env=False
                 ) as client,
-                client.stream(method, url, json=body, extensions={"sni_hostname": self._name}) as response,
+                client.stream(
+                    method, url, content=content, headers=headers, extensions={"sni_hostname": self._name}
+                ) as response,
             ):
                 return _answer(response)
         except (httpx.HTTPError, ssl.SSLError, OSError) as error:

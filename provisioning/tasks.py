@@ -6,7 +6,7 @@ import uuid
 from celery import Task, shared_task
 
 from audit.context import bind
-from provisioning import machine, observation
+from provisioning import machine, observation, renewal
 from provisioning.models import Host
 
 log = logging.getLogger(__name__)
@@ -31,3 +31,10 @@ def powers_observe() -> None:
     """Ask each host which of our guests run."""
     for host in Host.objects.all():
         observation.observe(host)
+
+
+@shared_task(bind=True, name="provisioning.tasks.certificates_renew")
+def certificates_renew(self: "Task[..., None]") -> None:
+    """Renew the guests' certificates that are past half their life."""
+    with bind(task_id=str(self.request.id or "")):
+        renewal.renew_certificates()

@@ -28,6 +28,9 @@ TESTER = command("test")
 if not django_settings.WRAPPING_KEY:  # `make test` gives one; a bare `pytest` makes one
     django_settings.WRAPPING_KEY = os.urandom(32)
     os.environ["PORTAL_WRAPPING_KEY"] = base64.b64encode(django_settings.WRAPPING_KEY).decode()
+if not django_settings.TOKEN_KEY:
+    django_settings.TOKEN_KEY = os.urandom(32)
+    os.environ["PORTAL_TOKEN_KEY"] = base64.b64encode(django_settings.TOKEN_KEY).decode()
 # The real hasher is slow on purpose, and nothing here tests it.
 django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 _teardown: Callable[[TransactionTestCase], None] = vars(TransactionTestCase)["_fixture_teardown"]

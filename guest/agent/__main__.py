@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import sqlite3
 import sys
 
 from guest.agent.config import ConfigError, config_from_arguments
 from guest.agent.enrolment import StateFileError
 from guest.agent.keys import KeyFileError
+from guest.agent.members import MembersFileError
 from guest.agent.server import serve
 
 
@@ -18,8 +20,11 @@ def main() -> int:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         asyncio.run(serve(config_from_arguments()))
-    except (ConfigError, KeyFileError, StateFileError) as error:
+    except (ConfigError, KeyFileError, StateFileError, MembersFileError) as error:
         logging.getLogger(__name__).error("cannot start: %s", error)
+        return 1
+    except sqlite3.Error as error:
+        logging.getLogger(__name__).error("cannot start: the token ledger: %s", type(error).__name__)
         return 1
     except OSError as error:
         logging.getLogger(__name__).error("cannot start: %s", error.strerror)

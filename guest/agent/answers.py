@@ -3,17 +3,20 @@
 import asyncio
 import json
 import logging
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from guest.agent.enrolment import EnrolmentRefused
+from guest.agent.members import MembersRefused
+from guest.agent.sessions import SessionRefused
 
 BODY_LIMIT = 64 * 1024
 PATIENCE = web.AppKey("patience", float)
 """Seconds that a body may take to arrive."""
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -35,6 +38,10 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return error(400, "bad_request", str(refusal))
     except EnrolmentRefused as refusal:
         return error(refusal.status, refusal.code, str(refusal))
+    except MembersRefused as refusal:
+        return error(422 if refusal.code == "malformed" else 403, refusal.code, str(refusal))
+    except SessionRefused as refusal:
+        return error(403, refusal.code, "sign the challenge with a member's key")
     except web.HTTPRequestEntityTooLarge:
         return _closing(error(413, "too_large", f"at most {BODY_LIMIT} bytes"))
     except web.HTTPException as refusal:
@@ -54,6 +61,25 @@ async def json_fields(request: web.Request, *names: str) -> list[str]:
     Raises:
         BadRequest: the body is something else.
     """
+    return [_typed(name, value, str, "text") for name, value in await _members(request, names)]
+
+
+async def json_objects(request: web.Request, *names: str) -> list[dict[str, Any]]:
+    """The object members ``names`` of the request's JSON object, which must have exactly these.
+
+    Raises:
+        BadRequest: the body is something else.
+    """
+    return [_typed(name, value, dict, "an object") for name, value in await _members(request, names)]
+
+
+async def json_flag(request: web.Request, name: str) -> bool:
+    """The one member ``name``, true or false. Raises BadRequest."""
+    ((_, value),) = await _members(request, (name,))
+    return _typed(name, value, bool, "true or false")
+
+
+async def _members(request: web.Request, names: tuple[str, ...]) -> list[tuple[str, Any]]:
     async with asyncio.timeout(request.app[PATIENCE]):
         body = await request.read()
     try:
@@ -62,11 +88,13 @@ async def json_fields(request: web.Request, *names: str) -> list[str]:
         raise BadRequest("the body is not JSON") from None
     if not isinstance(document, dict) or set(document) != set(names):
         raise BadRequest(f"the body must be an object with exactly: {', '.join(names)}")
-    values = [document[name] for name in names]
-    for name, value in zip(names, values, strict=True):
-        if not isinstance(value, str):
-            raise BadRequest(f"{name} must be text")
-    return values
+    return [(name, document[name]) for name in names]
+
+
+def _typed(name: str, value: Any, kind: type[T], words: str) -> T:
+    if not isinstance(value, kind):
+        raise BadRequest(f"{name} must be {words}")
+    return value
 
 
 def hexadecimal(name: str, text: str, size: int) -> bytes:

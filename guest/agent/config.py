@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography import x509
 
 from protocol.enrolment import SECRET_BYTES, EnrolmentError, Personalisation
+from protocol.persons import Site
 
 IMAGE_FILE = Path("/etc/portal-image")
 PATIENCE_SECONDS = 10.0
@@ -27,7 +28,12 @@ class Config:
     """The fleet's CA certificates, newest first."""
     secret: bytes | None
     """The enrolment secret of this boot, if there is one."""
+    token_keys: tuple[bytes, ...]
+    """Ed25519 public keys that sign runtime tokens."""
+    site: Site | None
+    """Where members' passkeys live; None: only device keys can sign in."""
     data: Path
+    workspace: Path
     address: str
     port: int
     boot_report: Path | None
@@ -49,6 +55,7 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
     parser = argparse.ArgumentParser(prog="guest.agent", description="The portal's agent.")
     parser.add_argument("--personalisation", type=Path, required=True, metavar="FILE")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--workspace", type=Path, metavar="DIR", help="default: workspace beside DIR")
     parser.add_argument("--listen", metavar="ADDRESS:PORT", help="default: as the personalisation says")
     parser.add_argument("--boot-report", type=Path, metavar="FILE")
     parser.add_argument("--patience", type=float, default=PATIENCE_SECONDS, metavar="SECONDS")
@@ -59,7 +66,10 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
         personalisation=personalisation,
         authorities=_authorities(personalisation),
         secret=_secret(personalisation),
+        token_keys=_token_keys(personalisation),
+        site=_site(personalisation),
         data=given.data,
+        workspace=given.workspace or given.data.parent / "workspace",
         address=address,
         port=port,
         boot_report=given.boot_report,
@@ -104,6 +114,22 @@ def _secret(personalisation: Personalisation) -> bytes | None:
             f"the personalisation's enrolment_secret is not {SECRET_BYTES} bytes in hexadecimal"
         )
     return secret
+
+
+def _token_keys(personalisation: Personalisation) -> tuple[bytes, ...]:
+    try:
+        keys = tuple(bytes.fromhex(text) for text in personalisation.token_keys)
+    except (ValueError, TypeError):
+        keys = ()
+    if not keys or any(len(key) != 32 for key in keys):
+        raise ConfigError("the personalisation's token_keys are not Ed25519 keys in hexadecimal")
+    return keys
+
+
+def _site(personalisation: Personalisation) -> Site | None:
+    if not personalisation.rp_id:
+        return None
+    return Site(str(personalisation.rp_id), frozenset(map(str, personalisation.origins)))
 
 
 def _listen(given: str | None, personalisation: Personalisation) -> tuple[str, int]:

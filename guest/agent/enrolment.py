@@ -123,12 +123,40 @@ class Enrolment:
             raise EnrolmentRefused(422, "certificate_refused", f"the certificate: {refusal}") from None
         self._commit(certificate, sha256(secret).hexdigest())
 
+    def renewal_request(self) -> str:
+        """A CSR in PEM, for a guest that has enrolled: its caller has passed mutual TLS and a token.
+
+        Raises:
+            EnrolmentRefused: not enrolled yet.
+        """
+        if self.certificate is None:
+            raise EnrolmentRefused(409, "not_enrolled", "enrol first")
+        csr = signing_request(self.keys.tls, self.config.runtime_id)
+        return csr.public_bytes(Encoding.PEM).decode()
+
+    def renew(self, certificate: x509.Certificate) -> None:
+        """Take a newer certificate for the same key and name into use.
+
+        Raises:
+            EnrolmentRefused: not enrolled, not fit, or not newer.
+        """
+        held = self.certificate
+        if held is None:
+            raise EnrolmentRefused(409, "not_enrolled", "enrol first")
+        try:
+            check_issued(certificate, self.keys.tls, self.config.runtime_id, self.config.authorities)
+        except CertificateRefused as refusal:
+            raise EnrolmentRefused(422, "certificate_refused", f"the certificate: {refusal}") from None
+        if certificate.not_valid_after_utc < held.not_valid_after_utc:
+            raise EnrolmentRefused(409, "certificate_older", "the certificate in use lasts longer")
+        self._commit(certificate, None)
+
     @property
     def _path(self) -> Path:
         return self.config.data / STATE_FILE
 
-    def _commit(self, certificate: x509.Certificate, spent: str) -> None:
-        record = Record(certificate, (*self._record.spent, spent))
+    def _commit(self, certificate: x509.Certificate, spent: str | None) -> None:
+        record = Record(certificate, self._record.spent if spent is None else (*self._record.spent, spent))
         write_atomically(self._path, record.to_bytes())
         self._record = record
         self._nonce = None

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,9 +14,13 @@ from guest.agent.certificates import stand_in_certificate
 from guest.agent.config import Config
 from guest.agent.door import Doors
 from guest.agent.enrolment import Enrolment
+from guest.agent.gate import Gate
 from guest.agent.keys import load_or_create_keys
+from guest.agent.ledger import Ledger
+from guest.agent.members import Members
 from guest.agent.notify import notify
-from guest.agent.routes import ControlRoutes
+from guest.agent.routes import Routes
+from guest.agent.sessions import Sessions
 from guest.agent.tls import server_context, use_certificate
 
 HANDSHAKE_SECONDS = 10.0
@@ -29,7 +34,8 @@ async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        KeyFileError, StateFileError, OSError: the data folder or the address cannot be used.
+        KeyFileError, StateFileError, MembersFileError, sqlite3.Error, OSError: the data folder or the
+            address cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -51,7 +57,8 @@ async def _listening(config: Config) -> AsyncIterator[int]:
     served = enrolment.certificate or stand_in_certificate(keys.tls, config.runtime_id)
     use_certificate(context, served, keys.tls)
     doors = Doors(silence=config.patience)
-    runner = await _http(ControlRoutes(config, enrolment), doors, config.patience)
+    gate = _gate(config)
+    runner = await _http(Routes(config, enrolment, gate), gate, doors, config.patience)
     server = await asyncio.get_running_loop().create_server(
         doors,
         config.address,
@@ -66,12 +73,28 @@ async def _listening(config: Config) -> AsyncIterator[int]:
     finally:
         server.close()
         await runner.cleanup()
+        gate.ledger.close()
 
 
-async def _http(control: ControlRoutes, doors: Doors, patience: float) -> web.AppRunner:
-    app = web.Application(middlewares=[doors.middleware(), errors_as_json], client_max_size=BODY_LIMIT)
+def _gate(config: Config) -> Gate:
+    tenant_id = config.personalisation.tenant_id
+    members = Members(config.data, tenant_id, config.site)
+    return Gate(
+        runtime_id=config.runtime_id,
+        tenant_id=tenant_id,
+        keys=config.token_keys,
+        ledger=Ledger(config.data, started=int(time.time())),
+        members=members,
+        sessions=Sessions(members, config.runtime_id, config.site),
+    )
+
+
+async def _http(routes: Routes, gate: Gate, doors: Doors, patience: float) -> web.AppRunner:
+    app = web.Application(
+        middlewares=[doors.middleware(), errors_as_json, gate.middleware()], client_max_size=BODY_LIMIT
+    )
     app[PATIENCE] = patience
-    app.add_routes(control.routes())
+    app.add_routes(routes.routes())
     runner = web.AppRunner(
         app,
         access_log=None,

@@ -61,7 +61,12 @@ def enrol(context: Context) -> None:
     except AgentRefused as error:
         if error.code == "already_enrolled":
             return  # a worker before us died between the certificate and this line; `ready` checks it
-        raise StepFailed("enrolment_refused", f"The guest refused to enrol: {error.code}.") from None
+        raise StepFailed(
+            "enrolment_refused",
+            f"The guest refused to enrol: {error.code}.",
+            # A guest whose clock has just been set may take the next token.
+            retryable=error.status == 401,
+        ) from None
     except enrolment.EnrolmentFailed as error:
         raise StepFailed("enrolment_failed", str(error)) from None
     with context.changing() as changing:
@@ -113,4 +118,4 @@ def _observe(context: Context, power: Power) -> None:
 
 def _client(context: Context, runtime: Runtime) -> RuntimeClient:
     address, port = context.driver.endpoint(runtime_spec(runtime))
-    return RuntimeClient(runtime.pk, address, port)
+    return RuntimeClient(runtime, address, port)

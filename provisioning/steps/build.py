@@ -3,6 +3,7 @@
 import secrets
 
 from protocol.enrolment import SECRET_BYTES
+from provisioning.driver import Power
 from provisioning.enrolment import personalisation
 from provisioning.models import Host, Operation, Runtime
 from provisioning.selectors import current_image, lacking, queue_position, reserved_on
@@ -97,9 +98,11 @@ def make_volume(context: Context) -> None:
 
 def personalise(context: Context) -> None:
     """Write the guest's papers with a fresh one-time secret, unless it is running with the last ones."""
+    running = context.driver.power(context.runtime.pk) in {Power.RUNNING, Power.PAUSED}
     with context.changing() as runtime:
         identity = f"runtime/{runtime.pk}/enrolment_secret"
-        if runtime.enrolment_secret is None:
+        # A secret that a guest has spent, before whatever failed then, would let it in nowhere.
+        if runtime.enrolment_secret is None or not running:
             runtime.enrolment_secret = wrap(secrets.token_bytes(SECRET_BYTES), identity=identity)
         secret = unwrap(runtime.enrolment_secret, identity=identity)
     papers = personalisation(runtime, secret)

@@ -1,22 +1,32 @@
 """A real guest's life: created, reached over mutual TLS, stopped, rebuilt, deleted, and killed under way."""
 
+import json
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from django.conf import settings
 
 from audit.context import command
+from guest.agent.gate import ACCESS, Access
+from guest.agent.sessions import Request, request_document
+from protocol.enrolment import runtime_dns_name
+from protocol.persons import Purpose
+from protocol.tokens import body_hash, sign
 from provisioning import enrolment
 from provisioning.driver import connect
 from provisioning.fleet import audit_fleet
 from provisioning.models import GuestImage, Host, Operation, Runtime
-from provisioning.runtime_client import RuntimeClient
+from provisioning.runtime_client import AgentRefused, RuntimeClient
 from provisioning.services import operation_request, runtime_create
 from provisioning.specs import host_spec, runtime_spec
 from provisioning.wrapping import unwrap
 from tenants.models import Tenant
+from tests.protocol.people import OWNER, STRANGER, entry, keyring
 from tests.provisioning.workers import drain, let_lease_lapse, run_in_child
 
 pytestmark = [pytest.mark.guest, pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
@@ -36,7 +46,7 @@ def ask(runtime: Runtime, kind: str) -> Runtime:
 def status(runtime: Runtime, host: Host) -> dict[str, Any]:
     with connect(host_spec(host)) as driver:
         address, port = driver.endpoint(runtime_spec(runtime))
-    return RuntimeClient(runtime.pk, address, port).status()
+    return RuntimeClient(runtime, address, port).status()
 
 
 def command_lines() -> bytes:
@@ -82,6 +92,70 @@ def test_a_whole_life(real_host: Host, real_image: GuestImage, tenant: Tenant) -
     ask(runtime, Kind.DELETE)
     assert left_on(real_host) == set()
     assert not volume.exists()
+
+
+def door(runtime: Runtime, host: Host, method: str, path: str, body: Any = None, **headers: str) -> Any:
+    """One request with everything that the control plane holds: its certificate, and a perfect token."""
+    with connect(host_spec(host)) as driver:
+        address, port = driver.endpoint(runtime_spec(runtime))
+    portal = RuntimeClient(runtime, address, port)
+    content = b"" if body is None else json.dumps(body).encode()
+    text = sign(portal._token(method, path, content), settings.TOKEN_KEY)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    with httpx.Client(verify=portal._context(verified=True), timeout=30, trust_env=False) as client:
+        return client.request(
+            method,
+            f"https://{address}:{port}{path}",
+            content=content,
+            headers={"Authorization": f"Bearer {text}", **named},
+            extensions={"sni_hostname": runtime_dns_name(str(runtime.pk))},
+        )
+
+
+def test_the_stolen_portal(real_host: Host, real_image: GuestImage, tenant: Tenant) -> None:
+    """All that web and worker hold gets not one byte of content; an owner's key does, until suspended.
+
+    This process has the whole database, the wrapping key, the token key and the client's certificate, and it
+    reaches the guest's port: the thief could have no more. The walk grows with the table of routes.
+    """
+    done = drain(runtime_create(actor=TESTER, tenant=tenant), BOOT_SECONDS)
+    assert done.state == State.SUCCEEDED, done.error_message
+    runtime = Runtime.objects.get()
+    with connect(host_spec(real_host)) as driver:
+        portal = RuntimeClient(runtime, *driver.endpoint(runtime_spec(runtime)))
+    document = keyring(str(tenant.pk), entry(OWNER.key))
+    portal.deliver_keyring(document, OWNER.sign(Purpose.KEYRING, document))
+
+    for (method, path), access in ACCESS.items():
+        if access is Access.CONTENT:
+            for name in ("", "guess" * 8):
+                refused = door(runtime, real_host, method, path, Portal_Session=name, Portal_Proof="1.AA")
+                assert (refused.status_code, refused.json()["error"]) == (403, "session_required")
+    # The thief's own keyring, and the owner's with another member slipped in, are not taken.
+    for members in ([entry(STRANGER.key)], [entry(OWNER.key), entry(STRANGER.key)]):
+        forged = {**keyring(str(tenant.pk), *members), "version": 2, "previous": None}
+        with pytest.raises(AgentRefused):
+            portal.deliver_keyring(forged, STRANGER.sign(Purpose.KEYRING, forged))
+    challenge = door(runtime, real_host, "POST", "/v1/sessions/challenge").json()
+    stolen = {**STRANGER.sign(Purpose.SESSION, challenge), "nonce": challenge["nonce"]}
+    refused = door(runtime, real_host, "POST", "/v1/sessions", {"signature": stolen})
+    assert (refused.status_code, refused.json()["error"]) == (403, "not_a_member")
+
+    challenge = door(runtime, real_host, "POST", "/v1/sessions/challenge").json()
+    signature = {**OWNER.sign(Purpose.SESSION, challenge), "nonce": challenge["nonce"]}
+    session = door(runtime, real_host, "POST", "/v1/sessions", {"signature": signature}).json()["session"]
+
+    def listing(counter: int) -> Any:
+        asked = Request("GET", "/v1/workspace", body_hash(b""))
+        made = OWNER.sign(Purpose.REQUEST, request_document(session, asked, counter))["signature"]
+        headers = {"Portal_Session": session, "Portal_Proof": f"{counter}.{made}"}
+        return door(runtime, real_host, "GET", "/v1/workspace", **headers)
+
+    assert listing(1).json() == {"entries": [], "complete": True}
+    began = time.monotonic()
+    portal.set_suspended(True)
+    assert listing(2).json()["error"] == "suspended"
+    assert time.monotonic() - began < 5, "the owner is cut off within five seconds (issue 3)"
 
 
 def test_the_one_time_secret_is_spent(real_host: Host, real_image: GuestImage, tenant: Tenant) -> None:

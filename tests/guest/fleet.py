@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from protocol.enrolment import CONTROL_PLANE_URI, Personalisation, runtime_dns_name
+from protocol.tokens import RuntimeToken, new_runtime_token, public_key, sign
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME_ID = "6a1c3f1e-0d1b-4a55-9c1f-2f6f6f0f9a01"
 TENANT_ID = "0b9a4d8e-4f53-4b0e-8f0c-8d1d5a0b7c02"
 SECRET = "5a" * 32
+TOKEN_SEED = bytes(range(32))
 CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 
@@ -148,6 +150,9 @@ def personalise(folder: Path, authority: Authority, secret: str | None = SECRET)
         agent_port=0,
         ca_certificates=[authority.pem],
         enrolment_secret=secret,
+        token_keys=[public_key(TOKEN_SEED).hex()],
+        rp_id="portal.localhost",
+        origins=["http://acme.portal.localhost:8000"],
     )
     path.write_bytes(document.to_bytes())
     return path
@@ -161,21 +166,46 @@ class Agent:
     port: int
 
     def call(
-        self, context: ssl.SSLContext, method: str, path: str, body: Any = None, timeout: float = 5.0
+        self,
+        context: ssl.SSLContext,
+        method: str,
+        path: str,
+        body: Any = None,
+        timeout: float = 5.0,
+        *,
+        headers: dict[str, str] | None = None,
     ) -> tuple[int, Any]:
         """One request on a connection of its own: the status and the decoded answer.
 
-        A ``body`` of bytes is sent as it is, anything else as JSON.
+        A ``body`` of bytes is sent as it is, anything else as JSON. Carries a perfect token unless
+        ``headers`` holds an Authorization of its own.
         """
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=timeout)
         try:
             data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-            connection.request(method, path, data)
+            perfect = {"Authorization": f"Bearer {sign(token(method, path, data or b''), TOKEN_SEED)}"}
+            connection.request(method, path, data, perfect | (headers or {}))
             response = connection.getresponse()
             text = response.read()
             return response.status, json.loads(text) if text else None
         finally:
             connection.close()
+
+
+def token(method: str, path: str, body: bytes | None = b"", **changed: Any) -> RuntimeToken:
+    """A perfect token for this request, but for what is ``changed``."""
+    perfect = new_runtime_token(
+        issuer=CONTROL_PLANE_URI,
+        runtime_id=RUNTIME_ID,
+        tenant_id=TENANT_ID,
+        actor="user:7",
+        role="owner",
+        method=method,
+        path=path,
+        body=body,
+        now=int(time.time()),
+    )
+    return replace(perfect, **changed)
 
 
 def start(personalisation: Path, data: Path, *more: str) -> "subprocess.Popen[str]":

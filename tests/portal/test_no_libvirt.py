@@ -23,7 +23,7 @@ from django.test import Client
 from django.urls import get_resolver
 from portal.wsgi import application
 assert get_resolver().url_patterns and admin.site._registry
-assert Client().get("/sign-in/").status_code == 200
+assert Client(SERVER_NAME="portal.localhost").get("/sign-in/").status_code == 200
 import provisioning.services, provisioning.admin, portal.api
 held = sorted(m for m in sys.modules if m == "libvirt" or m.startswith(("libvirtmod", "provisioning.driver")))
 held += sorted(set(sys.modules) & {"provisioning.machine", "provisioning.steps", "provisioning.tasks"})

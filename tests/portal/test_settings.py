@@ -11,7 +11,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 STRONG = "".join(chr(33 + i % 90) for i in range(64)).replace("$", "x")
 KEY = base64.b64encode(bytes(range(32))).decode()
-PRODUCTION = {"PORTAL_PRODUCTION": "1", "SECRET_KEY": STRONG, "PORTAL_WRAPPING_KEY": KEY}
+PRODUCTION = {
+    "PORTAL_PRODUCTION": "1",
+    "SECRET_KEY": STRONG,
+    "PORTAL_WRAPPING_KEY": KEY,
+    "PORTAL_TOKEN_KEY": base64.b64encode(bytes(range(32, 64))).decode(),
+}
 PRODUCTION_WEB = {"PORTAL_PRODUCTION": "1", "SECRET_KEY": STRONG, "PORTAL_ROLE": "web"}
 
 
@@ -50,6 +55,9 @@ REFUSED = [
     ({"PORTAL_ROLE": "web", "LIBVIRT_URI": "qemu+ssh://root@secret-host/system"}, "LIBVIRT_URI"),
     ({"PORTAL_ROLE": "beat", "PORTAL_WRAPPING_KEY": KEY}, "PORTAL_WRAPPING_KEY"),
     ({"PORTAL_ROLE": "beat", "LIBVIRT_URI": "qemu+ssh://root@secret-host/system"}, "LIBVIRT_URI"),
+    ({"PORTAL_ROLE": "web", "PORTAL_TOKEN_KEY": KEY}, "PORTAL_TOKEN_KEY"),
+    ({"PORTAL_TOKEN_KEY": "YWI="}, "PORTAL_TOKEN_KEY"),
+    ({**PRODUCTION, "PORTAL_TOKEN_KEY": ""}, "PORTAL_TOKEN_KEY"),
     ({"PORTAL_ROLE": "tomcat"}, "PORTAL_ROLE"),
     ({"PORTAL_WRAPPING_KEY": "not*base64*at*all"}, "PORTAL_WRAPPING_KEY"),
     ({"PORTAL_WRAPPING_KEY": base64.b64encode(b"sixteen bytes ok").decode()}, "PORTAL_WRAPPING_KEY"),

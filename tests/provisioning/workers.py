@@ -52,6 +52,7 @@ def let_lease_lapse(operation_id: uuid.UUID) -> None:
 
 def move(host: Host, uri: str) -> None:
     """Register ``host`` at another address, sealed as a registration seals it."""
-    host.uri = uri
-    host.seal = seal(host)
-    host.save()
+    moved = Host.objects.get(pk=host.pk)
+    moved.uri = uri
+    moved.seal = seal(moved)
+    moved.save()

@@ -1,0 +1,136 @@
+"""Who may call which route. Declared once, in ``ACCESS``; checked here, before any handler runs."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from guest.agent.answers import PATIENCE, error
+from guest.agent.ledger import Ledger
+from guest.agent.members import Members
+from guest.agent.sessions import Request, SessionRefused, Sessions
+from protocol.tokens import Expected, RuntimeToken, TokenError, body_hash, verify_runtime_token
+
+SESSION_HEADER = "Portal-Session"
+PROOF_HEADER = "Portal-Proof"
+RATE_PER_SECOND = 20.0
+RATE_BURST = 60.0
+MAX_ACTORS = 256
+
+
+class Access(StrEnum):
+    """The classes of routes (DESIGN §3). All need the control plane's certificate, which TLS has checked."""
+
+    OPEN = "open"
+    """Nothing more."""
+    CONTROL = "control"
+    """The portal's token for exactly this request. Never returns or runs tenant content."""
+    SIGN_IN = "sign-in"
+    """The token, whose body may be unknown to the portal. Returns a nonce, or a session for a signature."""
+    CONTENT = "content"
+    """The token, and a member's session that the guest itself began."""
+
+
+ACCESS: dict[tuple[str, str], Access] = {
+    ("GET", "/v1/health"): Access.OPEN,
+    ("GET", "/v1/status"): Access.CONTROL,
+    ("POST", "/v1/enrol"): Access.CONTROL,
+    ("PUT", "/v1/enrol/certificate"): Access.CONTROL,
+    ("POST", "/v1/certificate/request"): Access.CONTROL,
+    ("PUT", "/v1/certificate"): Access.CONTROL,
+    ("PUT", "/v1/keyring"): Access.CONTROL,
+    ("PUT", "/v1/consents"): Access.CONTROL,
+    ("PUT", "/v1/suspended"): Access.CONTROL,
+    ("DELETE", "/v1/sessions"): Access.CONTROL,
+    ("POST", "/v1/sessions/challenge"): Access.SIGN_IN,
+    ("POST", "/v1/sessions"): Access.SIGN_IN,
+    ("DELETE", "/v1/session"): Access.CONTENT,
+    ("GET", "/v1/workspace"): Access.CONTENT,
+}
+"""Every route that the agent has. One that is missing here cannot be added to the server."""
+
+ROUTED = frozenset({Access.SIGN_IN, Access.CONTENT})
+"""Where the portal need not know the body."""
+
+
+@dataclass
+class RateLimit:
+    """A token bucket per actor. The least recent actor is forgotten when there are too many."""
+
+    _buckets: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def allows(self, actor: str, now: float) -> bool:
+        """Whether one more request of ``actor`` fits at ``now`` (monotonic seconds)."""
+        level, seen = self._buckets.pop(actor, (RATE_BURST, now))
+        level = min(RATE_BURST, level + (now - seen) * RATE_PER_SECOND)
+        self._buckets[actor] = (max(level - 1.0, 0.0), now)
+        if len(self._buckets) > MAX_ACTORS:
+            del self._buckets[next(iter(self._buckets))]
+        return level >= 1.0
+
+
+@dataclass
+class Gate:
+    """The checks of one guest."""
+
+    runtime_id: str
+    tenant_id: str
+    keys: tuple[bytes, ...]
+    ledger: Ledger
+    members: Members
+    sessions: Sessions
+    rate: RateLimit = field(default_factory=RateLimit)
+
+    def middleware(self) -> Middleware:
+        """Stands before every handler that a route has."""
+
+        @web.middleware
+        async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+            resource = request.match_info.route.resource
+            if resource is None:  # no such route: nothing to protect
+                return await handler(request)
+            access = ACCESS[request.method, resource.canonical]
+            if access is Access.OPEN:
+                return await handler(request)
+            async with asyncio.timeout(request.app[PATIENCE]):
+                body = await request.read()
+            sha256 = body_hash(body)
+            try:
+                token = self._token(request, sha256, routed=access in ROUTED)
+            except TokenError as refusal:
+                return error(401, refusal.code, "a valid token for exactly this request is needed")
+            if not self.rate.allows(token.sub, time.monotonic()):
+                return error(429, "too_many_requests", "slow down")
+            if access in ROUTED and self.members.suspended:
+                return error(403, "suspended", "this runtime is suspended")
+            if access is Access.CONTENT:
+                try:
+                    self._session(request, sha256)
+                except SessionRefused as refusal:
+                    return error(403, refusal.code, "sign in with a member's key first")
+            return await handler(request)
+
+        return gate
+
+    def _token(self, request: web.Request, sha256: str, *, routed: bool) -> RuntimeToken:
+        kind, _, text = request.headers.get("Authorization", "").partition(" ")
+        if kind != "Bearer" or not text or len(request.headers.getall("Authorization")) != 1:
+            raise TokenError("token_missing")
+        now = int(time.time())
+        expected = Expected(
+            self.runtime_id, self.tenant_id, request.method, request.raw_path, sha256, now, routed
+        )
+        token = verify_runtime_token(text, self.keys, expected)
+        self.ledger.spend(token, now)
+        return token
+
+    def _session(self, request: web.Request, sha256: str) -> None:
+        self.sessions.check(
+            request.headers.get(SESSION_HEADER, ""),
+            request.headers.get(PROOF_HEADER, ""),
+            Request(request.method, request.raw_path, sha256),
+            time.monotonic(),
+        )

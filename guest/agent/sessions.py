@@ -1,0 +1,152 @@
+"""Member sessions: begun by a signature over this guest's own nonce, kept in memory, gone with a restart.
+
+A device key's session is worth nothing without the key: each request carries a signature of its own, over
+method, path, body and a rising counter (docs/adr/0008-member-request-proof.md). So whoever reads a session's
+name off the wire, the control plane included, cannot use it.
+"""
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from guest.agent.members import Members
+from protocol.keyrings import Member
+from protocol.persons import Purpose, SignatureError, Site, verify
+
+LIFETIME_SECONDS = 8 * 3600
+IDLE_SECONDS = 30 * 60
+NONCE_SECONDS = 120
+MAX_NONCES = 64
+MAX_SESSIONS = 64
+_PROOF = re.compile(r"([0-9]{1,15})\.([A-Za-z0-9_-]{1,200})")
+
+
+class SessionRefused(Exception):
+    """No session, or not this request's. ``code`` is for machines."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass
+class Session:
+    """One member's, since ``began`` (monotonic seconds)."""
+
+    name: str
+    member: Member
+    began: float
+    used: float
+    counter: int = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a proof is about."""
+
+    method: str
+    path: str
+    body_sha256: str
+
+
+class Sessions:
+    """All sessions of this guest. Times are monotonic seconds, so that no clock can lengthen one."""
+
+    def __init__(self, members: Members, runtime_id: str, site: Site | None) -> None:
+        self._members, self._runtime_id, self._site = members, runtime_id, site
+        self._nonces: dict[str, float] = {}
+        self._sessions: dict[str, Session] = {}
+
+    def challenge(self, now: float) -> dict[str, Any]:
+        """The document to sign for ``Purpose.SESSION``. Its nonce is good once, for two minutes."""
+        self._nonces = {n: until for n, until in self._nonces.items() if until > now}
+        while len(self._nonces) >= MAX_NONCES:
+            self._nonces.pop(next(iter(self._nonces)))
+        nonce = secrets.token_hex(32)
+        self._nonces[nonce] = now + NONCE_SECONDS
+        return self._document(nonce)
+
+    def begin(self, nonce: str, signature: Mapping[str, Any], now: float) -> Session:
+        """A session for the member who signed the challenge.
+
+        Raises:
+            SessionRefused: ``nonce_unknown``, ``not_a_member`` or ``bad_signature``.
+        """
+        if self._nonces.pop(nonce, 0.0) <= now:
+            raise SessionRefused("nonce_unknown")
+        by = signature.get("by")
+        member = self._members.member(by) if isinstance(by, str) else None
+        if member is None:
+            raise SessionRefused("not_a_member")
+        try:
+            verify(member.key, signature, Purpose.SESSION, self._document(nonce), self._site)
+        except SignatureError:
+            raise SessionRefused("bad_signature") from None
+        if len(self._sessions) >= MAX_SESSIONS:
+            oldest = min(self._sessions.values(), key=lambda session: session.used)
+            del self._sessions[oldest.name]
+        session = Session(secrets.token_urlsafe(32), member, now, now)
+        self._sessions[session.name] = session
+        return session
+
+    def check(self, name: str, proof: str, request: Request, now: float) -> Session:
+        """The session that this request belongs to.
+
+        Raises:
+            SessionRefused: ``session_required`` or ``proof_invalid``.
+        """
+        session = self._sessions.get(name)
+        if session is None or not self._alive(session, now):
+            self._sessions.pop(name, None)
+            raise SessionRefused("session_required")
+        if session.member.key.kind == "device":
+            _check_proof(session, proof, request)
+        session.used = now
+        return session
+
+    def end(self, name: str) -> None:
+        """End one session."""
+        self._sessions.pop(name, None)
+
+    def end_all(self) -> int:
+        """End every session; tells how many there were."""
+        count = len(self._sessions)
+        self._sessions.clear()
+        self._nonces.clear()
+        return count
+
+    def _alive(self, session: Session, now: float) -> bool:
+        # The key may have left the keyring, or its role changed, since the session began.
+        return (
+            now - session.began < LIFETIME_SECONDS
+            and now - session.used < IDLE_SECONDS
+            and self._members.member(session.member.key.fingerprint) == session.member
+        )
+
+    def _document(self, nonce: str) -> dict[str, Any]:
+        return {"nonce": nonce, "runtime_id": self._runtime_id}
+
+
+def request_document(name: str, request: Request, counter: int) -> dict[str, Any]:
+    """What a device key signs, for ``Purpose.REQUEST``, with each request."""
+    return {
+        "session": name,
+        "method": request.method,
+        "path": request.path,
+        "body": request.body_sha256,
+        "counter": counter,
+    }
+
+
+def _check_proof(session: Session, proof: str, request: Request) -> None:
+    parts = _PROOF.fullmatch(proof)
+    if parts is None or int(parts[1]) <= session.counter:
+        raise SessionRefused("proof_invalid")
+    document = request_document(session.name, request, int(parts[1]))
+    try:
+        verify(session.member.key, {"kind": "device", "signature": parts[2]}, Purpose.REQUEST, document)
+    except SignatureError:
+        raise SessionRefused("proof_invalid") from None
+    session.counter = int(parts[1])

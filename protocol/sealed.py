@@ -1,0 +1,38 @@
+"""Secrets sealed to a guest's key: libsodium's sealed box, as GitHub Actions secrets use it."""
+
+from nacl.exceptions import CryptoError
+from nacl.public import PrivateKey, PublicKey, SealedBox
+
+MAX_SECRET_BYTES = 48 * 1024
+OVERHEAD_BYTES = 48
+
+
+class SealError(ValueError):
+    """A secret that cannot be sealed or opened. Never carries it."""
+
+
+def seal(public_key: bytes, secret: bytes) -> bytes:
+    """Seal ``secret`` to an X25519 key (32 bytes). Nobody but the key's holder can open the answer.
+
+    Raises:
+        SealError: the key is malformed or the secret too long.
+    """
+    if len(secret) > MAX_SECRET_BYTES:
+        raise SealError(f"a secret may have at most {MAX_SECRET_BYTES} bytes")
+    if len(public_key) != PublicKey.SIZE:
+        raise SealError(f"a sealing key has {PublicKey.SIZE} bytes")
+    return bytes(SealedBox(PublicKey(public_key)).encrypt(secret))
+
+
+def unseal(private_key: bytes, sealed: bytes) -> bytes:
+    """Open what was sealed to the public half of ``private_key`` (32 bytes).
+
+    Raises:
+        SealError: sealed to another key, or damaged.
+    """
+    if not OVERHEAD_BYTES <= len(sealed) <= MAX_SECRET_BYTES + OVERHEAD_BYTES:
+        raise SealError("not a sealed secret")
+    try:
+        return bytes(SealedBox(PrivateKey(private_key)).decrypt(sealed))
+    except (CryptoError, ValueError, TypeError):
+        raise SealError("sealed to another key, or damaged") from None

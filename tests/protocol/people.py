@@ -1,0 +1,93 @@
+"""People for the tests: owners and members with device keys, and a passkey made without any browser."""
+
+import json
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from protocol.persons import PersonKey, Purpose, digest, encode, sign_with_device_key
+
+RP_ID = "portal.localhost"
+ORIGIN = "http://acme.portal.localhost:8000"
+
+
+@dataclass
+class Device:
+    """Somebody with a device key."""
+
+    seed: bytes
+
+    @property
+    def key(self) -> PersonKey:
+        raw = Ed25519PrivateKey.from_private_bytes(self.seed).public_key().public_bytes_raw()
+        return PersonKey("device", raw)
+
+    def sign(self, purpose: Purpose, document: Any) -> dict[str, str]:
+        return {**sign_with_device_key(self.seed, purpose, document), "by": self.key.fingerprint}
+
+
+@dataclass
+class Passkey:
+    """An authenticator in software; each member can be made to lie."""
+
+    private: ec.EllipticCurvePrivateKey = field(
+        default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
+    )
+
+    @property
+    def key(self) -> PersonKey:
+        der = self.private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return PersonKey("passkey", der)
+
+    def sign(
+        self,
+        purpose: Purpose,
+        document: Any,
+        *,
+        rp_id: str = RP_ID,
+        flags: int = 0x05,
+        **client: Any,
+    ) -> dict[str, str]:
+        """An assertion. ``client`` replaces members of the client data."""
+        client_data = json.dumps(
+            {
+                "type": "webauthn.get",
+                "challenge": encode(digest(purpose, document)),
+                "origin": ORIGIN,
+                "crossOrigin": False,
+                **client,
+            }
+        ).encode()
+        data = sha256(rp_id.encode()).digest() + bytes([flags]) + bytes(4)
+        signature = self.private.sign(data + sha256(client_data).digest(), ec.ECDSA(hashes.SHA256()))
+        return {
+            "kind": "passkey",
+            "by": self.key.fingerprint,
+            "client_data": encode(client_data),
+            "authenticator_data": encode(data),
+            "signature": encode(signature),
+        }
+
+
+OWNER, MEMBER, RECOVERY, STRANGER = (Device(bytes([n]) * 32) for n in (1, 2, 3, 4))
+
+
+def entry(key: PersonKey, role: str = "owner", name: str = "A name") -> dict[str, Any]:
+    """A member as a keyring lists it."""
+    return {"kind": key.kind, "public_key": key.public_key.hex(), "role": role, "name": name}
+
+
+def keyring(tenant_id: str, *members: dict[str, Any], version: int = 1, previous: str | None = None) -> Any:
+    """A keyring document; its only member is the owner unless others are given."""
+    return {
+        "version": version,
+        "tenant_id": tenant_id,
+        "previous": previous,
+        "members": list(members) or [entry(OWNER.key)],
+        "recovery": {"kind": "device", "public_key": RECOVERY.key.public_key.hex()},
+    }

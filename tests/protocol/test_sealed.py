@@ -1,0 +1,34 @@
+"""Sealed secrets, against libsodium's own interface."""
+
+import nacl.bindings
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nacl.public import PrivateKey
+
+from protocol.sealed import MAX_SECRET_BYTES, OVERHEAD_BYTES, SealError, seal, unseal
+
+KEY = PrivateKey(bytes(range(32)))
+PUBLIC = bytes(KEY.public_key)
+
+
+@given(st.binary(max_size=2000))
+def test_round_trip(secret: bytes) -> None:
+    """What is sealed opens with the key, here and by libsodium's own function."""
+    sealed = seal(PUBLIC, secret)
+    assert len(sealed) == len(secret) + OVERHEAD_BYTES
+    assert unseal(bytes(KEY), sealed) == secret
+    assert nacl.bindings.crypto_box_seal_open(sealed, PUBLIC, bytes(KEY)) == secret
+
+
+def test_refusals() -> None:
+    """Another key, a changed byte, a short text, a long secret, a malformed key."""
+    sealed = seal(PUBLIC, b"secret")
+    changed = sealed[:-1] + bytes([sealed[-1] ^ 1])
+    for key, text in [(bytes(PrivateKey.generate()), sealed), (bytes(KEY), changed), (bytes(KEY), b"short")]:
+        with pytest.raises(SealError):
+            unseal(key, text)
+    with pytest.raises(SealError):
+        seal(PUBLIC, b"x" * (MAX_SECRET_BYTES + 1))
+    with pytest.raises(SealError):
+        seal(b"short", b"secret")
