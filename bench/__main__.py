@@ -1,4 +1,4 @@
-"""``python -m bench [--creates N] [--json FILE]``: create → ready on the best engine, a row per step.
+"""``python -m bench [--creates N] [--json FILE]``: create → ready on the best engine, then the agent.
 
 Runs on a database of its own, made and removed here, through the same services and the same step machine
 as the portal; the worker is this process.
@@ -17,6 +17,8 @@ import django
 from django.conf import settings
 from django.test.utils import setup_databases, teardown_databases
 
+from bench import agent
+
 Row = dict[str, float | int | str]
 
 
@@ -30,7 +32,7 @@ def main() -> int:
     target = given.json or Path(settings.STATE_DIR) / "bench.json"
     databases = setup_databases(verbosity=0, interactive=False)
     try:
-        report = _measure(given.creates)
+        report = {**_measure(given.creates), "agent": agent.measure()}
     finally:
         teardown_databases(databases, verbosity=0)
     target.write_text(json.dumps(report, indent=2) + "\n")
@@ -87,6 +89,9 @@ def _show(report: dict[str, Any]) -> None:
         print(f"\n{part + ' (s)':24}{'P50':>9}{'P95':>9}{'max':>9}")
         for row in report[part]:
             print(f"{row['name']:24}{row['p50']:9.2f}{row['p95']:9.2f}{row['max']:9.2f}")
+    print("\nagent (local process)")
+    for name, value in report["agent"].items():
+        print(f"{name:32}{value:9.2f}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The tenant's pages. Reads come from selectors, writes go to services; nothing here knows libvirt."""
 
 import hashlib
+from collections.abc import Callable
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -22,11 +23,18 @@ from provisioning.models import Operation, Runtime
 from provisioning.policy import may_request
 from provisioning.selectors import operations_for, runtimes_for
 from provisioning.sequences import LABELS
-from provisioning.services import OperationRefused, PermissionRefused, operation_request
+from provisioning.services import (
+    OperationRefused,
+    PermissionRefused,
+    access_close,
+    access_reopen,
+    operation_request,
+)
 from provisioning.transitions import refusal
 from tenants.models import Tenant
 from tenants.selectors import tenants_for
 
+ACCESS: dict[str, Callable[..., None]] = {"close": access_close, "reopen": access_reopen}
 BUTTONS = (Operation.Kind.START, Operation.Kind.STOP, Operation.Kind.RESTART)
 
 
@@ -107,6 +115,25 @@ def tenant_operation(request: HttpRequest, slug: str) -> HttpResponse:
     return redirect("tenant", slug=slug)
 
 
+@login_required
+@require_POST
+def tenant_access(request: HttpRequest, slug: str) -> HttpResponse:
+    """Close members' access, or reopen it."""
+    found = get_object_or_404(tenants_for(request.user), slug=slug)
+    runtime = get_object_or_404(_present(request, found))
+    service = ACCESS.get(request.POST.get("access", ""))
+    if service is None:
+        messages.error(request, "Choose close or reopen.")
+    else:
+        try:
+            service(actor=Actor.of(request.user), runtime_id=runtime.pk)
+        except PermissionRefused as error:
+            if not may_request(Actor.of(request.user), found, Operation.Kind.STOP):
+                raise PermissionDenied from None
+            messages.error(request, " ".join(error.messages))
+    return redirect("tenant", slug=slug)
+
+
 @require_GET
 @never_cache
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -135,13 +162,20 @@ def _tenant_context(request: HttpRequest, slug: str) -> dict[str, object]:
 def _runtime_context(request: HttpRequest, found: Tenant, runtime: Runtime) -> dict[str, object]:
     operations = operations_for(request.user).filter(runtime=runtime)
     active = operations.filter(state__in=Operation.ACTIVE).first()
-    actor = Actor.of(request.user)
+    # Once: whoever may stop a machine may press every button of this page (policy.OWNER_MAY).
+    may = may_request(Actor.of(request.user), found, Operation.Kind.STOP)
     return {
         "active": active,
+        "access_button": _access_button(runtime) if may else "",
         "history": list(operations.exclude(state__in=Operation.ACTIVE).prefetch_related(None)[:8]),
         "buttons": [
             (kind.value, kind.label.capitalize())
             for kind in BUTTONS
-            if active is None and refusal(runtime, kind) is None and may_request(actor, found, kind)
+            if may and active is None and refusal(runtime, kind) is None
         ],
     }
+
+
+def _access_button(runtime: Runtime) -> str:
+    """What an owner may do about members' access: close, reopen, or nothing."""
+    return {"": "close", "owner": "reopen"}.get(runtime.access_closed_by, "")

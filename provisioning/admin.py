@@ -26,6 +26,8 @@ from provisioning.services import (
     REASON_MINIMUM,
     OperationRefused,
     PermissionRefused,
+    access_close,
+    access_reopen,
     host_enable,
     image_retire,
     operation_cancel,
@@ -89,7 +91,7 @@ class RuntimeAdmin(ReadOnlyAdmin[Runtime], ServiceAdmin[Runtime]):
     list_select_related = ("tenant", "host", "image")
     exclude = ("volume_key", "enrolment_secret")
     autocomplete_fields = ("tenant",)
-    actions = [_request_action(kind) for kind in Operation.Kind]
+    actions = [*(_request_action(kind) for kind in Operation.Kind), "close_access", "reopen_access"]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Only what this person may know of."""
@@ -120,6 +122,27 @@ class RuntimeAdmin(ReadOnlyAdmin[Runtime], ServiceAdmin[Runtime]):
         if operation is None:
             return redirect("admin:provisioning_runtime_changelist")
         return redirect("admin:provisioning_operation_change", operation.pk)
+
+    @admin.action(description="Close members' access to the chosen runtimes")
+    def close_access(self, request: HttpRequest, chosen: "QuerySet[Runtime]") -> None:
+        """End sessions and refuse sign-in until reopened."""
+        self._set_access(request, chosen, access_close, "access closes within seconds")
+
+    @admin.action(description="Reopen members' access to the chosen runtimes")
+    def reopen_access(self, request: HttpRequest, chosen: "QuerySet[Runtime]") -> None:
+        """Let members sign in again."""
+        self._set_access(request, chosen, access_reopen, "access reopens within seconds")
+
+    def _set_access(
+        self, request: HttpRequest, chosen: "QuerySet[Runtime]", service: Callable[..., None], told: str
+    ) -> None:
+        for runtime in chosen:
+            try:
+                service(actor=Actor.of(request.user), runtime_id=runtime.pk)
+            except OperationRefused as error:
+                self.message_user(request, f"{runtime.tenant}: {' '.join(error.messages)}", messages.ERROR)
+            else:
+                self.message_user(request, f"{runtime.tenant}: {told}")
 
     @admin.display(description="created", ordering="created_at")
     def made(self, obj: Runtime) -> str:

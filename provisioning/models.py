@@ -104,6 +104,13 @@ class Runtime(models.Model):
     sealing_public_key = models.CharField(max_length=64, blank=True)
     certificate_serial = models.CharField(max_length=40, blank=True)
     certificate_expires_at = models.DateTimeField(null=True)
+    access_closed_by = models.CharField(
+        max_length=8,
+        blank=True,
+        choices=[("owner", "an owner"), ("staff", "staff")],
+        help_text="Who has closed every content route of the guest; empty: open.",
+    )
+    access_closed_seen = models.BooleanField(default=False, help_text="What the guest last confirmed.")
     first_ready_at = models.DateTimeField(
         null=True, help_text="Once set, the data volume may hold the tenant's files and is never undone."
     )

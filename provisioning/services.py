@@ -19,6 +19,7 @@ from provisioning.selectors import current_image, lacking
 from provisioning.sequences import SEQUENCES
 from provisioning.transitions import TRANSITIONS, refusal
 from tenants.models import Tenant
+from tenants.selectors import is_operator
 
 log = logging.getLogger(__name__)
 REASON_MINIMUM = 10
@@ -168,6 +169,50 @@ def operation_cancel(*, actor: Actor, operation_id: UUID) -> Operation:
     return operation
 
 
+@transaction.atomic
+def access_close(*, actor: Actor, runtime_id: UUID) -> None:
+    """Close every content route of the guest and end its members' sessions, within seconds.
+
+    Raises:
+        PermissionRefused: ``actor`` is neither an operator nor an owner of the tenant.
+    """
+    _set_access(actor, runtime_id, "owner" if _is_only_owner(actor, runtime_id) else "staff")
+
+
+@transaction.atomic
+def access_reopen(*, actor: Actor, runtime_id: UUID) -> None:
+    """Let members sign in again. What staff closed, only staff reopen.
+
+    Raises:
+        PermissionRefused: the same, or an owner asks and staff had closed it.
+    """
+    _set_access(actor, runtime_id, "")
+
+
+def _is_only_owner(actor: Actor, runtime_id: UUID) -> bool:
+    tenant = Tenant.objects.get(runtimes=runtime_id)
+    return actor.user is not None and not is_operator(actor.user, tenant)
+
+
+def _set_access(actor: Actor, runtime_id: UUID, closed_by: str) -> None:
+    runtime = Runtime.objects.select_for_update().select_related("tenant").get(pk=runtime_id)
+    if not may_request(actor, runtime.tenant, Operation.Kind.STOP):
+        raise PermissionRefused("Only owners and operators close or reopen access.")
+    if runtime.access_closed_by == "staff" and _is_only_owner(actor, runtime_id):
+        raise PermissionRefused("Staff have closed access. Ask an operator to reopen it.")
+    if runtime.access_closed_by == closed_by:
+        return
+    runtime.access_closed_by = closed_by
+    runtime.save(update_fields=["access_closed_by"])
+    record(
+        action="access.closed" if closed_by else "access.reopened",
+        actor=actor,
+        tenant_id=runtime.tenant_id,
+        target=("runtime", runtime.pk),
+    )
+    transaction.on_commit(partial(_send, "provisioning.tasks.access_apply", runtime_id))
+
+
 def refuse_if_never_fits(runtime: Runtime) -> None:
     """Refuse at once what no enabled host could ever hold.
 
@@ -188,16 +233,16 @@ def refuse_if_never_fits(runtime: Runtime) -> None:
 
 def wake(operation_id: UUID) -> None:
     """Tell a worker, once the transaction is committed. A lost message is the sweeper's business."""
-    transaction.on_commit(partial(_send, operation_id))
+    transaction.on_commit(partial(_send, "provisioning.tasks.operation_run", operation_id))
 
 
-def _send(operation_id: UUID) -> None:
+def _send(task: str, identifier: UUID) -> None:
     try:
         # By name: importing the task would import libvirt, which a web process must not hold.
-        current_app.send_task("provisioning.tasks.operation_run", args=[str(operation_id)])
+        current_app.send_task(task, args=[str(identifier)])
     except Exception as error:
         # Any broker fault: the row is committed, and the sweeper sends it again.
-        log.warning("no worker could be told of operation %s: %s", operation_id, type(error).__name__)
+        log.warning("no worker could be told of %s: %s", identifier, type(error).__name__)
 
 
 def _supersede(operation: Operation, actor: Actor) -> None:

@@ -6,8 +6,10 @@ import uuid
 from celery import Task, shared_task
 
 from audit.context import bind
-from provisioning import machine, observation, renewal
+from provisioning import access, machine, observation, renewal
+from provisioning.driver import DriverError
 from provisioning.models import Host
+from provisioning.runtime_client import AgentRefused, AgentUnreachable
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,18 @@ def operations_sweep() -> None:
     """Send again what is due and held by nobody: lost messages, dead workers, waits that are over."""
     for operation_id in machine.due():
         operation_run.delay(str(operation_id))
+    for runtime_id in access.unconfirmed().values_list("pk", flat=True):
+        access_apply.delay(str(runtime_id))
+
+
+@shared_task(bind=True, name="provisioning.tasks.access_apply")
+def access_apply(self: "Task[..., None]", runtime_id: str) -> None:
+    """Close or reopen a guest's content routes as the row says; the sweeper repeats what failed."""
+    with bind(task_id=str(self.request.id or "")):
+        try:
+            access.apply(uuid.UUID(runtime_id))
+        except (AgentUnreachable, AgentRefused, DriverError) as error:
+            log.warning("runtime %s: access not confirmed: %s", runtime_id, error)
 
 
 @shared_task(name="provisioning.tasks.powers_observe")

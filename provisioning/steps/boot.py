@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from audit.context import SYSTEM
 from audit.services import record
-from provisioning import enrolment
+from provisioning import access, enrolment
 from provisioning.driver import Power
 from provisioning.models import Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
@@ -85,8 +85,13 @@ def enrol(context: Context) -> None:
 def confirm(context: Context) -> None:
     """Ask the guest, over mutual TLS, who it is; then destroy the spent secret."""
     runtime = context.runtime
+    client = _client(context, runtime)
     try:
-        status = _client(context, runtime).status()
+        status = client.status()
+        if status.get("runtime_id") == str(runtime.pk) and bool(status.get("suspended")) != bool(
+            runtime.access_closed_by
+        ):
+            access.confirm(runtime, client)
     except (AgentUnreachable, AgentRefused) as error:
         raise StepFailed(
             "not_ready", f"The guest does not answer over mutual TLS: {error}", retryable=True

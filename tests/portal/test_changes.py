@@ -12,6 +12,7 @@ pytestmark = pytest.mark.django_db
 every_route = pytest.mark.parametrize("route", routes(), ids=lambda route: f"{route.name} {route.path}")
 POST_ONLY = {
     "sign-out",
+    "tenant-access",
     "tenant-operation",
     "api-runtime-operations",
     "admin:logout",

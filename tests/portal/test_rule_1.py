@@ -69,6 +69,10 @@ def stop_machine(world: World, client: Client) -> Any:
     return client.post("/t/acme/operations/", {"kind": "stop"})
 
 
+def close_access(world: World, client: Client) -> Any:
+    return client.post("/t/acme/access/", {"access": "close"})
+
+
 def change_tenant(world: World, client: Client) -> Any:
     form = {
         "name": "N",
@@ -90,6 +94,7 @@ CHANGES: list[tuple[Callable[[World, Client], Any], str]] = [
     (delete_group, "group.deleted"),
     (unlock, "accessattempt.deleted"),
     (stop_machine, "operation.requested"),
+    (close_access, "access.closed"),
     (change_tenant, "tenant.changed"),
 ]
 

@@ -1,0 +1,48 @@
+"""Carries the wish to close or reopen a guest's content routes to the guest itself.
+
+The portal may always close. It cannot open: reopening only lets members sign in again with their own keys.
+"""
+
+import uuid
+
+from django.db.models import Q, QuerySet
+
+from provisioning.driver import connect
+from provisioning.models import Operation, Runtime
+from provisioning.runtime_client import RuntimeClient
+from provisioning.specs import host_spec, runtime_spec
+
+_UNCONFIRMED = Q(access_closed_by="", access_closed_seen=True) | (
+    ~Q(access_closed_by="") & Q(access_closed_seen=False)
+)
+
+
+def unconfirmed() -> QuerySet[Runtime]:
+    """Runtimes that run and whose guest has not confirmed what is wanted."""
+    return Runtime.objects.filter(_UNCONFIRMED, phase=Runtime.Phase.READY).exclude(
+        operations__state__in=Operation.ACTIVE
+    )
+
+
+def apply(runtime_id: uuid.UUID) -> None:
+    """Tell the guest, and note what it confirms. One that is not running is told at its next start.
+
+    Raises:
+        AgentUnreachable, AgentRefused: the guest does not answer; the sweeper tries again.
+        DriverError: its host does not answer.
+    """
+    found = Runtime.objects.select_related("tenant", "host", "image").filter(
+        pk=runtime_id, phase=Runtime.Phase.READY
+    )
+    runtime = found.first()
+    if runtime is None or runtime.host is None:
+        return
+    with connect(host_spec(runtime.host)) as driver:
+        address, port = driver.endpoint(runtime_spec(runtime))
+    confirm(runtime, RuntimeClient(runtime, address, port))
+
+
+def confirm(runtime: Runtime, client: RuntimeClient) -> None:
+    """Tell the guest that answers on ``client`` and note what it confirms."""
+    closed = client.set_suspended(bool(runtime.access_closed_by)).get("suspended") is True
+    Runtime.objects.filter(pk=runtime.pk).update(access_closed_seen=closed)
