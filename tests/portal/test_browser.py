@@ -172,7 +172,7 @@ def test_a_creation_is_watched_live_to_its_end(
     worker.join()
     assert failures == []
     page.goto("/t/acme/")
-    expect(page.locator("h2 .badge.ready")).to_be_visible()
+    expect(page.get_by_role("heading", name="Your machine").locator(".badge.ready")).to_be_visible()
     expect(page.get_by_text("Simulated: this is not a real machine.")).to_be_visible()
 
 
