@@ -2,9 +2,10 @@
 
 libvirt has no type stubs; its objects are `Any` here and in the modules that call it.
 
-One event loop per process, in a daemon thread, drives keepalive. A forked child gets neither: sharing
-the parent's socket or its loop's descriptors would corrupt both, so inherited connections are disarmed
-and a child's own connections do without keepalive. Celery's parent process opens none, so its children do.
+One event loop per process, in a daemon thread, drives keepalive. A child forked from such a process gets no
+connection at all: the parent's socket would be shared, and a lock inside libvirt that the loop's thread held at
+the fork stays held in the child for ever. Inherited connections are disarmed and new ones refused at once, rather
+than hanging now and then. Celery's parent process opens none, so its children may.
 """
 
 import functools
@@ -144,14 +145,14 @@ def open_connection(uri: str, timeout_seconds: float = OPEN_TIMEOUT_SECONDS) -> 
     """Connect to ``uri``.
 
     Raises:
-        HostUnreachable: refused, not there, or no answer within ``timeout_seconds``.
+        HostUnreachable: refused, not there, no answer within ``timeout_seconds``, or this process was
+            forked from one that had a connection.
     """
-    keepalive = _start_event_loop()
+    _start_event_loop()
     raw = _open_within(uri, timeout_seconds)
     connection = Connection(raw)
-    if keepalive:
-        with suppress(libvirt.libvirtError):  # an in-process driver has no socket to keep alive
-            raw.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
+    with suppress(libvirt.libvirtError):  # an in-process driver has no socket to keep alive
+        raw.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
     return connection
 
 
@@ -192,8 +193,7 @@ def _close_quietly(raw: Any) -> None:
         raw.close()
 
 
-def _start_event_loop() -> bool:
-    """Start this process's loop once. False in a forked child whose parent has one."""
+def _start_event_loop() -> None:
     global _loop_process
     with _lock:
         if _loop_process is None:
@@ -201,7 +201,10 @@ def _start_event_loop() -> bool:
             libvirt.virEventRegisterDefaultImpl()
             threading.Thread(target=_run_event_loop, name="libvirt-events", daemon=True).start()
             _loop_process = os.getpid()
-        return _loop_process == os.getpid()
+    if _loop_process != os.getpid():
+        raise HostUnreachable(
+            "This process was forked from one that used libvirt, so it cannot. Start a new process instead."
+        )
 
 
 def _run_event_loop() -> None:
