@@ -5,11 +5,9 @@ from dataclasses import dataclass
 
 from audit.context import command
 from provisioning import machine
-from provisioning.driver import connect
 from provisioning.models import Operation, Runtime
 from provisioning.runtime_client import RuntimeClient
 from provisioning.services import operation_request, runtime_create
-from provisioning.specs import host_spec, runtime_spec
 from tenants.models import Plan, Tenant
 from tenants.services import plan_save, tenant_create
 
@@ -50,12 +48,7 @@ def create_and_delete(number: int) -> Sample:
 
 def _boot_stages(runtime: Runtime) -> dict[str, float]:
     """The guest's report of its boot, in seconds; it is complete a little after the guest answers."""
-    host = runtime.host
-    if host is None:
-        raise RuntimeError("a ready runtime has no host")
-    with connect(host_spec(host)) as driver:
-        address, port = driver.endpoint(runtime_spec(runtime))
-    client = RuntimeClient(runtime, address, port)
+    client = RuntimeClient.dial(runtime)
     deadline = time.monotonic() + REPORT_SECONDS
     while time.monotonic() < deadline:
         stages = client.status().get("boot")

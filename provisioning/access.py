@@ -7,10 +7,8 @@ import uuid
 
 from django.db.models import Q, QuerySet
 
-from provisioning.driver import connect
 from provisioning.models import Operation, Runtime
 from provisioning.runtime_client import RuntimeClient
-from provisioning.specs import host_spec, runtime_spec
 
 _UNCONFIRMED = Q(access_closed_by="", access_closed_seen=True) | (
     ~Q(access_closed_by="") & Q(access_closed_seen=False)
@@ -35,11 +33,8 @@ def apply(runtime_id: uuid.UUID) -> None:
         pk=runtime_id, phase=Runtime.Phase.READY
     )
     runtime = found.first()
-    if runtime is None or runtime.host is None:
-        return
-    with connect(host_spec(runtime.host)) as driver:
-        address, port = driver.endpoint(runtime_spec(runtime))
-    confirm(runtime, RuntimeClient(runtime, address, port))
+    if runtime is not None:
+        confirm(runtime, RuntimeClient.dial(runtime))
 
 
 def confirm(runtime: Runtime, client: RuntimeClient) -> None:

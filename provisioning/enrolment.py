@@ -68,9 +68,7 @@ def renew(client: RuntimeClient, runtime: Runtime) -> Issued:
         csr = x509.load_pem_x509_csr(client.request_renewal().encode())
     except ValueError:
         raise EnrolmentFailed("The guest's certificate request is malformed.") from None
-    if not csr.is_signature_valid or not isinstance(csr.public_key(), ec.EllipticCurvePublicKey):
-        raise EnrolmentFailed("The guest's certificate request is not valid.")
-    certificate = issue_server_certificate(runtime, csr)
+    certificate = _issue(runtime, csr)
     client.renew_certificate(certificate.public_bytes(serialization.Encoding.PEM).decode())
     return Issued(
         f"{certificate.serial_number:x}", certificate.not_valid_after_utc, runtime.sealing_public_key
@@ -97,9 +95,7 @@ def enrol(client: RuntimeClient, runtime: Runtime, secret: bytes) -> Issued:
         messages.check_mac(expected, given)
     except messages.EnrolmentError:
         raise EnrolmentFailed("The guest could not prove the one-time secret.") from None
-    if not csr.is_signature_valid or not isinstance(csr.public_key(), ec.EllipticCurvePublicKey):
-        raise EnrolmentFailed("The guest's certificate request is not valid.")
-    certificate = issue_server_certificate(runtime, csr)
+    certificate = _issue(runtime, csr)
     der = certificate.public_bytes(serialization.Encoding.DER)
     client.install_certificate(
         nonce=nonce.hex(),
@@ -107,3 +103,9 @@ def enrol(client: RuntimeClient, runtime: Runtime, secret: bytes) -> Issued:
         mac=messages.certificate_mac(secret, nonce, der).hex(),
     )
     return Issued(f"{certificate.serial_number:x}", certificate.not_valid_after_utc, sealing.hex())
+
+
+def _issue(runtime: Runtime, csr: x509.CertificateSigningRequest) -> x509.Certificate:
+    if not csr.is_signature_valid or not isinstance(csr.public_key(), ec.EllipticCurvePublicKey):
+        raise EnrolmentFailed("The guest's certificate request is not valid.")
+    return issue_server_certificate(runtime, csr)

@@ -8,11 +8,10 @@ from django.utils import timezone
 
 from audit.context import SYSTEM
 from audit.services import record
-from provisioning.driver import DriverError, connect
+from provisioning.driver import DriverError
 from provisioning.enrolment import EnrolmentFailed, renew
 from provisioning.models import Operation, Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
-from provisioning.specs import host_spec, runtime_spec
 
 log = logging.getLogger(__name__)
 RENEW_BEFORE = timedelta(hours=12)
@@ -35,12 +34,8 @@ def renew_certificates() -> int:
 
 
 def _renew(runtime: Runtime) -> bool:
-    if runtime.host is None:
-        return False
     try:
-        with connect(host_spec(runtime.host)) as driver:
-            address, port = driver.endpoint(runtime_spec(runtime))
-        issued = renew(RuntimeClient(runtime, address, port), runtime)
+        issued = renew(RuntimeClient.dial(runtime), runtime)
     except (AgentUnreachable, AgentRefused, EnrolmentFailed, DriverError) as error:
         log.warning("%s: certificate not renewed: %s", runtime, error)
         return False

@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from cryptography.hazmat.primitives import serialization
@@ -22,8 +22,10 @@ from audit.context import SYSTEM, Actor
 from audit.services import record
 from protocol.enrolment import CONTROL_PLANE_URI, runtime_dns_name
 from protocol.tokens import RuntimeToken, new_runtime_token, sign
+from provisioning.driver import connect
 from provisioning.fleet_keys import fleet_key, private_key
 from provisioning.models import FleetKey, Runtime
+from provisioning.specs import host_spec, runtime_spec
 
 TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 MAX_ANSWER_BYTES = 256 * 1024
@@ -52,6 +54,19 @@ class RuntimeClient:
         self._runtime, self._actor = runtime, actor
         self._name = runtime_dns_name(str(runtime.pk))
         self._address, self._port = address, port
+
+    @classmethod
+    def dial(cls, runtime: Runtime, actor: Actor = SYSTEM) -> Self:
+        """A client for the agent of ``runtime``, at the address that its host's driver names.
+
+        Raises:
+            AgentUnreachable: the runtime has no host.
+            DriverError: the host does not answer.
+        """
+        if runtime.host is None:
+            raise AgentUnreachable("The runtime has no host.")
+        with connect(host_spec(runtime.host)) as driver:
+            return cls(runtime, *driver.endpoint(runtime_spec(runtime)), actor)
 
     def listening(self) -> bool:
         """Whether the agent speaks TLS on its port; proves nothing about who it is."""

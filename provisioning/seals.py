@@ -7,7 +7,6 @@ key, which web does not hold. Whoever changes such a row without that key makes 
 
 import hmac
 from hashlib import sha256
-from typing import Any
 
 from protocol.canonical import canonical
 from provisioning.models import GuestImage, Host
@@ -26,8 +25,7 @@ def seal(row: Host | GuestImage) -> bytes:
     Raises:
         WrappingError: this process holds no wrapping key.
     """
-    fields: dict[str, Any] = {name: getattr(row, name) for name in SEALED[type(row)]}
-    document = {"model": row._meta.model_name, **{name: fields[name] for name in fields}}
+    document = {"model": row._meta.model_name, **{name: getattr(row, name) for name in SEALED[type(row)]}}
     return hmac.new(derived_key(b"row seal v1"), canonical(document), sha256).digest()
 
 

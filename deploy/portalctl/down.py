@@ -56,7 +56,7 @@ def purge(places: Places, folder: Path, lane: str = "") -> None:
     """Remove all libvirt objects of the fleet whose id is in `folder`, with no help from the database."""
     if not (folder / "fleet-id").exists():
         return
-    uri, fleet = environments.libvirt_uri(), environments.fleet_id(folder) + lane.replace("gw", "x")
+    uri, fleet = environments.libvirt_uri(), _fleet(folder, lane)
     if not places.python.exists():
         venv.ensure(places, "run")
     libvirtd.ensure(places, uri)
@@ -72,7 +72,7 @@ def purge(places: Places, folder: Path, lane: str = "") -> None:
 def purge_command(places: Places, folder: Path, lane: str = "") -> list[str]:
     """The command that removes the fleet of `folder`: the portal's own, or the tests' (of one lane)."""
     pool = folder / "volumes" if folder == places.state else folder / "state" / lane / "volumes"
-    fleet, uri = environments.fleet_id(folder) + lane.replace("gw", "x"), environments.libvirt_uri()
+    fleet, uri = _fleet(folder, lane), environments.libvirt_uri()
     return [
         str(places.python),
         "-m",
@@ -84,6 +84,11 @@ def purge_command(places: Places, folder: Path, lane: str = "") -> list[str]:
         "--pool",
         str(pool),
     ]
+
+
+def _fleet(folder: Path, lane: str) -> str:
+    """As tests/lanes.py names it."""
+    return environments.fleet_id(folder) + lane.replace("gw", "x")
 
 
 def _stop_services(places: Places) -> None:

@@ -55,6 +55,16 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return error(500, "internal", "the agent failed; see its log")
 
 
+async def body_of(request: web.Request) -> bytes:
+    """The whole body, if it arrives in time; aiohttp keeps it for whoever asks again.
+
+    Raises:
+        TimeoutError: it does not. Its answer is 408.
+    """
+    async with asyncio.timeout(request.app[PATIENCE]):
+        return await request.read()
+
+
 async def json_fields(request: web.Request, *names: str) -> list[str]:
     """The text members ``names`` of the request's JSON object, which must have exactly these.
 
@@ -80,10 +90,8 @@ async def json_flag(request: web.Request, name: str) -> bool:
 
 
 async def _members(request: web.Request, names: tuple[str, ...]) -> list[tuple[str, Any]]:
-    async with asyncio.timeout(request.app[PATIENCE]):
-        body = await request.read()
     try:
-        document: Any = json.loads(body)
+        document: Any = json.loads(await body_of(request))
     except (ValueError, RecursionError):
         raise BadRequest("the body is not JSON") from None
     if not isinstance(document, dict) or set(document) != set(names):

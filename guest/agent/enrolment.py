@@ -117,10 +117,7 @@ class Enrolment:
             raise _already_enrolled()
         if nonce != self._nonce:
             raise EnrolmentRefused(409, "unknown_nonce", "ask POST /v1/enrol with this nonce first")
-        try:
-            check_issued(certificate, self.keys.tls, self.config.runtime_id, self.config.authorities)
-        except CertificateRefused as refusal:
-            raise EnrolmentRefused(422, "certificate_refused", f"the certificate: {refusal}") from None
+        self._check_fit(certificate)
         self._commit(certificate, sha256(secret).hexdigest())
 
     def renewal_request(self) -> str:
@@ -143,10 +140,7 @@ class Enrolment:
         held = self.certificate
         if held is None:
             raise EnrolmentRefused(409, "not_enrolled", "enrol first")
-        try:
-            check_issued(certificate, self.keys.tls, self.config.runtime_id, self.config.authorities)
-        except CertificateRefused as refusal:
-            raise EnrolmentRefused(422, "certificate_refused", f"the certificate: {refusal}") from None
+        self._check_fit(certificate)
         if certificate.not_valid_after_utc < held.not_valid_after_utc:
             raise EnrolmentRefused(409, "certificate_older", "the certificate in use lasts longer")
         self._commit(certificate, None)
@@ -154,6 +148,12 @@ class Enrolment:
     @property
     def _path(self) -> Path:
         return self.config.data / STATE_FILE
+
+    def _check_fit(self, certificate: x509.Certificate) -> None:
+        try:
+            check_issued(certificate, self.keys.tls, self.config.runtime_id, self.config.authorities)
+        except CertificateRefused as refusal:
+            raise EnrolmentRefused(422, "certificate_refused", f"the certificate: {refusal}") from None
 
     def _commit(self, certificate: x509.Certificate, spent: str | None) -> None:
         record = Record(certificate, self._record.spent if spent is None else (*self._record.spent, spent))

@@ -1,6 +1,5 @@
 """Who may call which route. Declared once, in ``ACCESS``; checked here, before any handler runs."""
 
-import asyncio
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,7 +7,7 @@ from enum import StrEnum
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from guest.agent.answers import PATIENCE, error
+from guest.agent.answers import body_of, error
 from guest.agent.ledger import Ledger
 from guest.agent.members import Members
 from guest.agent.sessions import Request, SessionRefused, Sessions
@@ -95,9 +94,7 @@ class Gate:
             access = ACCESS[request.method, resource.canonical]
             if access is Access.OPEN:
                 return await handler(request)
-            async with asyncio.timeout(request.app[PATIENCE]):
-                body = await request.read()
-            sha256 = body_hash(body)
+            sha256 = body_hash(await body_of(request))
             try:
                 token = self._token(request, sha256, routed=access in ROUTED)
             except TokenError as refusal:

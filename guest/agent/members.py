@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +101,7 @@ class Members:
             verify(signer.key, signature, Purpose.CONSENT, document, self._site)
         except SignatureError as error:
             raise MembersRefused("bad_signature", str(error)) from None
-        stored = {
-            "version": consents.version,
-            "agents": consents.agents,
-            "always_on": consents.always_on,
-        }
-        write_atomically(self._folder / CONSENTS_FILE, canonical(stored))
+        write_atomically(self._folder / CONSENTS_FILE, canonical(asdict(consents)))
         self.consents = consents
         return consents
 
@@ -122,11 +117,7 @@ class Members:
                 "fingerprints": sorted(keyring.members),
                 "recovery": keyring.recovery.fingerprint,
             },
-            "consents": {
-                "version": self.consents.version,
-                "agents": self.consents.agents,
-                "always_on": self.consents.always_on,
-            },
+            "consents": asdict(self.consents),
             "suspended": self.suspended,
         }
 

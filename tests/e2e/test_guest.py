@@ -43,12 +43,6 @@ def ask(runtime: Runtime, kind: str) -> Runtime:
     return runtime
 
 
-def status(runtime: Runtime, host: Host) -> dict[str, Any]:
-    with connect(host_spec(host)) as driver:
-        address, port = driver.endpoint(runtime_spec(runtime))
-    return RuntimeClient(runtime, address, port).status()
-
-
 def command_lines() -> bytes:
     """Every process's command line on this machine, as `ps` would show it."""
     return b"\n".join(p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists())
@@ -67,7 +61,7 @@ def test_a_whole_life(real_host: Host, real_image: GuestImage, tenant: Tenant) -
     done = drain(runtime_create(actor=TESTER, tenant=tenant), BOOT_SECONDS)
     assert done.state == State.SUCCEEDED, done.error_message
     runtime = Runtime.objects.get()
-    said = status(runtime, real_host)
+    said = RuntimeClient.dial(runtime).status()
     assert (said["runtime_id"], said["tenant_id"]) == (str(runtime.pk), str(tenant.pk))
     assert said["image_version"] == real_image.version
     assert said["data_volume"]["size_bytes"] > 0
@@ -81,7 +75,7 @@ def test_a_whole_life(real_host: Host, real_image: GuestImage, tenant: Tenant) -
     assert ask(runtime, Kind.STOP).phase == Phase.STOPPED
     assert audit_fleet() == []
     assert ask(runtime, Kind.REBUILD).phase == Phase.READY
-    again = status(runtime, real_host)
+    again = RuntimeClient.dial(runtime).status()
     assert (again["sealing_public_key"], again["boot_id"] != boot) == (sealing, True)
 
     volume = Path(real_host.pool_path) / f"rt-{runtime.pk}.qcow2"
@@ -121,8 +115,7 @@ def test_the_stolen_portal(real_host: Host, real_image: GuestImage, tenant: Tena
     done = drain(runtime_create(actor=TESTER, tenant=tenant), BOOT_SECONDS)
     assert done.state == State.SUCCEEDED, done.error_message
     runtime = Runtime.objects.get()
-    with connect(host_spec(real_host)) as driver:
-        portal = RuntimeClient(runtime, *driver.endpoint(runtime_spec(runtime)))
+    portal = RuntimeClient.dial(runtime)
     document = keyring(str(tenant.pk), entry(OWNER.key))
     portal.deliver_keyring(document, OWNER.sign(Purpose.KEYRING, document))
 

@@ -43,16 +43,21 @@ def web_environment(**more: str) -> dict[str, str]:
     }
 
 
-def test_the_web_process_does_not_load_libvirt() -> None:
-    """Settings, URLs, admin, services and a page: neither libvirt nor the driver comes along."""
-    done = subprocess.run(
-        [sys.executable, "-c", WEB],
+def run_as_web(code: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    """Run ``code`` in a process that has what web has, and ``more``."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
         cwd=ROOT,
-        env=web_environment(),
+        env=web_environment(**more),
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+def test_the_web_process_does_not_load_libvirt() -> None:
+    """Settings, URLs, admin, services and a page: neither libvirt nor the driver comes along."""
+    done = run_as_web(WEB)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "held:"
 
@@ -60,14 +65,7 @@ def test_the_web_process_does_not_load_libvirt() -> None:
 def test_the_web_process_holds_no_wrapping_key() -> None:
     """Nothing in its settings opens a wrapped key."""
     code = "from django.conf import settings; print(repr(settings.WRAPPING_KEY), repr(settings.LIBVIRT_URI))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=web_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_as_web(code)
     assert done.stdout.strip() == "b'' ''"
 
 
@@ -111,14 +109,7 @@ def test_no_request_reaches_a_hypervisor(world: World, monkeypatch: pytest.Monke
 def test_web_refuses_to_start_with_what_opens_things() -> None:
     """See test_settings.py for the rest; here with real bytes, which must not be repeated."""
     secret = base64.b64encode(os.urandom(32)).decode()
-    done = subprocess.run(
-        [sys.executable, "-c", "import portal.settings"],
-        cwd=ROOT,
-        env=web_environment(PORTAL_WRAPPING_KEY=secret),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_as_web("import portal.settings", PORTAL_WRAPPING_KEY=secret)
     assert done.returncode != 0
     assert "PORTAL_WRAPPING_KEY" in done.stderr
     assert secret not in done.stderr

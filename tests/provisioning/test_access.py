@@ -32,22 +32,22 @@ def runtime(simulated_host: Host, tenant: Tenant, image: GuestImage) -> Runtime:
     return Runtime.objects.get()
 
 
-def test_close_and_reopen(runtime: Runtime, simulated_host: Host) -> None:
+def test_close_and_reopen(runtime: Runtime) -> None:
     """The guest is told and confirms; what it confirmed is noted; both are on record."""
     access_close(actor=TESTER, runtime_id=runtime.pk)
     assert list(access.unconfirmed()) == [runtime]
     access.apply(runtime.pk)
-    assert client(runtime, simulated_host).status()["suspended"] is True
+    assert client(runtime).status()["suspended"] is True
     assert list(access.unconfirmed()) == []
     access_reopen(actor=TESTER, runtime_id=runtime.pk)
     access.apply(runtime.pk)
-    assert client(runtime, simulated_host).status()["suspended"] is False
+    assert client(runtime).status()["suspended"] is False
     assert list(
         Entry.objects.filter(action__startswith="access.").order_by("pk").values_list("action", flat=True)
     ) == ["access.closed", "access.reopened"]
 
 
-def test_a_guest_that_is_off_is_told_at_its_start(runtime: Runtime, simulated_host: Host) -> None:
+def test_a_guest_that_is_off_is_told_at_its_start(runtime: Runtime) -> None:
     """The step that confirms a start confirms this too, so no window stays open."""
     stop = operation_request(actor=TESTER, runtime_id=runtime.pk, kind=Operation.Kind.STOP)
     assert drain(stop).state == Operation.State.SUCCEEDED
@@ -57,7 +57,7 @@ def test_a_guest_that_is_off_is_told_at_its_start(runtime: Runtime, simulated_ho
     start = operation_request(actor=TESTER, runtime_id=runtime.pk, kind=Operation.Kind.START)
     assert drain(start).state == Operation.State.SUCCEEDED
     assert Runtime.objects.get().access_closed_seen is True
-    assert client(runtime, simulated_host).status()["suspended"] is True
+    assert client(runtime).status()["suspended"] is True
 
 
 def test_a_guest_that_does_not_answer_is_asked_again(

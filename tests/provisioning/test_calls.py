@@ -10,13 +10,11 @@ from django.utils import timezone
 from audit.context import command
 from audit.models import Entry
 from protocol.persons import Purpose
-from provisioning.driver import connect
 from provisioning.fleet_keys import fleet_key
 from provisioning.models import FleetKey, GuestImage, Host, Operation, Runtime
 from provisioning.renewal import renew_certificates
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
 from provisioning.services import operation_request, runtime_create
-from provisioning.specs import host_spec, runtime_spec
 from provisioning.wrapping import wrap
 from tenants.models import Tenant
 from tests.protocol.people import MEMBER, OWNER, STRANGER, entry, keyring
@@ -33,10 +31,8 @@ def runtime(simulated_host: Host, tenant: Tenant, image: GuestImage) -> Runtime:
     return Runtime.objects.get()
 
 
-def client(runtime: Runtime, host: Host) -> RuntimeClient:
-    with connect(host_spec(host)) as driver:
-        address, port = driver.endpoint(runtime_spec(runtime))
-    return RuntimeClient(runtime, address, port, TESTER)
+def client(runtime: Runtime) -> RuntimeClient:
+    return RuntimeClient.dial(runtime, TESTER)
 
 
 def calls(since: int) -> list[tuple[str, Any]]:
@@ -48,10 +44,10 @@ def last_entry() -> int:
     return Entry.objects.order_by("-pk").values_list("pk", flat=True)[0]
 
 
-def test_intent_and_outcome(runtime: Runtime, simulated_host: Host) -> None:
+def test_intent_and_outcome(runtime: Runtime) -> None:
     """One entry before, one after, of the same token; and what was asked is in both."""
     before = last_entry()
-    client(runtime, simulated_host).status()
+    client(runtime).status()
     (asked, first), (answered, second) = calls(before)
     assert (asked, answered) == ("agent.requested", "agent.answered")
     assert first == second
@@ -81,9 +77,9 @@ def test_no_call_without_an_entry(runtime: Runtime, monkeypatch: pytest.MonkeyPa
     assert sent == []
 
 
-def test_what_an_owner_signed_is_delivered(runtime: Runtime, simulated_host: Host) -> None:
+def test_what_an_owner_signed_is_delivered(runtime: Runtime) -> None:
     """Keyring, consent and suspension through the only code that calls agents; the guest decides."""
-    agent = client(runtime, simulated_host)
+    agent = client(runtime)
     tenant_id = str(runtime.tenant_id)
     document = keyring(tenant_id, entry(OWNER.key), entry(MEMBER.key, "member"))
     assert agent.deliver_keyring(document, OWNER.sign(Purpose.KEYRING, document))["version"] == 1
@@ -98,14 +94,14 @@ def test_what_an_owner_signed_is_delivered(runtime: Runtime, simulated_host: Hos
     assert (said["keyring"]["version"], said["consents"]["agents"], said["suspended"]) == (1, True, True)
 
 
-def test_a_running_guests_certificate_is_renewed(runtime: Runtime, simulated_host: Host) -> None:
+def test_a_running_guests_certificate_is_renewed(runtime: Runtime) -> None:
     """Past half its life it is replaced, served at once and recorded; a fresh one is left alone."""
     assert renew_certificates() == 0
     Runtime.objects.update(certificate_expires_at=timezone.now() + timedelta(hours=11))
     assert renew_certificates() == 1
     renewed = Runtime.objects.get()
     assert renewed.certificate_serial != runtime.certificate_serial
-    said = client(renewed, simulated_host).status()
+    said = client(renewed).status()
     assert said["certificate"]["serial"] == renewed.certificate_serial
     assert Entry.objects.filter(action="runtime.certificate_renewed").count() == 1
 
@@ -122,11 +118,11 @@ def test_a_silent_guest_stops_no_renewal(runtime: Runtime, monkeypatch: pytest.M
     assert Runtime.objects.get().certificate_serial == runtime.certificate_serial
 
 
-def test_the_control_planes_certificate_is_replaced_in_time(runtime: Runtime, simulated_host: Host) -> None:
+def test_the_control_planes_certificate_is_replaced_in_time(runtime: Runtime) -> None:
     """A month before it lapses; guests know the CA, so they take the new one at once."""
     old = fleet_key(FleetKey.Use.CLIENT)
     FleetKey.objects.filter(pk=old.pk).update(expires_at=timezone.now() + timedelta(days=29))
-    assert client(runtime, simulated_host).status()["runtime_id"] == str(runtime.pk)
+    assert client(runtime).status()["runtime_id"] == str(runtime.pk)
     assert fleet_key(FleetKey.Use.CLIENT).pk != old.pk
     assert FleetKey.objects.filter(use=FleetKey.Use.CLIENT, retired=False).count() == 1
 
