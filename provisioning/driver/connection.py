@@ -3,9 +3,9 @@
 libvirt has no type stubs; its objects are `Any` here and in the modules that call it.
 
 One event loop per process, in a daemon thread, drives keepalive. A child forked from such a process gets no
-connection at all: the parent's socket would be shared, and a lock inside libvirt that the loop's thread held at
-the fork stays held in the child for ever. Inherited connections are disarmed and new ones refused at once, rather
-than hanging now and then. Celery's parent process opens none, so its children may.
+connection at all: the parent's socket would be shared, and a lock inside libvirt that the loop's thread held
+at the fork stays held in the child for ever. Inherited connections are disarmed and new ones refused at once,
+rather than hanging now and then. Celery's parent process opens none, so its children may.
 """
 
 import functools
