@@ -43,9 +43,12 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [BASE_URL])
 ROLES_WITH_KEYS = {"worker", "manage"}
 WRAPPING_KEY = b""
 TOKEN_KEY = b""
+ROUTE_KEY = b""
+EXTRA_ROUTE_KEYS: list[str] = []
 LIBVIRT_URI = ""
 if PORTAL_ROLE in ROLES_WITH_KEYS:
     LIBVIRT_URI = env.str("LIBVIRT_URI", "qemu:///system")
+    EXTRA_ROUTE_KEYS = env.list("PORTAL_EXTRA_ROUTE_KEYS", [])
     try:
         WRAPPING_KEY = base64.b64decode(env.str("PORTAL_WRAPPING_KEY", ""), validate=True)
         TOKEN_KEY = base64.b64decode(env.str("PORTAL_TOKEN_KEY", ""), validate=True)
@@ -58,7 +61,16 @@ elif env.str("PORTAL_WRAPPING_KEY", "") or env.str("PORTAL_TOKEN_KEY", "") or en
         f"The {PORTAL_ROLE} process must not hold PORTAL_WRAPPING_KEY, PORTAL_TOKEN_KEY or LIBVIRT_URI. "
         "Remove them from its environment."
     )
-for _name, _key in {"PORTAL_WRAPPING_KEY": WRAPPING_KEY, "PORTAL_TOKEN_KEY": TOKEN_KEY}.items():
+if PORTAL_ROLE != "beat":
+    try:
+        ROUTE_KEY = base64.b64decode(env.str("PORTAL_ROUTE_KEY", ""), validate=True)
+    except binascii.Error:
+        raise ImproperlyConfigured("PORTAL_ROUTE_KEY is not base64. Give 32 random bytes.") from None
+for _name, _key in {
+    "PORTAL_WRAPPING_KEY": WRAPPING_KEY,
+    "PORTAL_TOKEN_KEY": TOKEN_KEY,
+    "PORTAL_ROUTE_KEY": ROUTE_KEY,
+}.items():
     if _key and len(_key) != 32:
         raise ImproperlyConfigured(f"{_name} must be 32 bytes, as base64.")
 if PORTAL_ROLE not in {"web", "worker", "beat", "manage"}:
@@ -71,6 +83,8 @@ if PRODUCTION:
         raise ImproperlyConfigured("PORTAL_WRAPPING_KEY is missing or weak. Set 32 random bytes as base64.")
     if PORTAL_ROLE in ROLES_WITH_KEYS and (not TOKEN_KEY or len(set(TOKEN_KEY)) < 8):
         raise ImproperlyConfigured("PORTAL_TOKEN_KEY is missing or weak. Set 32 random bytes as base64.")
+    if PORTAL_ROLE != "beat" and (not ROUTE_KEY or len(set(ROUTE_KEY)) < 8):
+        raise ImproperlyConfigured("PORTAL_ROUTE_KEY is missing or weak. Set 32 random bytes as base64.")
     if DEBUG:
         raise ImproperlyConfigured("DEBUG must be off in production.")
     if env.bool("PORTAL_ALLOW_FAULTS", False):

@@ -7,7 +7,7 @@ its length (8 bytes, big endian), so that no two different messages have the sam
 
 import hmac
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from protocol.canonical import canonical
 
 SECRET_BYTES = 32
 NONCE_BYTES = 32
+MAX_TRUSTED = 64
 CREDENTIAL_NAME = "portal.personalisation"
 """Name of the systemd credential that carries the personalisation into the guest."""
 
@@ -58,6 +59,51 @@ def runtime_dns_name(runtime_id: str) -> str:
 CONTROL_PLANE_URI = "urn:managed-host-portal:control-plane"
 """The only URI name in the control plane's client certificate."""
 
+PROXY_URI = "urn:managed-host-portal:proxy"
+"""The only URI name in the proxy's client certificate: it reaches routed routes and nothing else."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whom of the control plane a guest believes. Sent at each start, and again when a key changes."""
+
+    ca_certificates: list[str]
+    """PEM certificates of the fleet CA, newest first; more than one during a rotation."""
+    token_keys: list[str]
+    """Ed25519 keys (hex) that sign tokens for any route; more than one during a rotation."""
+    route_keys: list[str]
+    """Ed25519 keys (hex) whose tokens are good for routed requests only."""
+    revoked_serials: list[str]
+    """Serial numbers (hex, no leading zero) of client certificates that are refused although they verify."""
+    issued_at: int
+    """Whole seconds since 1970. A guest keeps the latest and never goes back."""
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over all but ``issued_at``, in hex: what a guest states and the portal compares."""
+        return sha256(canonical({**asdict(self), "issued_at": 0})).hexdigest()
+
+    @classmethod
+    def parse(cls, document: Any) -> Self:
+        """Read one from JSON.
+
+        Raises:
+            EnrolmentError: members missing, unknown or of the wrong kind, or no CA at all.
+        """
+        lists = {"ca_certificates", "token_keys", "route_keys", "revoked_serials"}
+        if not isinstance(document, dict) or document.keys() != lists | {"issued_at"}:
+            raise EnrolmentError("malformed trust: wrong members")
+        for name in lists:
+            texts = document[name]
+            if not isinstance(texts, list) or len(texts) > MAX_TRUSTED:
+                raise EnrolmentError(f"malformed trust: {name}")
+            if not all(isinstance(text, str) for text in texts):
+                raise EnrolmentError(f"malformed trust: {name}")
+        issued_at = document["issued_at"]
+        if isinstance(issued_at, bool) or not isinstance(issued_at, int) or not document["ca_certificates"]:
+            raise EnrolmentError("malformed trust: issued_at or ca_certificates")
+        return cls(**document)
+
 
 @dataclass(frozen=True)
 class Personalisation:
@@ -71,20 +117,20 @@ class Personalisation:
     """IPv4 of the host's end of the link: the gateway, and the only peer that may call the agent."""
     prefix: int
     agent_port: int
-    ca_certificates: list[str]
-    """PEM certificates of the fleet CA, newest first; more than one during a rotation."""
+    trust: Trust
+    """As it was when the guest was started."""
     enrolment_secret: str | None = None
     """32 bytes as hex, or None once enrolment is done."""
-    token_keys: list[str] = field(default_factory=list)
-    """Ed25519 keys (hex) that sign runtime tokens; more than one during a rotation. None: no door opens."""
     rp_id: str = ""
     """The portal's base domain: the relying party of every passkey."""
-    origins: list[str] = field(default_factory=list)
-    """Where a passkey's assertion for this guest may come from."""
+    portal_origin: str = ""
+    """Where owners sign keyrings and consents with a passkey."""
+    origin: str = ""
+    """The runtime's own: the only one where a passkey begins a session."""
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, as delivered in the credential."""
-        return canonical({"version": 1, **asdict(self)})
+        return canonical({"version": 2, **asdict(self)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -95,9 +141,9 @@ class Personalisation:
         """
         try:
             document: dict[str, Any] = json.loads(data)
-            if document.pop("version") != 1:
+            if document.pop("version") != 2:
                 raise EnrolmentError("unknown version of the personalisation")
-            return cls(**document)
+            return cls(**{**document, "trust": Trust.parse(document["trust"])})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise EnrolmentError(f"malformed personalisation: {type(error).__name__}") from None
 

@@ -33,6 +33,8 @@ class Purpose(StrEnum):
     REQUEST = "member request v1"
     KEYRING = "keyring v1"
     CONSENT = "consent v1"
+    PORTAL = "portal sign-in v1"
+    """A device key signs the command line in at the portal; opens nothing in a guest."""
     APPROVAL = "break-glass approval v1"
 
 

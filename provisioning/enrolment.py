@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from django.conf import settings
 
 from protocol import enrolment as messages
-from protocol.tokens import public_key
 from provisioning.addresses import link
-from provisioning.fleet_keys import fleet_key, issue_server_certificate
-from provisioning.models import FleetKey, Runtime
+from provisioning.fleet_keys import issue_server_certificate
+from provisioning.models import Runtime
 from provisioning.runtime_client import RuntimeClient
+from provisioning.trust import trust
 
 
 class EnrolmentFailed(Exception):
@@ -43,11 +43,11 @@ def personalisation(runtime: Runtime, secret: bytes | None) -> messages.Personal
         host_address=ends.host_address,
         prefix=ends.prefix,
         agent_port=settings.AGENT_PORT,
-        ca_certificates=[fleet_key(FleetKey.Use.CA).certificate],
+        trust=trust(),
         enrolment_secret=secret.hex() if secret else None,
-        token_keys=[public_key(settings.TOKEN_KEY).hex()],
         rp_id=urlsplit(settings.BASE_URL).hostname or "",
-        origins=[settings.BASE_URL, runtime_origin(runtime)],
+        portal_origin=settings.BASE_URL,
+        origin=runtime_origin(runtime),
     )
 
 

@@ -31,6 +31,9 @@ if not django_settings.WRAPPING_KEY:  # `make test` gives one; a bare `pytest` m
 if not django_settings.TOKEN_KEY:
     django_settings.TOKEN_KEY = os.urandom(32)
     os.environ["PORTAL_TOKEN_KEY"] = base64.b64encode(django_settings.TOKEN_KEY).decode()
+if not django_settings.ROUTE_KEY:
+    django_settings.ROUTE_KEY = os.urandom(32)
+    os.environ["PORTAL_ROUTE_KEY"] = base64.b64encode(django_settings.ROUTE_KEY).decode()
 # The real hasher is slow on purpose, and nothing here tests it.
 django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 _teardown: Callable[[TransactionTestCase], None] = vars(TransactionTestCase)["_fixture_teardown"]

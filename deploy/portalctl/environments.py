@@ -90,6 +90,8 @@ def settings(places: Places, role: Role, kept: Mapping[str, str], *, uri: str) -
         "PORTAL_FLEET_ID": fleet_id(places.state),
         "PORTAL_BASE_URL": base_url(),
     }
+    if role != "beat":
+        values["PORTAL_ROUTE_KEY"] = kept["PORTAL_ROUTE_KEY"]
     if role in _HOLDS_LIBVIRT:
         values |= {
             "LIBVIRT_URI": uri,
@@ -166,7 +168,7 @@ def prepare_database_folder(places: Places, split: Split) -> None:
 def _secrets(path: Path) -> dict[str, str]:
     kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     made = {f"{role.upper()}_SECRET_KEY": secrets.token_urlsafe(48) for role in ROLES}
-    for name in ("PORTAL_WRAPPING_KEY", "PORTAL_TOKEN_KEY"):
+    for name in ("PORTAL_WRAPPING_KEY", "PORTAL_TOKEN_KEY", "PORTAL_ROUTE_KEY"):
         made[name] = base64.b64encode(secrets.token_bytes(32)).decode()
     if made.keys() - kept.keys():
         kept = made | kept

@@ -30,6 +30,8 @@ class Config:
     """The enrolment secret of this boot, if there is one."""
     token_keys: tuple[bytes, ...]
     """Ed25519 public keys that sign runtime tokens."""
+    route_keys: tuple[bytes, ...]
+    """Ed25519 public keys whose tokens are good for routed requests only."""
     site: Site | None
     """Where members' passkeys live; None: only device keys can sign in."""
     data: Path
@@ -66,7 +68,8 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
         personalisation=personalisation,
         authorities=_authorities(personalisation),
         secret=_secret(personalisation),
-        token_keys=_token_keys(personalisation),
+        token_keys=_keys("token_keys", personalisation.trust.token_keys),
+        route_keys=_keys("route_keys", personalisation.trust.route_keys),
         site=_site(personalisation),
         data=given.data,
         workspace=given.workspace or given.data.parent / "workspace",
@@ -94,7 +97,8 @@ def _read_personalisation(path: Path) -> Personalisation:
 
 def _authorities(personalisation: Personalisation) -> tuple[x509.Certificate, ...]:
     try:
-        found = tuple(x509.load_pem_x509_certificate(pem.encode()) for pem in personalisation.ca_certificates)
+        pems = personalisation.trust.ca_certificates
+        found = tuple(x509.load_pem_x509_certificate(pem.encode()) for pem in pems)
     except (ValueError, AttributeError, TypeError):
         raise ConfigError("the personalisation's ca_certificates are not all PEM certificates") from None
     if not found:
@@ -116,20 +120,21 @@ def _secret(personalisation: Personalisation) -> bytes | None:
     return secret
 
 
-def _token_keys(personalisation: Personalisation) -> tuple[bytes, ...]:
+def _keys(name: str, texts: list[str]) -> tuple[bytes, ...]:
     try:
-        keys = tuple(bytes.fromhex(text) for text in personalisation.token_keys)
+        keys = tuple(bytes.fromhex(text) for text in texts)
     except (ValueError, TypeError):
-        keys = ()
-    if not keys or any(len(key) != 32 for key in keys):
-        raise ConfigError("the personalisation's token_keys are not Ed25519 keys in hexadecimal")
+        keys = (b"",)
+    if any(len(key) != 32 for key in keys):
+        raise ConfigError(f"the personalisation's {name} are not Ed25519 keys in hexadecimal")
     return keys
 
 
 def _site(personalisation: Personalisation) -> Site | None:
     if not personalisation.rp_id:
         return None
-    return Site(str(personalisation.rp_id), frozenset(map(str, personalisation.origins)))
+    origins = {personalisation.portal_origin, personalisation.origin}
+    return Site(str(personalisation.rp_id), frozenset(map(str, origins)))
 
 
 def _listen(given: str | None, personalisation: Personalisation) -> tuple[str, int]:

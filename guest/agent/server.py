@@ -82,7 +82,7 @@ def _gate(config: Config) -> Gate:
     return Gate(
         runtime_id=config.runtime_id,
         tenant_id=tenant_id,
-        keys=config.token_keys,
+        keys=(*config.token_keys, *config.route_keys),
         ledger=Ledger(config.data, started=int(time.time())),
         members=members,
         sessions=Sessions(members, config.runtime_id, config.site),

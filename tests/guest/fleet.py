@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from protocol.enrolment import CONTROL_PLANE_URI, Personalisation, runtime_dns_name
+from protocol.enrolment import CONTROL_PLANE_URI, Personalisation, Trust, runtime_dns_name
 from protocol.tokens import RuntimeToken, new_runtime_token, public_key, sign
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +27,7 @@ RUNTIME_ID = "6a1c3f1e-0d1b-4a55-9c1f-2f6f6f0f9a01"
 TENANT_ID = "0b9a4d8e-4f53-4b0e-8f0c-8d1d5a0b7c02"
 SECRET = "5a" * 32
 TOKEN_SEED = bytes(range(32))
+ROUTE_SEED = bytes(range(32, 64))
 CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 
@@ -148,14 +149,26 @@ def personalise(folder: Path, authority: Authority, secret: str | None = SECRET)
         host_address="127.0.0.1",
         prefix=8,
         agent_port=0,
-        ca_certificates=[authority.pem],
+        trust=trust(authority),
         enrolment_secret=secret,
-        token_keys=[public_key(TOKEN_SEED).hex()],
         rp_id="portal.localhost",
-        origins=["http://acme.portal.localhost:8000"],
+        portal_origin="http://portal.localhost:8000",
+        origin="http://acme.portal.localhost:8000",
     )
     path.write_bytes(document.to_bytes())
     return path
+
+
+def trust(*authorities: Authority, **changed: Any) -> Trust:
+    """What a guest of these authorities believes, but for what is ``changed``."""
+    usual = Trust(
+        ca_certificates=[authority.pem for authority in authorities],
+        token_keys=[public_key(TOKEN_SEED).hex()],
+        route_keys=[public_key(ROUTE_SEED).hex()],
+        revoked_serials=[],
+        issued_at=int(time.time()),
+    )
+    return replace(usual, **changed)
 
 
 @dataclass

@@ -16,8 +16,14 @@ PRODUCTION = {
     "SECRET_KEY": STRONG,
     "PORTAL_WRAPPING_KEY": KEY,
     "PORTAL_TOKEN_KEY": base64.b64encode(bytes(range(32, 64))).decode(),
+    "PORTAL_ROUTE_KEY": base64.b64encode(bytes(range(64, 96))).decode(),
 }
-PRODUCTION_WEB = {"PORTAL_PRODUCTION": "1", "SECRET_KEY": STRONG, "PORTAL_ROLE": "web"}
+PRODUCTION_WEB = {
+    "PORTAL_PRODUCTION": "1",
+    "SECRET_KEY": STRONG,
+    "PORTAL_ROLE": "web",
+    "PORTAL_ROUTE_KEY": PRODUCTION["PORTAL_ROUTE_KEY"],
+}
 
 
 def start(environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
@@ -58,6 +64,9 @@ REFUSED = [
     ({"PORTAL_ROLE": "web", "PORTAL_TOKEN_KEY": KEY}, "PORTAL_TOKEN_KEY"),
     ({"PORTAL_TOKEN_KEY": "YWI="}, "PORTAL_TOKEN_KEY"),
     ({**PRODUCTION, "PORTAL_TOKEN_KEY": ""}, "PORTAL_TOKEN_KEY"),
+    ({**PRODUCTION_WEB, "PORTAL_ROUTE_KEY": ""}, "PORTAL_ROUTE_KEY"),
+    ({"PORTAL_ROUTE_KEY": "YWI="}, "PORTAL_ROUTE_KEY"),
+    ({"PORTAL_ROUTE_KEY": "not*base64"}, "PORTAL_ROUTE_KEY"),
     ({"PORTAL_ROLE": "tomcat"}, "PORTAL_ROLE"),
     ({"PORTAL_WRAPPING_KEY": "not*base64*at*all"}, "PORTAL_WRAPPING_KEY"),
     ({"PORTAL_WRAPPING_KEY": base64.b64encode(b"sixteen bytes ok").decode()}, "PORTAL_WRAPPING_KEY"),

@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 from protocol.enrolment import (
     EnrolmentError,
     Personalisation,
+    Trust,
     certificate_mac,
     check_mac,
     request_mac,
 )
 
 SECRET = bytes(range(32))
-PAPERS = Personalisation("r", "t", "10.0.0.2", "10.0.0.1", 30, 8443, ["PEM"], SECRET.hex())
+TRUST = Trust(["PEM"], ["ab" * 32], [], [], 7)
+PAPERS = Personalisation("r", "t", "10.0.0.2", "10.0.0.1", 30, 8443, TRUST, SECRET.hex())
 
 
 def test_request_mac_known_answer() -> None:
