@@ -17,9 +17,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from audit.context import Actor
+from portal.routing import RouteRefused, route_open
 from provisioning.models import Operation, Runtime, Step
+from provisioning.origins import runtime_origin
 from provisioning.selectors import operations_for, runtimes_for
 from provisioning.services import OperationRefused, PermissionRefused, operation_request
+from tenants.selectors import tenants_for
 
 BODY_LIMIT = 64 * 1024
 """Bytes. The REST framework reads a body past Django's own limit."""
@@ -148,7 +151,28 @@ class RuntimeOperations(APIView):
         return Response(OperationSerializer(operation).data, status.HTTP_201_CREATED)
 
 
+class TenantEnter(APIView):
+    """The way to the machine's own origin, for the command line."""
+
+    parser_classes = (BoundedJSONParser,)
+
+    def post(self, request: Request, slug: str) -> Response:
+        """200 with a URL that is good once; 403 with the reason."""
+        found = tenants_for(request.user).filter(slug=slug).first()
+        if found is None:
+            raise Http404
+        try:
+            url = route_open(
+                actor=Actor.of(request.user), tenant=found, session_key=request.session.session_key or ""
+            )
+        except RouteRefused as refusal:
+            told = {"code": refusal.code, "detail": refusal.message}
+            return Response(told, status.HTTP_403_FORBIDDEN)
+        return Response({"url": url, "origin": runtime_origin(found)})
+
+
 urlpatterns = [
+    path("tenants/<slug:slug>/enter/", TenantEnter.as_view(), name="api-tenant-enter"),
     path("runtimes/", RuntimeList.as_view(), name="api-runtimes"),
     path("runtimes/<uuid:pk>/", RuntimeDetail.as_view(), name="api-runtime"),
     path("runtimes/<uuid:pk>/operations/", RuntimeOperations.as_view(), name="api-runtime-operations"),

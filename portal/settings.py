@@ -37,7 +37,9 @@ SHUTDOWN_TIMEOUT_SECONDS = env.float("PORTAL_SHUTDOWN_TIMEOUT_SECONDS", 60.0)
 
 _DEVELOPMENT_KEY = "development-only-" + "0" * 40
 SECRET_KEY = env.str("SECRET_KEY", "" if PRODUCTION else _DEVELOPMENT_KEY)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", [urlsplit(BASE_URL).hostname or "", "localhost", "127.0.0.1"])
+_HOST = urlsplit(BASE_URL).hostname or ""
+# With a dot: each runtime has an origin below the portal's. They get URLs of their own (OriginMiddleware).
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", [_HOST, f".{_HOST}", "localhost", "127.0.0.1"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [BASE_URL])
 
 ROLES_WITH_KEYS = {"worker", "manage"}
@@ -111,6 +113,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "portal.middleware.ProxyMiddleware",
+    "portal.middleware.OriginMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -126,6 +130,7 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "portal.urls"
+RUNTIME_URLCONF = "portal.runtime_urls"
 WSGI_APPLICATION = "portal.wsgi.application"
 TEMPLATES = [
     {
@@ -240,7 +245,8 @@ CONTENT_SECURITY_POLICY = {
         "img-src": ["'self'", "data:"],
         "font-src": ["'self'"],
         "connect-src": ["'self'"],
-        "form-action": ["'self'"],
+        # Opening a machine is a form that leads on to the runtime's origin.
+        "form-action": ["'self'", BASE_URL.replace("://", "://*.", 1)],
         "frame-ancestors": ["'none'"],
         "base-uri": ["'none'"],
     }

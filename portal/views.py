@@ -10,16 +10,18 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.core.exceptions import PermissionDenied
 from django.db import connection, transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.utils.safestring import mark_safe
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from audit.context import Actor
 from portal.polling import polled
+from portal.routing import RouteRefused, route_open
 from provisioning.models import Operation, Runtime
+from provisioning.origins import runtime_origin
 from provisioning.policy import may_request
 from provisioning.selectors import operations_for, runtimes_for
 from provisioning.sequences import LABELS
@@ -32,7 +34,7 @@ from provisioning.services import (
 )
 from provisioning.transitions import refusal
 from tenants.models import Tenant
-from tenants.selectors import tenants_for
+from tenants.selectors import is_member, tenants_for
 
 ACCESS: dict[str, Callable[..., None]] = {"close": access_close, "reopen": access_reopen}
 BUTTONS = (Operation.Kind.START, Operation.Kind.STOP, Operation.Kind.RESTART)
@@ -134,6 +136,24 @@ def tenant_access(request: HttpRequest, slug: str) -> HttpResponse:
     return redirect("tenant", slug=slug)
 
 
+@login_required
+@require_http_methods(["GET", "POST"])
+@never_cache
+def tenant_open(request: HttpRequest, slug: str) -> HttpResponse:
+    """The way to the machine's own origin: a page with one button, and what the button does."""
+    found = get_object_or_404(tenants_for(request.user), slug=slug)
+    if request.method == "POST":
+        try:
+            url = route_open(
+                actor=Actor.of(request.user), tenant=found, session_key=request.session.session_key or ""
+            )
+        except RouteRefused as refusal:
+            messages.error(request, refusal.message)
+            return redirect("tenant", slug=slug)
+        return HttpResponseRedirect(url)
+    return render(request, "portal/open.html", {"tenant": found, "origin": runtime_origin(found)})
+
+
 @require_GET
 @never_cache
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -167,6 +187,7 @@ def _runtime_context(request: HttpRequest, found: Tenant, runtime: Runtime) -> d
     return {
         "active": active,
         "access_button": _access_button(runtime) if may else "",
+        "may_open": is_member(request.user, found) and runtime.phase == Runtime.Phase.READY,
         "history": list(operations.exclude(state__in=Operation.ACTIVE).prefetch_related(None)[:8]),
         "buttons": [
             (kind.value, kind.label.capitalize())

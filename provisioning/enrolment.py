@@ -14,6 +14,7 @@ from protocol import enrolment as messages
 from provisioning.addresses import link
 from provisioning.fleet_keys import issue_server_certificate
 from provisioning.models import Runtime
+from provisioning.origins import runtime_origin
 from provisioning.runtime_client import RuntimeClient
 from provisioning.trust import trust
 
@@ -47,14 +48,8 @@ def personalisation(runtime: Runtime, secret: bytes | None) -> messages.Personal
         enrolment_secret=secret.hex() if secret else None,
         rp_id=urlsplit(settings.BASE_URL).hostname or "",
         portal_origin=settings.BASE_URL,
-        origin=runtime_origin(runtime),
+        origin=runtime_origin(runtime.tenant),
     )
-
-
-def runtime_origin(runtime: Runtime) -> str:
-    """The runtime's own origin in the browser: ``<slug>.<base>``, beside the portal's."""
-    scheme, _, place = settings.BASE_URL.partition("://")
-    return f"{scheme}://{runtime.tenant.slug}.{place}"
 
 
 def renew(client: RuntimeClient, runtime: Runtime) -> Issued:

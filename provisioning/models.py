@@ -104,6 +104,9 @@ class Runtime(models.Model):
     sealing_public_key = models.CharField(max_length=64, blank=True)
     certificate_serial = models.CharField(max_length=40, blank=True)
     certificate_expires_at = models.DateTimeField(null=True)
+    agent_address = models.CharField(
+        max_length=64, blank=True, help_text="Where the proxy reaches the agent: IPv4:port."
+    )
     access_closed_by = models.CharField(
         max_length=8,
         blank=True,

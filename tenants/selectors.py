@@ -20,6 +20,15 @@ def tenants_for(user: Person) -> QuerySet[Tenant]:
     return Tenant.objects.filter(scope).distinct()
 
 
+def is_member(user: Person, tenant: Tenant) -> bool:
+    """Whether ``user`` has a place in ``tenant``, as owner or member."""
+    return (
+        isinstance(user, User)
+        and user.is_active
+        and Membership.objects.filter(user=user, tenant=tenant).exists()
+    )
+
+
 def is_owner(user: Person, tenant: Tenant) -> bool:
     """Whether ``user`` owns ``tenant``."""
     return (

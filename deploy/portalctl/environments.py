@@ -21,8 +21,8 @@ from typing import Literal
 from deploy.portalctl.places import Places
 from deploy.portalctl.users import Split
 
-Role = Literal["web", "worker", "beat", "manage"]
-ROLES: tuple[Role, ...] = ("web", "worker", "beat", "manage")
+Role = Literal["web", "worker", "beat", "manage", "proxy"]
+ROLES: tuple[Role, ...] = ("web", "worker", "beat", "manage", "proxy")
 _HOLDS_LIBVIRT: tuple[Role, ...] = ("worker", "manage")
 _FLEET_LETTERS = string.ascii_lowercase + string.digits
 _MACHINE_ID = Path("/etc/machine-id")
@@ -79,6 +79,8 @@ def write_all(places: Places, split: Split, *, uri: str) -> None:
 
 def settings(places: Places, role: Role, kept: Mapping[str, str], *, uri: str) -> dict[str, str]:
     """What a role is told. The keys differ by role; that difference is the trust boundary."""
+    if role == "proxy":  # nginx reads files of its own and is told nothing
+        return {"PORTAL_ROLE": role, "PORTAL_STATE_DIR": str(places.state)}
     values = {
         "DJANGO_SETTINGS_MODULE": "portal.settings",
         "PORTAL_ROLE": role,

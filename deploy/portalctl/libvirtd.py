@@ -75,7 +75,7 @@ def check_split(uri: str, split: Split) -> Split:
         warn(_STAGE, _WEB_ADMITTED.format(user=split.web))
     if split.worker and not answers(dropped(probe, split.worker)):
         warn(_STAGE, _WORKER_REFUSED.format(user=split.worker))
-        return Split(split.web, None)
+        return Split(split.web, None, split.proxy)
     return split
 
 

@@ -4,8 +4,9 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 
-from deploy.portalctl.commands import as_root, logged
+from deploy.portalctl.commands import as_root, logged, output
 from deploy.portalctl.places import CHECKOUT, Places
 from deploy.portalctl.terminal import Stop, progress
 
@@ -56,3 +57,6 @@ def ensure(places: Places, sections: Iterable[str]) -> None:
     log = places.log / "apt.log"
     logged(_STAGE, as_root([*_APT, "update"]), log, todo=todo)
     logged(_STAGE, as_root([*_APT, "install", "-y", "--no-install-recommends", *wanted]), log, todo=todo)
+    if "nginx" in wanted and Path("/run/systemd/system").is_dir():
+        # Debian starts one on port 80 at once; ours is another, on a port of loopback.
+        output(as_root(["systemctl", "disable", "--now", "nginx.service"]))

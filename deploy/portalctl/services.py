@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from deploy.portalctl import environments, processes
+from deploy.portalctl import environments, processes, proxy
 from deploy.portalctl.places import Places
 from deploy.portalctl.redis import taken
 from deploy.portalctl.terminal import Stop, progress
@@ -79,7 +79,7 @@ def stop(places: Places) -> bool:
     """End honcho and whatever of its children outlived it. False if nothing ran."""
     ran = processes.stop_remembered(places.run / "honcho.pid", patience=_STOP_SECONDS)
     (places.run / "services.stamp").unlink(missing_ok=True)
-    left = stragglers(places)
+    left = [*stragglers(places), *proxy.left_over(places)]
     processes.stop(left, patience=_STOP_SECONDS)
     return ran or bool(left)
 
@@ -100,6 +100,8 @@ def fingerprint(places: Places, names: Iterable[str]) -> str:
     plain = [
         places.checkout / "Procfile",
         places.venv / ".requirements.json",
+        places.run / "proxy" / "nginx.conf",
+        *sorted((places.run / "proxy" / "identity").glob("*")),
         *sorted(places.env.glob("*.*")),
     ]
     trees = (places.checkout / name for name in _SOURCES)

@@ -13,6 +13,7 @@ from deploy.portalctl import (
     kernel,
     libvirtd,
     packages,
+    proxy,
     redis,
     services,
     users,
@@ -23,7 +24,7 @@ from deploy.portalctl.manage import manage
 from deploy.portalctl.places import Places
 from deploy.portalctl.terminal import elapsed, progress, say
 
-_SERVICES = ["web", "worker", "beat"]
+_SERVICES = ["proxy", "web", "worker", "beat"]
 # libvirt's simulated driver, inside libvirtd; its state lives only as long as somebody is connected.
 _TEST_URI = "test+unix:///default"
 _ENGINE = re.compile(r"\bengine\W+(kvm|qemu|test)\b")
@@ -52,6 +53,7 @@ def up(places: Places) -> None:
         names.append("keeper")
     manage(places, "image_register", str(places.images / version), dated=True)
 
+    proxy.ensure(places, split)
     services.ensure(places, names)
     progress("demo tenant", "waiting until its guest answers over mutual TLS")
     manage(

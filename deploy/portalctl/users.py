@@ -1,4 +1,4 @@
-"""Unix users: web and worker run as different ones wherever the machine allows it."""
+"""Unix users: web, worker and proxy run as different ones wherever the machine allows it."""
 
 import grp
 import pwd
@@ -10,7 +10,7 @@ from deploy.portalctl.commands import answers, is_root, output
 from deploy.portalctl.places import Places, checkout_id, others_can_read
 from deploy.portalctl.terminal import progress, warn
 
-WEB, WORKER, GROUP = "portal-web", "portal-worker", "portal"
+WEB, WORKER, PROXY, GROUP = "portal-web", "portal-worker", "portal-proxy", "portal"
 _STAGE = "Unix users"
 
 
@@ -20,6 +20,7 @@ class Split:
 
     web: str | None
     worker: str | None
+    proxy: str | None = None
 
     @property
     def group(self) -> str | None:
@@ -28,7 +29,7 @@ class Split:
 
     def of(self, role: str) -> str | None:
         """The user of a role. Beat sends messages only, so it gets the user that can do least: web's."""
-        return {"web": self.web, "beat": self.web, "worker": self.worker}.get(role)
+        return {"web": self.web, "beat": self.web, "worker": self.worker, "proxy": self.proxy}.get(role)
 
 
 ALONE = Split(None, None)
@@ -40,12 +41,12 @@ def ensure(places: Places) -> Split:
     if reason:
         warn(_STAGE, f"web and worker share one Unix user because {reason}")
         return ALONE
-    made = [name for name in (GROUP, WEB, WORKER) if _make(name)]
+    made = [name for name in (GROUP, WEB, WORKER, PROXY) if _make(name)]
     _join(WEB, [GROUP])
     _join(WORKER, [GROUP, *(["libvirt"] if _group("libvirt") else [])])
     _claim(places, made)
-    progress(_STAGE, f"{WEB} and {WORKER}" + (" created" if made else " are there"))
-    return Split(WEB, WORKER)
+    progress(_STAGE, f"{WEB}, {WORKER} and {PROXY}" + (" created" if made else " are there"))
+    return Split(WEB, WORKER, PROXY)
 
 
 def obstacle(places: Places) -> str:
@@ -64,7 +65,7 @@ def release(places: Places) -> None:
     (claims / checkout_id(places.checkout)).unlink(missing_ok=True)
     if not claims.is_dir() or any(claims.iterdir()):
         return
-    for name in (WEB, WORKER, GROUP):
+    for name in (WEB, WORKER, PROXY, GROUP):
         if name in made.read_text().split():
             tool = "groupdel" if name == GROUP else "userdel"
             if not answers([tool, name]):

@@ -43,19 +43,28 @@ def find_ours(conn: Any, host: HostSpec, runtime_id: UUID) -> Any | None:
         Conflict: one of that name carries no mark, or another fleet's.
     """
     domain = find(conn, runtime_id)
-    if domain is not None and not belongs(_mark(domain), host.fleet, runtime_id):
+    marks = None if domain is None else _marks(domain)
+    if domain is None or marks is None:
+        return None
+    if not any(belongs(mark, host.fleet, runtime_id) for mark in marks):
         raise Conflict(
             f"The machine {domain.name()} does not carry this fleet's mark. Look at it, then remove it."
         )
     return domain
 
 
-def _mark(domain: Any) -> Mark | None:
-    text = found(
-        lambda: domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml.METADATA_URI, 0),
-        libvirt.VIR_ERR_NO_DOMAIN_METADATA,
-    )
-    return None if text is None else mark_of(parse(text))
+def _marks(domain: Any) -> list[Mark] | None:
+    """The machine's mark, if it has one; None if it was removed since it was looked up or listed."""
+    try:
+        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml.METADATA_URI, 0)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            return []
+        raise
+    mark = mark_of(parse(text))
+    return [] if mark is None else [mark]
 
 
 def ensure(conn: Any, host: HostSpec, spec: RuntimeSpec) -> bool:
@@ -189,9 +198,11 @@ def listed(conn: Any, host: HostSpec) -> tuple[dict[UUID, Any], frozenset[str]]:
         name = domain.name()
         if not name.startswith(naming.PREFIX):
             continue
-        runtime_id, mark = naming.runtime_of(name, naming.PREFIX), _mark(domain)
-        if mark is None or runtime_id is None:
+        runtime_id, marks = naming.runtime_of(name, naming.PREFIX), _marks(domain)
+        if marks is None:
+            continue  # gone since it was listed
+        if not marks or runtime_id is None:
             unknown.add(name)
-        elif belongs(mark, host.fleet, runtime_id):
+        elif belongs(marks[0], host.fleet, runtime_id):
             ours[runtime_id] = domain
     return ours, frozenset(unknown)

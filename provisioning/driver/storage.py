@@ -266,6 +266,8 @@ def disk_bytes(conn: Any, host: HostSpec) -> int:
     pool = find_pool(conn, host)
     if pool is None or not pool.isActive():
         return 0
-    occupied: int = sum(volume.info()[2] for volume in pool.listAllVolumes(0))
+    # One that is deleted while we count occupies nothing.
+    sizes = (found(volume.info, libvirt.VIR_ERR_NO_STORAGE_VOL) for volume in pool.listAllVolumes(0))
+    occupied: int = sum(info[2] for info in sizes if info)
     free: int = pool.info()[3]
     return occupied + free

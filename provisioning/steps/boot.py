@@ -102,6 +102,7 @@ def confirm(context: Context) -> None:
     context.driver.ensure_personalisation(runtime_spec(runtime), papers.to_bytes())
     with context.changing() as changing:
         changing.enrolment_secret = None
+        changing.agent_address = "{}:{}".format(*context.driver.endpoint(runtime_spec(runtime)))
         changing.first_ready_at = changing.first_ready_at or timezone.now()
 
 

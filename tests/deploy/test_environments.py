@@ -22,7 +22,7 @@ def told(places: Places, role: str) -> dict[str, str]:
     return environments.parse((places.env / f"{role}.env").read_text())
 
 
-@pytest.mark.parametrize("role", ["web", "beat"])
+@pytest.mark.parametrize("role", ["web", "beat", "proxy"])
 def test_web_and_beat_hold_nothing_that_opens_anything(written: Places, role: str) -> None:
     assert not OPENS_SOMETHING & told(written, role).keys()
 
@@ -41,7 +41,13 @@ def test_no_value_of_workers_keys_appears_anywhere_in_webs_file(written: Places)
 
 
 def test_each_role_signs_with_a_key_of_its_own(written: Places) -> None:
-    assert len({told(written, role)["SECRET_KEY"] for role in ROLES}) == len(ROLES)
+    roles = set(ROLES) - {"proxy"}
+    assert len({told(written, role)["SECRET_KEY"] for role in roles}) == len(roles)
+
+
+def test_the_proxy_is_told_nothing(written: Places) -> None:
+    """Its client certificate is a file; a request's token comes from web, each time anew."""
+    assert told(written, "proxy").keys() == {"PORTAL_ROLE", "PORTAL_STATE_DIR"}
 
 
 def test_secrets_and_fleet_survive_a_second_run(written: Places) -> None:

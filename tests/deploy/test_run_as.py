@@ -64,18 +64,25 @@ def test_without_a_user_the_command_stays_as_it_is() -> None:
 
 
 def test_beat_runs_as_the_user_that_can_do_least() -> None:
-    split = Split("portal-web", "portal-worker")
+    split = Split("portal-web", "portal-worker", "portal-proxy")
     users = {role: split.of(role) for role in environments.ROLES}
-    assert users == {"web": "portal-web", "worker": "portal-worker", "beat": "portal-web", "manage": None}
+    assert users == {
+        "web": "portal-web",
+        "worker": "portal-worker",
+        "beat": "portal-web",
+        "proxy": "portal-proxy",
+        "manage": None,
+    }
 
 
 def test_the_procfile_starts_every_role_through_run_as() -> None:
     lines = (CHECKOUT / "Procfile").read_text().splitlines()
     commands = dict(line.split(": ", 1) for line in lines)
-    assert set(commands) == {"web", "worker", "beat", "keeper"}
+    assert set(commands) == {"proxy", "web", "worker", "beat", "keeper"}
     for name, command in commands.items():
         role = {"keeper": "worker"}.get(name, name)
-        assert command.startswith(f"deploy/run-as {role} -- .venv/bin/"), name
+        program = "nginx" if name == "proxy" else ".venv/bin/"
+        assert command.startswith(f"deploy/run-as {role} -- {program}"), name
 
 
 def test_systemd_units_keep_web_from_libvirt_and_every_unit_from_new_rights() -> None:

@@ -1,11 +1,12 @@
 """What every driver promises, on the simulated engine and on real machines alike."""
 
 from dataclasses import replace
+from typing import Any
 
 import libvirt
 import pytest
 
-from provisioning.driver import Conflict, LibvirtDriver, NoSpace, Power, RuntimeSpec
+from provisioning.driver import Conflict, LibvirtDriver, NoSpace, Power, RuntimeSpec, machines
 from tests.driver.support import (
     EMPTY,
     ENSURES,
@@ -160,6 +161,28 @@ def test_another_fleets_machine_is_neither_listed_nor_touched(
         with pytest.raises(Conflict):
             other.ensure_domain(spec)
     assert driver.power(spec.runtime_id) is Power.RUNNING
+
+
+def test_a_machine_that_is_removed_while_we_list(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """Another worker, or another fleet's, undefines one between our list and our look at it."""
+    driver.ensure_pool()
+    for step in ("secret", "volume", "personalisation", "network", "filter", "domain"):
+        ENSURES[step](driver, spec)
+
+    class Removing:
+        """The connection, but what it lists is gone when the list arrives."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(driver._conn, name)
+
+        def listAllDomains(self, flags: int) -> Any:
+            domains = driver._conn.listAllDomains(flags)
+            driver.remove_domain(spec.runtime_id)
+            return domains
+
+    ours, unknown = machines.listed(Removing(), driver.host)
+    assert spec.runtime_id not in ours
+    assert f"rt-{spec.runtime_id}" not in unknown
 
 
 def test_a_machine_without_a_mark_is_reported_by_name(driver: LibvirtDriver, spec: RuntimeSpec) -> None:

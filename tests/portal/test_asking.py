@@ -63,8 +63,10 @@ def test_owners_do_not_rebuild_or_delete(world: World, role: str, kind: str) -> 
 
 @pytest.mark.parametrize("kind", ["start", "stop", "restart"])
 def test_members_look_only(world: World, kind: str) -> None:
-    """A member has no buttons, and what they would send is refused."""
-    assert b"<button form" not in world.client("member").get("/t/acme/").content
+    """A member has no button for the machine or its access, and what they would send is refused."""
+    page = world.client("member").get("/t/acme/").content
+    assert b'<button form="ask"' not in page
+    assert b'<button form="access"' not in page
     assert by_api(world, "member", {"kind": kind}).status_code == 403
     assert by_page(world, "member", kind).status_code == 403
     assert asked() == []

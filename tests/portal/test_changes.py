@@ -14,6 +14,7 @@ POST_ONLY = {
     "sign-out",
     "tenant-access",
     "tenant-operation",
+    "api-tenant-enter",
     "api-runtime-operations",
     "admin:logout",
     "admin:provisioning_operation_cancel",

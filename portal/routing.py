@@ -1,0 +1,180 @@
+"""The way from a portal session to a runtime's own origin, and a token for each request that goes there.
+
+Two hosts, two sets of cookies: the portal's session never reaches a runtime's origin. A member asks the
+portal for a ticket, shows it once on the runtime's origin and gets a cookie there (`RouteGrant`). With each
+request nginx asks :func:`authorize`, which records it and signs a token for exactly that method and path. The
+token gets the request to the guest's door; whether the guest opens is the guest's matter.
+"""
+
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from importlib import import_module
+from urllib.parse import urlencode, urlsplit
+
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils import timezone
+
+from audit.context import Actor
+from audit.services import record
+from portal.models import RouteGrant
+from protocol.enrolment import CONTROL_PLANE_URI
+from protocol.tokens import new_runtime_token, sign
+from provisioning.models import Runtime
+from provisioning.origins import runtime_origin
+from tenants.models import Membership, Tenant
+
+TICKET_LIFETIME = timedelta(seconds=30)
+COOKIE = "__Host-route"
+MAX_PATH = 2048
+
+
+class RouteRefused(Exception):
+    """No way to the guest. ``status`` is what nginx is told: 401 to begin anew, 403 not to."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What nginx needs to carry one request to a guest."""
+
+    token: str
+    address: str
+    """``IPv4:port`` of the agent."""
+    runtime_id: str
+
+
+def slug_of(host: str) -> str:
+    """The runtime whose origin ``host`` (with or without port) is; empty for the portal's own."""
+    name, base = host.partition(":")[0].lower(), urlsplit(settings.BASE_URL).hostname or ""
+    slug, dot, rest = name.partition(".")
+    return slug if dot and rest == base else ""
+
+
+@transaction.atomic
+def route_open(*, actor: Actor, tenant: Tenant, session_key: str) -> str:
+    """A URL on the runtime's origin that lets this session's person in, once, within 30 seconds.
+
+    Raises:
+        RouteRefused: not a member, or the machine cannot be reached now.
+    """
+    if actor.user is None or _role(actor.user, tenant) is None:
+        raise RouteRefused(403, "not_a_member", "Only the tenant's members open its machine.")
+    _reachable(tenant)
+    RouteGrant.objects.filter(expires_at__lte=timezone.now()).delete()
+    ticket = secrets.token_urlsafe(32)
+    RouteGrant.objects.create(
+        tenant=tenant,
+        user_id=actor.user.pk,
+        session_key=session_key,
+        secret_sha256=_hash(ticket),
+        expires_at=timezone.now() + TICKET_LIFETIME,
+    )
+    record(action="route.opened", actor=actor, tenant_id=tenant.pk, target=("tenant", tenant.pk))
+    return f"{runtime_origin(tenant)}/.portal/enter?{urlencode({'ticket': ticket})}"
+
+
+@transaction.atomic
+def route_enter(*, slug: str, ticket: str) -> str:
+    """Spend a ticket; the value of the cookie that replaces it.
+
+    Raises:
+        RouteRefused: unknown, used, too old, or for another runtime.
+    """
+    found = RouteGrant.objects.filter(
+        secret_sha256=_hash(ticket), entered=False, expires_at__gt=timezone.now(), tenant__slug=slug
+    )
+    cookie = secrets.token_urlsafe(32)
+    grant = found.select_related("user").first()
+    lasts = timezone.now() + timedelta(seconds=settings.SESSION_COOKIE_AGE)
+    # One statement decides: of two who show the same ticket, one changes the row.
+    if grant is None or not found.update(secret_sha256=_hash(cookie), entered=True, expires_at=lasts):
+        raise RouteRefused(401, "ticket_spent", "This link has been used or is too old.")
+    record(
+        action="route.entered",
+        actor=Actor.of(grant.user),
+        tenant_id=grant.tenant_id,
+        target=("tenant", grant.tenant_id),
+    )
+    return cookie
+
+
+@transaction.atomic
+def authorize(*, slug: str, cookie: str, method: str, path: str) -> Passage:
+    """Record one routed request and sign its token. Asks everything anew: session, membership, machine.
+
+    Raises:
+        RouteRefused: 401 without a grant whose session lives, 403 if the member or the machine is not there.
+    """
+    grant = (
+        RouteGrant.objects.filter(
+            secret_sha256=_hash(cookie), entered=True, expires_at__gt=timezone.now(), tenant__slug=slug
+        )
+        .select_related("user", "tenant")
+        .first()
+    )
+    if grant is None or not _session_lives(grant):
+        raise RouteRefused(401, "route_required", "Open the machine from its page at the portal.")
+    role = _role(grant.user, grant.tenant)
+    if role is None:
+        raise RouteRefused(403, "not_a_member", "You are no longer a member of this tenant.")
+    if len(path) > MAX_PATH:
+        raise RouteRefused(403, "path_too_long", "The address is too long.")
+    runtime = _reachable(grant.tenant)
+    actor = Actor.of(grant.user)
+    # Names of files stand further down the path; they are the tenant's and not for the record.
+    shown = "/".join(path.partition("?")[0].split("/")[:3])
+    record(
+        action="request.routed",
+        actor=actor,
+        tenant_id=grant.tenant_id,
+        target=("runtime", runtime.pk),
+        data={"method": method, "path": shown},
+    )
+    token = new_runtime_token(
+        issuer=CONTROL_PLANE_URI,
+        runtime_id=str(runtime.pk),
+        tenant_id=str(grant.tenant_id),
+        actor=f"{actor.kind}:{actor.id}",
+        role=role,
+        method=method,
+        path=path,
+        body=None,
+        now=int(time.time()),
+    )
+    return Passage(sign(token, settings.ROUTE_KEY), runtime.agent_address, str(runtime.pk))
+
+
+def _role(user: object, tenant: Tenant) -> str | None:
+    if not isinstance(user, User) or not user.is_active:
+        return None
+    return Membership.objects.filter(user=user, tenant=tenant).values_list("role", flat=True).first()
+
+
+def _reachable(tenant: Tenant) -> Runtime:
+    runtime = Runtime.objects.filter(tenant=tenant, phase=Runtime.Phase.READY).first()
+    if runtime is None or not runtime.agent_address:
+        raise RouteRefused(403, "machine_not_ready", "The machine is not running. Start it first.")
+    if runtime.access_closed_by:
+        raise RouteRefused(403, "access_closed", "Access to the machine is closed.")
+    return runtime
+
+
+def _session_lives(grant: RouteGrant) -> bool:
+    """Whether the portal session still exists and is still this person's, by Django's own rules."""
+    request = HttpRequest()
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(grant.session_key)
+    return get_user(request).pk == grant.user_id
+
+
+def _hash(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()
