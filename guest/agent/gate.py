@@ -11,10 +11,10 @@ from guest.agent.answers import body_of, error
 from guest.agent.ledger import Ledger
 from guest.agent.members import Members
 from guest.agent.sessions import Request, SessionRefused, Sessions
+from protocol.sessions import PROOF_HEADER as PROOF_HEADER
+from protocol.sessions import SESSION_HEADER as SESSION_HEADER
 from protocol.tokens import Expected, RuntimeToken, TokenError, body_hash, verify_runtime_token
 
-SESSION_HEADER = "Portal-Session"
-PROOF_HEADER = "Portal-Proof"
 RATE_PER_SECOND = 20.0
 RATE_BURST = 60.0
 MAX_ACTORS = 256

@@ -14,6 +14,8 @@ from typing import Any
 from guest.agent.members import Members
 from protocol.keyrings import Member
 from protocol.persons import Purpose, SignatureError, Site, verify
+from protocol.sessions import Request as Request
+from protocol.sessions import request_document as request_document
 
 LIFETIME_SECONDS = 8 * 3600
 IDLE_SECONDS = 30 * 60
@@ -40,15 +42,6 @@ class Session:
     began: float
     used: float
     counter: int = 0
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a proof is about."""
-
-    method: str
-    path: str
-    body_sha256: str
 
 
 class Sessions:
@@ -127,17 +120,6 @@ class Sessions:
 
     def _document(self, nonce: str) -> dict[str, Any]:
         return {"nonce": nonce, "runtime_id": self._runtime_id}
-
-
-def request_document(name: str, request: Request, counter: int) -> dict[str, Any]:
-    """What a device key signs, for ``Purpose.REQUEST``, with each request."""
-    return {
-        "session": name,
-        "method": request.method,
-        "path": request.path,
-        "body": request.body_sha256,
-        "counter": counter,
-    }
 
 
 def _check_proof(session: Session, proof: str, request: Request) -> None:
