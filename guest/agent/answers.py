@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 from guest.agent.enrolment import EnrolmentRefused
 from guest.agent.members import MembersRefused
 from guest.agent.sessions import SessionRefused
+from guest.agent.trust import TrustRefused
 
 BODY_LIMIT = 64 * 1024
 PATIENCE = web.AppKey("patience", float)
@@ -40,6 +41,8 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return error(refusal.status, refusal.code, str(refusal))
     except MembersRefused as refusal:
         return error(422 if refusal.code == "malformed" else 403, refusal.code, str(refusal))
+    except TrustRefused as refusal:
+        return error(422 if refusal.code == "malformed" else 409, refusal.code, str(refusal))
     except SessionRefused as refusal:
         return error(403, refusal.code, "sign the challenge with a member's key")
     except web.HTTPRequestEntityTooLarge:

@@ -1,4 +1,4 @@
-"""X.509 as the agent needs it: its stand-in certificate, and the two checks it makes of others'."""
+"""X.509 as the agent needs it: its stand-in certificate, and what it checks of the one that it is given."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from protocol.enrolment import CONTROL_PLANE_URI, runtime_dns_name
+from protocol.enrolment import runtime_dns_name
 
 STAND_IN_BEGIN = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 STAND_IN_END = dt.datetime(2120, 1, 1, tzinfo=dt.UTC)
@@ -62,18 +62,8 @@ def check_issued(
         raise CertificateRefused(f"it does not verify: {str(error)[:120]}") from None
 
 
-def is_control_plane(certificate: x509.Certificate) -> bool:
-    """Whether a client's leaf, already verified against the CA, is the control plane's own."""
-    if names_of(certificate) != [x509.UniformResourceIdentifier(CONTROL_PLANE_URI)]:
-        return False
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return False
-    return ExtendedKeyUsageOID.CLIENT_AUTH in usage and not _is_authority(certificate)
-
-
-def _is_authority(certificate: x509.Certificate) -> bool:
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether the certificate may itself issue others."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:

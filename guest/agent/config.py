@@ -6,8 +6,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-
+from guest.agent.trust import Believed, TrustRefused
 from protocol.enrolment import SECRET_BYTES, EnrolmentError, Personalisation
 from protocol.persons import Site
 
@@ -24,16 +23,14 @@ class Config:
     """All that the agent knows before it opens its data folder."""
 
     personalisation: Personalisation
-    authorities: tuple[x509.Certificate, ...]
-    """The fleet's CA certificates, newest first."""
+    believed: Believed
+    """Whom of the control plane to believe, by this start's papers."""
     secret: bytes | None
     """The enrolment secret of this boot, if there is one."""
-    token_keys: tuple[bytes, ...]
-    """Ed25519 public keys that sign runtime tokens."""
-    route_keys: tuple[bytes, ...]
-    """Ed25519 public keys whose tokens are good for routed requests only."""
     site: Site | None
-    """Where members' passkeys live; None: only device keys can sign in."""
+    """Where members' passkeys sign keyrings and consents; None: only device keys count."""
+    own_site: Site | None
+    """Where they begin sessions: this guest's own origin alone."""
     data: Path
     workspace: Path
     address: str
@@ -66,11 +63,10 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
     address, port = _listen(given.listen, personalisation)
     return Config(
         personalisation=personalisation,
-        authorities=_authorities(personalisation),
+        believed=_believed(personalisation),
         secret=_secret(personalisation),
-        token_keys=_keys("token_keys", personalisation.trust.token_keys),
-        route_keys=_keys("route_keys", personalisation.trust.route_keys),
-        site=_site(personalisation),
+        site=_site(personalisation, personalisation.portal_origin, personalisation.origin),
+        own_site=_site(personalisation, personalisation.origin),
         data=given.data,
         workspace=given.workspace or given.data.parent / "workspace",
         address=address,
@@ -95,17 +91,6 @@ def _read_personalisation(path: Path) -> Personalisation:
     return personalisation
 
 
-def _authorities(personalisation: Personalisation) -> tuple[x509.Certificate, ...]:
-    try:
-        pems = personalisation.trust.ca_certificates
-        found = tuple(x509.load_pem_x509_certificate(pem.encode()) for pem in pems)
-    except (ValueError, AttributeError, TypeError):
-        raise ConfigError("the personalisation's ca_certificates are not all PEM certificates") from None
-    if not found:
-        raise ConfigError("the personalisation names no CA, so nobody could ever be let in")
-    return found
-
-
 def _secret(personalisation: Personalisation) -> bytes | None:
     if personalisation.enrolment_secret is None:
         return None
@@ -120,20 +105,16 @@ def _secret(personalisation: Personalisation) -> bytes | None:
     return secret
 
 
-def _keys(name: str, texts: list[str]) -> tuple[bytes, ...]:
+def _believed(personalisation: Personalisation) -> Believed:
     try:
-        keys = tuple(bytes.fromhex(text) for text in texts)
-    except (ValueError, TypeError):
-        keys = (b"",)
-    if any(len(key) != 32 for key in keys):
-        raise ConfigError(f"the personalisation's {name} are not Ed25519 keys in hexadecimal")
-    return keys
+        return Believed.of(personalisation.trust)
+    except TrustRefused as error:
+        raise ConfigError(f"the personalisation's trust: {error}") from None
 
 
-def _site(personalisation: Personalisation) -> Site | None:
+def _site(personalisation: Personalisation, *origins: str) -> Site | None:
     if not personalisation.rp_id:
         return None
-    origins = {personalisation.portal_origin, personalisation.origin}
     return Site(str(personalisation.rp_id), frozenset(map(str, origins)))
 
 

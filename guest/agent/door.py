@@ -7,8 +7,9 @@ from typing import cast
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from guest.agent.certificates import is_control_plane
+from guest.agent.callers import Caller, caller_of
 from guest.agent.tls import peer_certificate
+from guest.agent.trust import TrustStore
 
 MAX_CONNECTIONS = 32
 
@@ -19,10 +20,12 @@ class Doors:
     server: web.Server
     """Where those who may come in are led to; set before the first connection."""
 
-    def __init__(self, *, silence: float, limit: int = MAX_CONNECTIONS) -> None:
+    def __init__(self, trust: TrustStore, *, silence: float, limit: int = MAX_CONNECTIONS) -> None:
         """``silence``: the seconds that a connection may be open without a whole request head."""
+        self.trust = trust
         self.limit = limit
         self.silence = silence
+        self._callers: weakref.WeakKeyDictionary[asyncio.BaseTransport, Caller] = weakref.WeakKeyDictionary()
         self._timers: weakref.WeakKeyDictionary[asyncio.BaseTransport, asyncio.TimerHandle] = (
             weakref.WeakKeyDictionary()
         )
@@ -43,6 +46,27 @@ class Doors:
                 self.start_timer(transport)
 
         return timed
+
+    def admit(self, transport: asyncio.Transport) -> bool:
+        """Whether whoever holds this connection may come in, by the trust of this moment."""
+        certificate = peer_certificate(transport.get_extra_info("ssl_object"))
+        caller = None if certificate is None else caller_of(certificate, self.trust.now)
+        if caller is None:
+            self._callers.pop(transport, None)
+            return False
+        self._callers[transport] = caller
+        return True
+
+    def caller(self, request: web.Request) -> Caller | None:
+        """Who sent this request."""
+        transport = request.transport
+        return None if transport is None else self._callers.get(transport)
+
+    def judge_again(self) -> None:
+        """After a change of trust: end the connections of those that may no longer come in."""
+        for transport in list(self._callers):
+            if isinstance(transport, asyncio.Transport) and not self.admit(transport):
+                transport.abort()
 
     def _stop_timer(self, transport: asyncio.BaseTransport | None) -> None:
         timer = self._timers.pop(transport, None) if transport else None
@@ -66,8 +90,7 @@ class _Door(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast(asyncio.Transport, transport)
-        certificate = peer_certificate(stream.get_extra_info("ssl_object"))
-        if certificate is None or not is_control_plane(certificate):
+        if not self._doors.admit(stream):
             stream.abort()
             return
         if len(self._doors.server.connections) >= self._doors.limit:

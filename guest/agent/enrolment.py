@@ -14,6 +14,7 @@ from guest.agent.certificates import CertificateRefused, check_issued, names_of
 from guest.agent.config import Config
 from guest.agent.files import read_optional, write_atomically
 from guest.agent.keys import Keys, signing_request
+from guest.agent.trust import TrustStore
 from protocol.canonical import canonical
 from protocol.enrolment import EnrolmentError, certificate_mac, check_mac, request_mac, runtime_dns_name
 
@@ -65,6 +66,7 @@ class Enrolment:
 
     config: Config
     keys: Keys
+    trust: TrustStore
     on_certificate: Callable[[x509.Certificate], None]
     _record: Record = field(init=False)
     _nonce: bytes | None = field(init=False, default=None)
@@ -151,7 +153,7 @@ class Enrolment:
 
     def _check_fit(self, certificate: x509.Certificate) -> None:
         try:
-            check_issued(certificate, self.keys.tls, self.config.runtime_id, self.config.authorities)
+            check_issued(certificate, self.keys.tls, self.config.runtime_id, self.trust.now.authorities)
         except CertificateRefused as refusal:
             raise EnrolmentRefused(422, "certificate_refused", f"the certificate: {refusal}") from None
 

@@ -1,6 +1,7 @@
 """Who may call which route. Declared once, in ``ACCESS``; checked here, before any handler runs."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -8,13 +9,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from guest.agent.answers import body_of, error
+from guest.agent.callers import Caller
 from guest.agent.ledger import Ledger
 from guest.agent.members import Members
-from guest.agent.sessions import Request, SessionRefused, Sessions
+from guest.agent.sessions import Request, Session, SessionRefused, Sessions
+from guest.agent.trust import TrustStore
 from protocol.sessions import PROOF_HEADER as PROOF_HEADER
 from protocol.sessions import SESSION_HEADER as SESSION_HEADER
 from protocol.tokens import Expected, RuntimeToken, TokenError, body_hash, verify_runtime_token
 
+COOKIE = "__Host-guest"
 RATE_PER_SECOND = 20.0
 RATE_BURST = 60.0
 MAX_ACTORS = 256
@@ -31,6 +35,8 @@ class Access(StrEnum):
     """The token, whose body may be unknown to the portal. Returns a nonce, or a session for a signature."""
     CONTENT = "content"
     """The token, and a member's session that the guest itself began."""
+    OWNER = "owner"
+    """As content, and the member is an owner."""
 
 
 ACCESS: dict[tuple[str, str], Access] = {
@@ -40,19 +46,35 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("PUT", "/v1/enrol/certificate"): Access.CONTROL,
     ("POST", "/v1/certificate/request"): Access.CONTROL,
     ("PUT", "/v1/certificate"): Access.CONTROL,
+    ("PUT", "/v1/trust"): Access.CONTROL,
     ("PUT", "/v1/keyring"): Access.CONTROL,
     ("PUT", "/v1/consents"): Access.CONTROL,
     ("PUT", "/v1/suspended"): Access.CONTROL,
     ("DELETE", "/v1/sessions"): Access.CONTROL,
+    ("GET", "/"): Access.SIGN_IN,
+    ("GET", "/page.js"): Access.SIGN_IN,
+    ("GET", "/page.css"): Access.SIGN_IN,
+    ("GET", "/v1/door"): Access.SIGN_IN,
     ("POST", "/v1/sessions/challenge"): Access.SIGN_IN,
     ("POST", "/v1/sessions"): Access.SIGN_IN,
+    ("GET", "/v1/session"): Access.CONTENT,
     ("DELETE", "/v1/session"): Access.CONTENT,
+    ("GET", "/v1/sessions"): Access.CONTENT,
+    ("POST", "/v1/sessions/end"): Access.OWNER,
+    ("GET", "/v1/members"): Access.CONTENT,
     ("GET", "/v1/workspace"): Access.CONTENT,
 }
 """Every route that the agent has. One that is missing here cannot be added to the server."""
 
-ROUTED = frozenset({Access.SIGN_IN, Access.CONTENT})
-"""Where the portal need not know the body."""
+ROUTED = frozenset({Access.SIGN_IN, Access.CONTENT, Access.OWNER})
+"""What members' own requests reach: the portal need not know their body, and the proxy carries them."""
+MEMBERS_ONLY = frozenset({Access.CONTENT, Access.OWNER})
+MAY_CALL: dict[Caller, frozenset[Access]] = {
+    Caller.CONTROL_PLANE: frozenset(Access),
+    Caller.PROXY: ROUTED | {Access.OPEN},
+}
+SESSION = "session"
+"""Where the gate leaves the request's session for the handler."""
 
 
 @dataclass
@@ -77,7 +99,10 @@ class Gate:
 
     runtime_id: str
     tenant_id: str
-    keys: tuple[bytes, ...]
+    origin: str
+    """This guest's own, in the browser."""
+    trust: TrustStore
+    caller: Callable[[web.Request], Caller | None]
     ledger: Ledger
     members: Members
     sessions: Sessions
@@ -92,6 +117,9 @@ class Gate:
             if resource is None:  # no such route: nothing to protect
                 return await handler(request)
             access = ACCESS[request.method, resource.canonical]
+            caller = self.caller(request)
+            if caller is None or access not in MAY_CALL[caller]:
+                return error(403, "not_for_this_caller", "this certificate opens other routes")
             if access is Access.OPEN:
                 return await handler(request)
             sha256 = body_hash(await body_of(request))
@@ -103,11 +131,14 @@ class Gate:
                 return error(429, "too_many_requests", "slow down")
             if access in ROUTED and self.members.suspended:
                 return error(403, "suspended", "this runtime is suspended")
-            if access is Access.CONTENT:
+            if access in MEMBERS_ONLY:
                 try:
-                    self._session(request, sha256)
+                    session = self.session(request, sha256)
                 except SessionRefused as refusal:
                     return error(403, refusal.code, "sign in with a member's key first")
+                if access is Access.OWNER and session.member.role != "owner":
+                    return error(403, "not_an_owner", "only an owner may do this")
+                request[SESSION] = session
             return await handler(request)
 
         return gate
@@ -120,14 +151,43 @@ class Gate:
         expected = Expected(
             self.runtime_id, self.tenant_id, request.method, request.raw_path, sha256, now, routed
         )
-        token = verify_runtime_token(text, self.keys, expected)
+        believed = self.trust.now
+        keys = (*believed.token_keys, *believed.route_keys) if routed else believed.token_keys
+        token = verify_runtime_token(text, keys, expected)
         self.ledger.spend(token, now)
         return token
 
-    def _session(self, request: web.Request, sha256: str) -> None:
-        self.sessions.check(
-            request.headers.get(SESSION_HEADER, ""),
+    def session(self, request: web.Request, sha256: str) -> Session:
+        """The session of this request: a device key's, named and proven by headers, or a browser's cookie.
+
+        Raises:
+            SessionRefused: none, more than one, or not this request's.
+        """
+        named, cookies = request.headers.getall(SESSION_HEADER, []), _cookies(request)
+        if len(named) + len(cookies) != 1:
+            raise SessionRefused("session_required")
+        if cookies:
+            self._check_origin(request)
+            return self.sessions.check_cookie(cookies[0], time.monotonic())
+        return self.sessions.check(
+            named[0],
             request.headers.get(PROOF_HEADER, ""),
             Request(request.method, request.raw_path, sha256),
             time.monotonic(),
         )
+
+    def _check_origin(self, request: web.Request) -> None:
+        """A cookie comes with whatever page asks; SameSite stops none of another tenant's, a sibling's."""
+        site = request.headers.get("Sec-Fetch-Site", "")
+        if request.method == "GET":
+            fits = site in {"same-origin", "none"}
+        else:
+            fits = site == "same-origin" and request.headers.get("Origin") == self.origin
+        if not fits:
+            raise SessionRefused("cross_origin")
+
+
+def _cookies(request: web.Request) -> list[str]:
+    """The values of every session cookie that came; more than one is for the caller to refuse."""
+    pairs = [part.strip() for line in request.headers.getall("Cookie", []) for part in line.split(";")]
+    return [pair.partition("=")[2] for pair in pairs if pair.startswith(f"{COOKIE}=")]

@@ -67,6 +67,31 @@ class Members:
         """The key of that fingerprint, if the keyring in force names it."""
         return self.keyring.members.get(fingerprint) if self.keyring else None
 
+    def passkeys(self) -> list[Member]:
+        """The passkeys of the keyring in force."""
+        members = self.keyring.members.values() if self.keyring else ()
+        return [member for member in members if member.key.kind == "passkey"]
+
+    def name_of(self, member: Member) -> str:
+        """What the keyring calls the key's holder."""
+        names = {each["fingerprint"]: each["name"] for each in self.described()}
+        return str(names.get(member.key.fingerprint, ""))
+
+    def described(self) -> list[dict[str, Any]]:
+        """The keyring's members, in its order: name, role, kind, fingerprint."""
+        if self.keyring is None:
+            return []
+        entries = self.keyring.document["members"]
+        return [
+            {
+                "name": entry["name"],
+                "role": member.role,
+                "kind": member.key.kind,
+                "fingerprint": member.key.fingerprint,
+            }
+            for entry, member in zip(entries, self.keyring.members.values(), strict=True)
+        ]
+
     def take_keyring(self, document: Any, signature: Mapping[str, Any]) -> Keyring:
         """Pin the first keyring, or follow the one in force.
 

@@ -9,11 +9,13 @@ from cryptography import x509
 from guest.agent.answers import BadRequest, hexadecimal, json_fields, json_flag, json_objects
 from guest.agent.config import Config
 from guest.agent.enrolment import Enrolment
-from guest.agent.gate import ACCESS, SESSION_HEADER, Gate
-from guest.agent.sessions import LIFETIME_SECONDS
+from guest.agent.gate import ACCESS, COOKIE, SESSION, Gate
+from guest.agent.pages import Pages
+from guest.agent.sessions import IDLE_SECONDS, LIFETIME_SECONDS, Session, SessionRefused
 from guest.agent.status import status
 from guest.agent.workspace import listing
 from protocol.enrolment import NONCE_BYTES
+from protocol.tokens import body_hash
 
 MAC_BYTES = 32
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -24,6 +26,8 @@ class Routes:
 
     def __init__(self, config: Config, enrolment: Enrolment, gate: Gate) -> None:
         self._config, self._enrolment, self._gate = config, enrolment, gate
+        papers = config.personalisation
+        self._pages = Pages(papers.rp_id, papers.portal_origin)
 
     def routes(self) -> list[web.RouteDef]:
         """One handler for each route of the table, and none beside."""
@@ -34,13 +38,22 @@ class Routes:
             ("PUT", "/v1/enrol/certificate"): self.install_certificate,
             ("POST", "/v1/certificate/request"): self.renewal_request,
             ("PUT", "/v1/certificate"): self.renew_certificate,
+            ("PUT", "/v1/trust"): self.take_trust,
             ("PUT", "/v1/keyring"): self.take_keyring,
             ("PUT", "/v1/consents"): self.take_consents,
             ("PUT", "/v1/suspended"): self.suspend,
             ("DELETE", "/v1/sessions"): self.end_sessions,
+            ("GET", "/"): self._pages.serve,
+            ("GET", "/page.js"): self._pages.serve,
+            ("GET", "/page.css"): self._pages.serve,
+            ("GET", "/v1/door"): self.door,
             ("POST", "/v1/sessions/challenge"): self.challenge,
             ("POST", "/v1/sessions"): self.begin_session,
+            ("GET", "/v1/session"): self.session,
             ("DELETE", "/v1/session"): self.end_session,
+            ("GET", "/v1/sessions"): self.sessions,
+            ("POST", "/v1/sessions/end"): self.end_other_sessions,
+            ("GET", "/v1/members"): self.members,
             ("GET", "/v1/workspace"): self.workspace,
         }
         if handlers.keys() != ACCESS.keys():
@@ -55,7 +68,8 @@ class Routes:
         ledger = self._gate.ledger
         told = {"clock_right": ledger.clock_is_right(int(time.time())), "clock_high": ledger.high}
         said = status(self._config, self._enrolment)
-        return web.json_response(said | told | self._gate.members.statement())
+        trust = {"trust": self._gate.trust.now.trust.hash}
+        return web.json_response(said | told | trust | self._gate.members.statement())
 
     async def enrol(self, request: web.Request) -> web.Response:
         (nonce,) = await json_fields(request, "nonce")
@@ -75,6 +89,10 @@ class Routes:
         (pem,) = await json_fields(request, "certificate")
         self._enrolment.renew(_certificate(pem))
         return web.Response(status=204)
+
+    async def take_trust(self, request: web.Request) -> web.Response:
+        (document,) = await json_objects(request, "trust")
+        return web.json_response({"trust": self._gate.trust.take(document).trust.hash})
 
     async def take_keyring(self, request: web.Request) -> web.Response:
         document, signature = await json_objects(request, "document", "signature")
@@ -101,14 +119,78 @@ class Routes:
     async def begin_session(self, request: web.Request) -> web.Response:
         nonce, signature = await _nonce_and_signature(request)
         session = self._gate.sessions.begin(nonce, signature, time.monotonic())
-        return web.json_response({"session": session.name, "seconds": LIFETIME_SECONDS})
+        if session.member.key.kind == "device":
+            return web.json_response({"session": session.name, "seconds": LIFETIME_SECONDS})
+        # Not in the answer: no script, not even ours, gets to read it.
+        response = web.json_response({"seconds": LIFETIME_SECONDS})
+        response.set_cookie(COOKIE, session.name, path="/", secure=True, httponly=True, samesite="Strict")
+        return response
+
+    async def door(self, request: web.Request) -> web.Response:
+        """What the page must know before anybody has signed in."""
+        try:
+            self._gate.session(request, body_hash(b""))
+            signed_in = True
+        except SessionRefused:
+            signed_in = False
+        return web.json_response({"signed_in": signed_in})
+
+    async def session(self, request: web.Request) -> web.Response:
+        session, now = _session(request), time.monotonic()
+        left = min(session.began + LIFETIME_SECONDS, session.used + IDLE_SECONDS) - now
+        return web.json_response(self._described(session) | {"seconds_left": int(left)})
+
+    async def sessions(self, request: web.Request) -> web.Response:
+        now = time.monotonic()
+        found = [
+            self._described(each)
+            | {"began_seconds_ago": int(now - each.began), "own": each is _session(request)}
+            for each in self._gate.sessions.listed(now)
+        ]
+        return web.json_response({"sessions": found})
 
     async def end_session(self, request: web.Request) -> web.Response:
-        self._gate.sessions.end(request.headers[SESSION_HEADER])
-        return web.Response(status=204)
+        self._gate.sessions.end(_session(request).name)
+        response = web.Response(status=204)
+        response.del_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="Strict")
+        return response
+
+    async def end_other_sessions(self, request: web.Request) -> web.Response:
+        return web.json_response({"ended": self._gate.sessions.end_others(_session(request))})
+
+    async def members(self, _request: web.Request) -> web.Response:
+        said = self._gate.members.statement()
+        keyring = said["keyring"]
+        if keyring is not None:
+            keyring = {
+                "version": keyring["version"],
+                "hash": keyring["hash"],
+                "members": self._gate.members.described(),
+                "recovery": keyring["recovery"],
+            }
+        sealing = self._enrolment.keys.sealing_public.hex()
+        return web.json_response(
+            {"keyring": keyring, "consents": said["consents"], "sealing_public_key": sealing}
+        )
 
     async def workspace(self, _request: web.Request) -> web.Response:
         return web.json_response(listing(self._config.workspace))
+
+    def _described(self, session: Session) -> dict[str, str]:
+        member = session.member
+        return {
+            "name": self._gate.members.name_of(member),
+            "role": member.role,
+            "kind": member.key.kind,
+            "fingerprint": member.key.fingerprint,
+        }
+
+
+def _session(request: web.Request) -> Session:
+    session = request[SESSION]
+    if not isinstance(session, Session):
+        raise TypeError("the gate left no session")
+    return session
 
 
 async def _nonce_and_signature(request: web.Request) -> tuple[str, dict[str, object]]:

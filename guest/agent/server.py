@@ -19,9 +19,11 @@ from guest.agent.keys import load_or_create_keys
 from guest.agent.ledger import Ledger
 from guest.agent.members import Members
 from guest.agent.notify import notify
+from guest.agent.pages import add_headers
 from guest.agent.routes import Routes
 from guest.agent.sessions import Sessions
-from guest.agent.tls import server_context, use_certificate
+from guest.agent.tls import add_authorities, server_context, use_certificate
+from guest.agent.trust import TrustStore
 
 HANDSHAKE_SECONDS = 10.0
 HEAD_LIMIT = 8 * 1024
@@ -52,12 +54,19 @@ async def serve(config: Config) -> None:
 async def _listening(config: Config) -> AsyncIterator[int]:
     """Open the port for the time of the block and give its number."""
     keys = load_or_create_keys(config.data)
-    context = server_context(config.authorities)
-    enrolment = Enrolment(config, keys, lambda issued: use_certificate(context, issued, keys.tls))
+    trust = TrustStore(config.data, config.believed)
+    context = server_context(trust.now.authorities)
+    enrolment = Enrolment(config, keys, trust, lambda issued: use_certificate(context, issued, keys.tls))
     served = enrolment.certificate or stand_in_certificate(keys.tls, config.runtime_id)
     use_certificate(context, served, keys.tls)
-    doors = Doors(silence=config.patience)
-    gate = _gate(config)
+    doors = Doors(trust, silence=config.patience)
+
+    def changed() -> None:
+        add_authorities(context, trust.now.authorities)
+        doors.judge_again()
+
+    trust.changed = changed
+    gate = _gate(config, trust, doors)
     runner = await _http(Routes(config, enrolment, gate), gate, doors, config.patience)
     server = await asyncio.get_running_loop().create_server(
         doors,
@@ -76,16 +85,18 @@ async def _listening(config: Config) -> AsyncIterator[int]:
         gate.ledger.close()
 
 
-def _gate(config: Config) -> Gate:
+def _gate(config: Config, trust: TrustStore, doors: Doors) -> Gate:
     tenant_id = config.personalisation.tenant_id
     members = Members(config.data, tenant_id, config.site)
     return Gate(
         runtime_id=config.runtime_id,
         tenant_id=tenant_id,
-        keys=(*config.token_keys, *config.route_keys),
+        origin=config.personalisation.origin,
+        trust=trust,
+        caller=doors.caller,
         ledger=Ledger(config.data, started=int(time.time())),
         members=members,
-        sessions=Sessions(members, config.runtime_id, config.site),
+        sessions=Sessions(members, config.runtime_id, config.own_site),
     )
 
 
@@ -94,6 +105,7 @@ async def _http(routes: Routes, gate: Gate, doors: Doors, patience: float) -> we
         middlewares=[doors.middleware(), errors_as_json, gate.middleware()], client_max_size=BODY_LIMIT
     )
     app[PATIENCE] = patience
+    app.on_response_prepare.append(add_headers)
     app.add_routes(routes.routes())
     runner = web.AppRunner(
         app,

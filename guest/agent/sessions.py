@@ -1,5 +1,7 @@
 """Member sessions: begun by a signature over this guest's own nonce, kept in memory, gone with a restart.
 
+A passkey's session is a cookie that only this guest's own origin gets. It can be read by whoever carries it.
+
 A device key's session is worth nothing without the key: each request carries a signature of its own, over
 method, path, body and a rising counter (docs/adr/0008-member-request-proof.md). So whoever reads a session's
 name off the wire, the control plane included, cannot use it.
@@ -8,6 +10,7 @@ name off the wire, the control plane included, cannot use it.
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,18 +68,11 @@ class Sessions:
         """A session for the member who signed the challenge.
 
         Raises:
-            SessionRefused: ``nonce_unknown``, ``not_a_member`` or ``bad_signature``.
+            SessionRefused: ``nonce_unknown``, ``no_keyring``, ``not_a_member`` or ``bad_signature``.
         """
         if self._nonces.pop(nonce, 0.0) <= now:
             raise SessionRefused("nonce_unknown")
-        by = signature.get("by")
-        member = self._members.member(by) if isinstance(by, str) else None
-        if member is None:
-            raise SessionRefused("not_a_member")
-        try:
-            verify(member.key, signature, Purpose.SESSION, self._document(nonce), self._site)
-        except SignatureError:
-            raise SessionRefused("bad_signature") from None
+        member = self._signer(signature, self._document(nonce))
         if len(self._sessions) >= MAX_SESSIONS:
             oldest = min(self._sessions.values(), key=lambda session: session.used)
             del self._sessions[oldest.name]
@@ -85,23 +81,44 @@ class Sessions:
         return session
 
     def check(self, name: str, proof: str, request: Request, now: float) -> Session:
-        """The session that this request belongs to.
+        """The device key's session that this request belongs to.
 
         Raises:
             SessionRefused: ``session_required`` or ``proof_invalid``.
         """
-        session = self._sessions.get(name)
-        if session is None or not self._alive(session, now):
-            self._sessions.pop(name, None)
-            raise SessionRefused("session_required")
-        if session.member.key.kind == "device":
-            _check_proof(session, proof, request)
+        session = self._found(name, "device", now)
+        _check_proof(session, proof, request)
         session.used = now
         return session
+
+    def check_cookie(self, name: str, now: float) -> Session:
+        """The passkey's session that a browser's cookie names. Whose page asks is the caller's matter.
+
+        Raises:
+            SessionRefused: ``session_required``.
+        """
+        session = self._found(name, "passkey", now)
+        session.used = now
+        return session
+
+    def listed(self, now: float) -> list[Session]:
+        """Those that live, the newest first."""
+        return sorted(
+            (each for each in self._sessions.values() if self._alive(each, now)),
+            key=lambda each: each.began,
+            reverse=True,
+        )
 
     def end(self, name: str) -> None:
         """End one session."""
         self._sessions.pop(name, None)
+
+    def end_others(self, kept: Session) -> int:
+        """End every session but one, and what has begun to become one; tells how many there were."""
+        count = len(self._sessions) - 1
+        self._sessions = {kept.name: kept}
+        self._nonces.clear()
+        return count
 
     def end_all(self) -> int:
         """End every session; tells how many there were."""
@@ -109,6 +126,31 @@ class Sessions:
         self._sessions.clear()
         self._nonces.clear()
         return count
+
+    def _signer(self, signature: Mapping[str, Any], document: Mapping[str, Any]) -> Member:
+        """Whose signature it is. A browser does not know its passkey's public key, so it may name none."""
+        by = signature.get("by")
+        if by is None and signature.get("kind") == "passkey":
+            candidates = self._members.passkeys()
+        else:
+            member = self._members.member(by) if isinstance(by, str) else None
+            candidates = [] if member is None else [member]
+        if not candidates:
+            raise SessionRefused("not_a_member" if self._members.keyring else "no_keyring")
+        for member in candidates:  # at most as many as a keyring holds
+            with suppress(SignatureError):
+                verify(member.key, signature, Purpose.SESSION, document, self._site)
+                return member
+        raise SessionRefused("bad_signature")
+
+    def _found(self, name: str, kind: str, now: float) -> Session:
+        session = self._sessions.get(name)
+        if session is None or not self._alive(session, now):
+            self._sessions.pop(name, None)
+            raise SessionRefused("session_required")
+        if session.member.key.kind != kind:
+            raise SessionRefused("session_required")
+        return session
 
     def _alive(self, session: Session, now: float) -> bool:
         # The key may have left the keyring, or its role changed, since the session began.

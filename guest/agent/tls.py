@@ -19,10 +19,14 @@ def server_context(authorities: Sequence[x509.Certificate]) -> ssl.SSLContext:
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
     # A resumed session would skip the client's certificate, so nothing is handed out to resume with.
     context.num_tickets = 0
-    context.load_verify_locations(
-        cadata="".join(authority.public_bytes(Encoding.PEM).decode() for authority in authorities)
-    )
+    add_authorities(context, authorities)
     return context
+
+
+def add_authorities(context: ssl.SSLContext, authorities: Sequence[x509.Certificate]) -> None:
+    """Let connections from now on show a certificate of these CAs too. OpenSSL forgets none of the others."""
+    pem = "".join(authority.public_bytes(Encoding.PEM).decode() for authority in authorities)
+    context.load_verify_locations(cadata=pem)
 
 
 def use_certificate(

@@ -12,7 +12,7 @@ import pytest
 from django.conf import settings
 
 from audit.context import command
-from guest.agent.gate import ACCESS, Access
+from guest.agent.gate import ACCESS, MEMBERS_ONLY
 from guest.agent.sessions import Request, request_document
 from protocol.enrolment import runtime_dns_name
 from protocol.persons import Purpose
@@ -120,7 +120,7 @@ def test_the_stolen_portal(real_host: Host, real_image: GuestImage, tenant: Tena
     portal.deliver_keyring(document, OWNER.sign(Purpose.KEYRING, document))
 
     for (method, path), access in ACCESS.items():
-        if access is Access.CONTENT:
+        if access in MEMBERS_ONLY:
             for name in ("", "guess" * 8):
                 refused = door(runtime, real_host, method, path, Portal_Session=name, Portal_Proof="1.AA")
                 assert (refused.status_code, refused.json()["error"]) == (403, "session_required")

@@ -190,7 +190,7 @@ class Agent:
     ) -> tuple[int, Any]:
         """One request on a connection of its own: the status and the decoded answer.
 
-        A ``body`` of bytes is sent as it is, anything else as JSON. Carries a perfect token unless
+        An answer that is not JSON comes as text. A ``body`` of bytes is sent as it is, anything else as JSON. Carries a perfect token unless
         ``headers`` holds an Authorization of its own.
         """
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=timeout)
@@ -200,6 +200,8 @@ class Agent:
             connection.request(method, path, data, perfect | (headers or {}))
             response = connection.getresponse()
             text = response.read()
+            if not response.getheader("Content-Type", "").startswith("application/json"):
+                return response.status, text.decode() or None
             return response.status, json.loads(text) if text else None
         finally:
             connection.close()

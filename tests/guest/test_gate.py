@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from guest.agent.gate import ACCESS, RATE_BURST, Access, RateLimit
+from guest.agent.gate import ACCESS, MEMBERS_ONLY, RATE_BURST, Access, RateLimit
 from guest.agent.ledger import Ledger
 from guest.agent.members import Members
 from guest.agent.sessions import Request, SessionRefused, Sessions, request_document
@@ -20,7 +20,7 @@ from tests.guest.conftest import Site
 from tests.guest.fleet import RUNTIME_ID, TENANT_ID, TOKEN_SEED, Agent, running, token
 from tests.protocol.people import MEMBER, ORIGIN, OWNER, RECOVERY, STRANGER, Passkey, entry, keyring
 
-CONTENT = [route for route, access in ACCESS.items() if access is Access.CONTENT]
+CONTENT = [route for route, access in ACCESS.items() if access in MEMBERS_ONLY]
 CLOSED = [route for route, access in ACCESS.items() if access is not Access.OPEN]
 
 
@@ -76,7 +76,7 @@ def test_no_route_without_a_token(agent: Agent, site: Site, method: str, path: s
         "Bearer",
         "Bearer x",
         "Basic eDp5",
-        f"Bearer {sign(token('GET', '/'), TOKEN_SEED)}",
+        f"Bearer {sign(token('GET', '/elsewhere'), TOKEN_SEED)}",
     ):
         status, answer = call(agent, site, method, path, Authorization=authorization)
         assert status == 401, authorization
@@ -234,7 +234,7 @@ def test_a_seen_session_is_worthless(agent: Agent, site: Site, session: str) -> 
 
 def test_who_may_sign_in(agent: Agent, site: Site) -> None:
     """Only a key of the pinned keyring, over this guest's nonce, once, for this purpose."""
-    assert sign_in(agent, site)[1]["error"] == "not_a_member"
+    assert sign_in(agent, site)[1]["error"] == "no_keyring"
     pin(agent, site, entry(OWNER.key), entry(MEMBER.key, "member"))
     assert sign_in(agent, site, MEMBER)[0] == 200
     for stranger in (STRANGER, RECOVERY):

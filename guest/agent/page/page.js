@@ -1,0 +1,181 @@
+// The guest's own page: signs in with a passkey over the guest's nonce, and shows what the guest answers.
+// Whatever comes from the guest is put in as text, never as markup.
+"use strict";
+
+const REASONS = {
+  not_a_member: "This key is not a member's. Ask an owner to add it, or choose another passkey.",
+  bad_signature: "This key is not a member's. Ask an owner to add it, or choose another passkey.",
+  no_keyring: "No member's key is known here yet. An owner sets up the keyring at the portal first.",
+  nonce_unknown: "That took too long. Try again.",
+  session_required: "Your session has ended. Sign in again.",
+  suspended: "Access to this machine is closed. An owner or staff can reopen it at the portal.",
+  route_refused: "The portal does not let you through: access is closed, the machine stopped, or you left.",
+  route_required: "Your way here has ended. Go back to the portal and open the machine again.",
+  machine_unreachable: "The machine does not answer. See its page at the portal.",
+  too_many_requests: "Too many requests. Wait a few seconds, then try again.",
+};
+const $ = (id) => document.getElementById(id);
+
+class Refused extends Error {
+  constructor(code, message) {
+    super(REASONS[code] || message || "The machine refused. Try again.");
+    this.code = code;
+  }
+}
+
+async function call(method, path, body) {
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      credentials: "same-origin",
+      headers: body === undefined ? {} : { "Content-Type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: AbortSignal.timeout(20000),
+    });
+  } catch {
+    throw new Refused("machine_unreachable");
+  }
+  const text = await response.text();
+  let answer = {};
+  try {
+    answer = text ? JSON.parse(text) : {};
+  } catch {
+    throw new Refused("machine_unreachable");
+  }
+  if (!response.ok) throw new Refused(answer.error, answer.message);
+  return answer;
+}
+
+// As protocol/canonical.py: keys sorted by code point, no spaces, NFC, integers only.
+function canonical(value) {
+  if (typeof value === "string") return JSON.stringify(value.normalize("NFC"));
+  if (value === null || typeof value === "boolean" || Number.isSafeInteger(value)) return JSON.stringify(value);
+  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
+  if (typeof value !== "object") throw new TypeError("no canonical form");
+  const names = Object.keys(value).map((name) => [name.normalize("NFC"), name]);
+  names.sort(([one], [other]) => byCodePoint(one, other));
+  return `{${names.map(([shown, name]) => `${JSON.stringify(shown)}:${canonical(value[name])}`).join(",")}}`;
+}
+
+function byCodePoint(one, other) {
+  const left = [...one].map((c) => c.codePointAt(0));
+  const right = [...other].map((c) => c.codePointAt(0));
+  for (let i = 0; i < Math.min(left.length, right.length); i++) if (left[i] !== right[i]) return left[i] - right[i];
+  return left.length - right.length;
+}
+
+const digest = (purpose, document) =>
+  crypto.subtle.digest("SHA-256", new TextEncoder().encode(`${purpose}\0${canonical(document)}`));
+
+const base64url = (buffer) =>
+  btoa(String.fromCharCode(...new Uint8Array(buffer))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+
+async function signIn() {
+  const challenge = await call("POST", "/v1/sessions/challenge");
+  const asked = { nonce: challenge.nonce, runtime_id: challenge.runtime_id };
+  let credential;
+  try {
+    credential = await navigator.credentials.get({
+      publicKey: {
+        challenge: await digest("member session v1", asked),
+        rpId: document.querySelector("meta[name=rp-id]").content,
+        userVerification: "required",
+        timeout: 100000,
+      },
+    });
+  } catch {
+    throw new Refused("", "No passkey was used. Try again, and confirm with your device.");
+  }
+  const given = credential.response;
+  await call("POST", "/v1/sessions", {
+    signature: {
+      kind: "passkey",
+      nonce: challenge.nonce,
+      client_data: base64url(given.clientDataJSON),
+      authenticator_data: base64url(given.authenticatorData),
+      signature: base64url(given.signature),
+    },
+  });
+}
+
+function cell(row, text, name) {
+  const made = row.insertCell();
+  made.textContent = text;
+  if (name) made.className = name;
+}
+
+function fill(table, rows) {
+  const body = $(table).tBodies[0];
+  body.replaceChildren();
+  for (const cells of rows) {
+    const row = body.insertRow();
+    for (const [text, name] of cells) cell(row, text, name);
+  }
+}
+
+const lasting = (seconds) => {
+  const minutes = Math.max(1, Math.round(seconds / 60));
+  return minutes < 90 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
+};
+const pieces = (fingerprint) => fingerprint.match(/.{1,8}/g).join(" ");
+
+async function show() {
+  const [session, members, workspace] = await Promise.all([
+    call("GET", "/v1/session"), call("GET", "/v1/members"), call("GET", "/v1/workspace"),
+  ]);
+  $("who").textContent = session.name;
+  $("role").textContent = session.role === "owner" ? "Owner" : "Member";
+  $("left").textContent = lasting(session.seconds_left);
+  $("end-others").hidden = session.role !== "owner";
+  fill("files", workspace.entries.map((e) => [[e.name], [e.kind], [e.kind === "file" ? String(e.size) : "", "number"]]));
+  $("files").hidden = workspace.entries.length === 0;
+  $("empty").hidden = workspace.entries.length > 0;
+  $("more").hidden = workspace.complete;
+  fill("members", members.keyring.members.map((m) => [
+    [m.name], [m.role], [m.kind === "passkey" ? "passkey" : "device key"], [pieces(m.fingerprint), "fingerprint"],
+  ]));
+  $("door").hidden = true;
+  $("inside").hidden = false;
+}
+
+function say(text, bad) {
+  $("message").textContent = text;
+  $("message").classList.toggle("bad", Boolean(bad));
+  $("message").hidden = !text;
+}
+
+function knock() {
+  $("inside").hidden = true;
+  $("door").hidden = false;
+}
+
+async function act(button, deed) {
+  button.disabled = true;
+  say("");
+  try {
+    await deed();
+  } catch (error) {
+    if (["session_required", "suspended", "route_required", "route_refused"].includes(error.code)) knock();
+    say(error instanceof Refused ? error.message : "Something went wrong. Load the page again.", true);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+document.addEventListener("DOMContentLoaded", async () => {
+  $("host").textContent = location.host;
+  $("sign-in").addEventListener("click", () => act($("sign-in"), async () => { await signIn(); await show(); }));
+  $("sign-out").addEventListener("click", () => act($("sign-out"), async () => {
+    await call("DELETE", "/v1/session");
+    knock();
+    say("Signed out.");
+  }));
+  $("end-others").addEventListener("click", () => act($("end-others"), async () => {
+    const { ended } = await call("POST", "/v1/sessions/end");
+    say(ended === 1 ? "One other session was ended." : `${ended} other sessions were ended.`);
+  }));
+  const { signed_in: signedIn } = await call("GET", "/v1/door").catch(() => ({ signed_in: false }));
+  if (signedIn) await act($("sign-in"), show);
+  else knock();
+});
