@@ -18,6 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from audit.context import Actor
+from portal.members import members_page
 from portal.polling import polled
 from provisioning.models import Operation, Runtime
 from provisioning.policy import may_request
@@ -132,6 +133,15 @@ def tenant_access(request: HttpRequest, slug: str) -> HttpResponse:
                 raise PermissionDenied from None
             messages.error(request, " ".join(error.messages))
     return redirect("tenant", slug=slug)
+
+
+@login_required
+@require_GET
+@never_cache
+def tenant_members(request: HttpRequest, slug: str) -> HttpResponse:
+    """Who may sign in to the machine: the keyring, the keys that wait for it, the consents."""
+    found = get_object_or_404(tenants_for(request.user), slug=slug)
+    return render(request, "portal/members.html", {"tenant": found, **members_page(request.user, found)})
 
 
 @require_GET

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime
 from secrets import token_bytes
-from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -16,6 +15,7 @@ from provisioning.fleet_keys import issue_server_certificate
 from provisioning.models import Runtime
 from provisioning.runtime_client import RuntimeClient
 from provisioning.trust import trust
+from tenants.sites import rp_id, tenant_origin
 
 
 class EnrolmentFailed(Exception):
@@ -45,16 +45,10 @@ def personalisation(runtime: Runtime, secret: bytes | None) -> messages.Personal
         agent_port=settings.AGENT_PORT,
         trust=trust(),
         enrolment_secret=secret.hex() if secret else None,
-        rp_id=urlsplit(settings.BASE_URL).hostname or "",
+        rp_id=rp_id(),
         portal_origin=settings.BASE_URL,
-        origin=runtime_origin(runtime),
+        origin=tenant_origin(runtime.tenant),
     )
-
-
-def runtime_origin(runtime: Runtime) -> str:
-    """The runtime's own origin in the browser: ``<slug>.<base>``, beside the portal's."""
-    scheme, _, place = settings.BASE_URL.partition("://")
-    return f"{scheme}://{runtime.tenant.slug}.{place}"
 
 
 def renew(client: RuntimeClient, runtime: Runtime) -> Issued:

@@ -1,48 +1,23 @@
-"""The tenant's API, version 1. Scoped by the same selectors and served by the same services as the pages."""
+"""Runtimes and what is asked of them."""
 
-import io
-from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.http import Http404
 from django.urls import path
 from rest_framework import serializers, status
-from rest_framework.exceptions import NotFound, ParseError
+from rest_framework.exceptions import NotFound
 from rest_framework.generics import ListAPIView, RetrieveAPIView
 from rest_framework.pagination import CursorPagination
-from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from audit.context import Actor
+from portal.api.parsing import BoundedJSONParser
 from provisioning.models import Operation, Runtime, Step
 from provisioning.selectors import operations_for, runtimes_for
 from provisioning.services import OperationRefused, PermissionRefused, operation_request
-
-BODY_LIMIT = 64 * 1024
-"""Bytes. The REST framework reads a body past Django's own limit."""
-
-
-class BoundedJSONParser(JSONParser):
-    """JSON of a modest size and depth."""
-
-    def parse(
-        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Parse, or say what is wrong.
-
-        Raises:
-            ParseError: too long, too deep, or not JSON.
-        """
-        body = stream.read(BODY_LIMIT + 1)
-        if len(body) > BODY_LIMIT:
-            raise ParseError(f"Send at most {BODY_LIMIT} bytes.")
-        try:
-            return super().parse(io.BytesIO(body), media_type, parser_context)
-        except RecursionError:
-            raise ParseError("Nested too deeply. Send one flat object.") from None
 
 
 class NewestFirst(CursorPagination):
