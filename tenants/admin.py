@@ -106,7 +106,6 @@ M = TypeVar("M", MemberKey, KeyringVersion, ConsentVersion)
 class TenantsOwnAdmin(ReadOnlyAdmin[M]):
     """What a tenant's members registered or signed: staff look, and change nothing."""
 
-    list_select_related = ("tenant",)
     ordering = ("-created_at",)
 
     def get_queryset(self, request: HttpRequest) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -100,7 +101,7 @@ def sign_in_owner(membership: Membership) -> tuple[MemberKey, KeyringVersion, Co
     )
     first = keyring(str(tenant.pk), entry(device.key, name="The owner's terminal"))
     consents = {"version": 1, "tenant_id": str(tenant.pk), "agents": True, "always_on": False}
-    given = {"actor": actor, "tenant": tenant}
+    given: Any = {"actor": actor, "tenant": tenant}
     return (
         key,
         keyring_accept(**given, document=first, signature=device.sign(Purpose.KEYRING, first)),
