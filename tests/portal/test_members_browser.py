@@ -104,9 +104,9 @@ def test_from_no_key_to_signed_consents(
     signer.get_by_role("row", name="Work terminal").get_by_role("button", name="Delete").click()
     expect(signer.get_by_role("row", name="Work terminal")).to_have_count(0)
     key = MemberKey.objects.get()
-    for row in KeyringVersion.objects.all():
-        person = PersonKey(key.kind, bytes.fromhex(key.public_key))
-        verify(person, row.signature, Purpose.KEYRING, row.document, site(tenant))
+    person = PersonKey(key.kind, bytes.fromhex(key.public_key))
+    for kept_one in KeyringVersion.objects.all():
+        verify(person, kept_one.signature, Purpose.KEYRING, kept_one.document, site(tenant))
 
 
 def test_a_refusal_stands_on_the_page(

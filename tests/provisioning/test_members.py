@@ -117,10 +117,11 @@ def test_a_guest_that_does_not_answer_is_asked_again(
         raise AgentRefused(429, "too_many_requests")
 
     sent: list[str] = []
-    for failing in (silent, busy):
+    for name, failing in (("_send", silent), ("deliver_keyring", busy)):
         with monkeypatch.context() as patch:
-            patch.setattr(RuntimeClient, "_send", failing)
+            patch.setattr(RuntimeClient, name, failing)
             tasks.members_apply(str(runtime.pk))
+    assert Runtime.objects.get().members_refused == ""
     monkeypatch.setattr(tasks.members_apply, "delay", sent.append)
     tasks.operations_sweep()
     assert sent == [str(runtime.pk)]

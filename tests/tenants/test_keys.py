@@ -30,6 +30,13 @@ def info(key: Any) -> bytes:
     return bytes(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
+def compressed(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A second spelling of the same key, which would have a second fingerprint."""
+    point = key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    head = bytes.fromhex("3039301306072a8648ce3d020106082a8648ce3d030107032200")
+    return head + point
+
+
 def test_a_device_key_and_a_passkey_are_registered(house: House) -> None:
     """With the fingerprint that the keyring will have, and an entry of both."""
     device, passkey = house.register(), Passkey()
@@ -57,7 +64,9 @@ def test_a_device_key_and_a_passkey_are_registered(house: House) -> None:
         ("passkey", info(ec.generate_private_key(ec.SECP384R1()))),
         ("passkey", info(rsa.generate_private_key(65537, 2048))),
         ("passkey", info(ec.generate_private_key(ec.SECP256R1())) + b"\0"),
+        ("passkey", compressed(ec.generate_private_key(ec.SECP256R1()))),
     ],
+    ids=lambda value: value if isinstance(value, str) else len(value),
 )
 def test_what_is_no_key_is_refused(house: House, kind: str, public_key: bytes) -> None:
     """Of the wrong size, curve or spelling."""
