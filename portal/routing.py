@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from importlib import import_module
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib.auth import get_user
@@ -27,8 +27,8 @@ from portal.models import RouteGrant
 from protocol.enrolment import CONTROL_PLANE_URI
 from protocol.tokens import new_runtime_token, sign
 from provisioning.models import Runtime
-from provisioning.origins import runtime_origin
 from tenants.models import Membership, Tenant
+from tenants.sites import rp_id, tenant_origin
 
 TICKET_LIFETIME = timedelta(seconds=30)
 COOKIE = "__Host-route"
@@ -55,7 +55,7 @@ class Passage:
 
 def slug_of(host: str) -> str:
     """The runtime whose origin ``host`` (with or without port) is; empty for the portal's own."""
-    name, base = host.partition(":")[0].lower(), urlsplit(settings.BASE_URL).hostname or ""
+    name, base = host.partition(":")[0].lower(), rp_id()
     slug, dot, rest = name.partition(".")
     return slug if dot and rest == base else ""
 
@@ -80,7 +80,7 @@ def route_open(*, actor: Actor, tenant: Tenant, session_key: str) -> str:
         expires_at=timezone.now() + TICKET_LIFETIME,
     )
     record(action="route.opened", actor=actor, tenant_id=tenant.pk, target=("tenant", tenant.pk))
-    return f"{runtime_origin(tenant)}/.portal/enter?{urlencode({'ticket': ticket})}"
+    return f"{tenant_origin(tenant)}/.portal/enter?{urlencode({'ticket': ticket})}"
 
 
 @transaction.atomic

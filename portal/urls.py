@@ -13,6 +13,7 @@ urlpatterns = [
     path("t/<slug:slug>/operations/", views.tenant_operation, name="tenant-operation"),
     path("t/<slug:slug>/access/", views.tenant_access, name="tenant-access"),
     path("t/<slug:slug>/open/", views.tenant_open, name="tenant-open"),
+    path("t/<slug:slug>/members/", views.tenant_members, name="tenant-members"),
     path("healthz", views.healthz, name="healthz"),
     path("api/v1/", include("portal.api")),
     path("admin/", admin.site.urls),

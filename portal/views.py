@@ -18,10 +18,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from audit.context import Actor
+from portal.members import members_page
 from portal.polling import polled
 from portal.routing import RouteRefused, route_open
 from provisioning.models import Operation, Runtime
-from provisioning.origins import runtime_origin
 from provisioning.policy import may_request
 from provisioning.selectors import operations_for, runtimes_for
 from provisioning.sequences import LABELS
@@ -35,6 +35,7 @@ from provisioning.services import (
 from provisioning.transitions import refusal
 from tenants.models import Tenant
 from tenants.selectors import is_member, tenants_for
+from tenants.sites import tenant_origin
 
 ACCESS: dict[str, Callable[..., None]] = {"close": access_close, "reopen": access_reopen}
 BUTTONS = (Operation.Kind.START, Operation.Kind.STOP, Operation.Kind.RESTART)
@@ -151,7 +152,16 @@ def tenant_open(request: HttpRequest, slug: str) -> HttpResponse:
             messages.error(request, refusal.message)
             return redirect("tenant", slug=slug)
         return HttpResponseRedirect(url)
-    return render(request, "portal/open.html", {"tenant": found, "origin": runtime_origin(found)})
+    return render(request, "portal/open.html", {"tenant": found, "origin": tenant_origin(found)})
+
+
+@login_required
+@require_GET
+@never_cache
+def tenant_members(request: HttpRequest, slug: str) -> HttpResponse:
+    """Who may sign in to the machine: the keyring, the keys that wait for it, the consents."""
+    found = get_object_or_404(tenants_for(request.user), slug=slug)
+    return render(request, "portal/members.html", {"tenant": found, **members_page(request.user, found)})
 
 
 @require_GET

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime
 from secrets import token_bytes
-from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -14,9 +13,9 @@ from protocol import enrolment as messages
 from provisioning.addresses import link
 from provisioning.fleet_keys import issue_server_certificate
 from provisioning.models import Runtime
-from provisioning.origins import runtime_origin
 from provisioning.runtime_client import RuntimeClient
 from provisioning.trust import trust
+from tenants.sites import rp_id, tenant_origin
 
 
 class EnrolmentFailed(Exception):
@@ -46,9 +45,9 @@ def personalisation(runtime: Runtime, secret: bytes | None) -> messages.Personal
         agent_port=settings.AGENT_PORT,
         trust=trust(),
         enrolment_secret=secret.hex() if secret else None,
-        rp_id=urlsplit(settings.BASE_URL).hostname or "",
+        rp_id=rp_id(),
         portal_origin=settings.BASE_URL,
-        origin=runtime_origin(runtime.tenant),
+        origin=tenant_origin(runtime.tenant),
     )
 
 

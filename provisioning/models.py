@@ -114,6 +114,17 @@ class Runtime(models.Model):
         help_text="Who has closed every content route of the guest; empty: open.",
     )
     access_closed_seen = models.BooleanField(default=False, help_text="What the guest last confirmed.")
+    stated = models.JSONField(
+        default=dict, help_text="What the guest last said of keyring, consents and sealing key."
+    )
+    stated_at = models.DateTimeField(null=True)
+    keyring_told = models.PositiveIntegerField(
+        default=0, help_text="The newest version that the guest has answered to, by taking or refusing it."
+    )
+    consents_told = models.PositiveIntegerField(default=0, help_text="The same for consents.")
+    members_refused = models.CharField(
+        max_length=40, blank=True, help_text="Why the guest does not hold what it was told; empty: it does."
+    )
     first_ready_at = models.DateTimeField(
         null=True, help_text="Once set, the data volume may hold the tenant's files and is never undone."
     )

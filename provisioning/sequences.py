@@ -18,6 +18,7 @@ LABELS = {
     "start": "Power on",
     "reach": "Wait for the guest to answer",
     "enrol": "Issue the guest's certificate",
+    "configure": "Deliver keyring and consents",
     "ready": "Confirm over mutual TLS",
     "shutdown": "Shut the guest down",
     "newest": "Choose the newest image",
@@ -45,7 +46,7 @@ def _steps(*names: str) -> tuple[Planned, ...]:
     return tuple(Planned(name.rstrip("-"), undone=name.endswith("-")) for name in names)
 
 
-_BOOT = ("network", "filter", "define", "start-", "reach", "enrol", "ready")
+_BOOT = ("network", "filter", "define", "start-", "reach", "enrol", "configure", "ready")
 _REMOVAL = ("shred", "poweroff", "undefine", "unfilter", "unnetwork", "unvolume", "release")
 
 SEQUENCES: dict[str, tuple[Planned, ...]] = {

@@ -210,7 +210,7 @@ def _set_access(actor: Actor, runtime_id: UUID, closed_by: str) -> None:
         tenant_id=runtime.tenant_id,
         target=("runtime", runtime.pk),
     )
-    transaction.on_commit(partial(_send, "provisioning.tasks.access_apply", runtime_id))
+    tell_worker("provisioning.tasks.access_apply", runtime_id)
 
 
 def refuse_if_never_fits(runtime: Runtime) -> None:
@@ -232,8 +232,13 @@ def refuse_if_never_fits(runtime: Runtime) -> None:
 
 
 def wake(operation_id: UUID) -> None:
-    """Tell a worker, once the transaction is committed. A lost message is the sweeper's business."""
-    transaction.on_commit(partial(_send, "provisioning.tasks.operation_run", operation_id))
+    """Let a worker go on with an operation."""
+    tell_worker("provisioning.tasks.operation_run", operation_id)
+
+
+def tell_worker(task: str, identifier: UUID) -> None:
+    """Send a task once the transaction is committed. A lost message is the sweeper's business."""
+    transaction.on_commit(partial(_send, task, identifier))
 
 
 def _send(task: str, identifier: UUID) -> None:

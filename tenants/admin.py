@@ -1,14 +1,14 @@
 """Staff pages of the registry. Forms call services; no field is written here."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
-from audit.admin import ServiceAdmin, ServiceForm
+from audit.admin import ReadOnlyAdmin, ServiceAdmin, ServiceForm
 from audit.context import Actor
-from tenants.models import Membership, Plan, Tenant
+from tenants.models import ConsentVersion, KeyringVersion, MemberKey, Membership, Plan, Tenant
 from tenants.selectors import is_operator, tenants_for
 from tenants.services import membership_add, membership_remove, plan_save, tenant_change, tenant_create
 
@@ -98,3 +98,42 @@ class PlanAdmin(ServiceAdmin[Plan]):
     def save_model(self, request: HttpRequest, obj: Plan, form: Any, change: bool) -> None:
         """Call the service."""
         plan_save(actor=Actor.of(request.user), plan=obj)
+
+
+M = TypeVar("M", MemberKey, KeyringVersion, ConsentVersion)
+
+
+class TenantsOwnAdmin(ReadOnlyAdmin[M]):
+    """What a tenant's members registered or signed: staff look, and change nothing."""
+
+    ordering = ("-created_at",)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Only of tenants that this person may know of."""
+        return super().get_queryset(request).filter(tenant__in=tenants_for(request.user))
+
+
+@admin.register(MemberKey)
+class MemberKeyAdmin(TenantsOwnAdmin[MemberKey]):
+    """Public keys that members registered."""
+
+    list_display = ("name", "tenant", "user", "kind", "fingerprint", "created_at")
+    list_select_related = ("tenant", "user")
+    search_fields = ("=fingerprint",)
+
+
+@admin.register(KeyringVersion)
+class KeyringVersionAdmin(TenantsOwnAdmin[KeyringVersion]):
+    """Keyrings that owners signed."""
+
+    list_display = ("tenant", "version", "hash", "created_by", "created_at")
+    list_select_related = ("tenant", "created_by")
+    search_fields = ("=hash",)
+
+
+@admin.register(ConsentVersion)
+class ConsentVersionAdmin(TenantsOwnAdmin[ConsentVersion]):
+    """Consents that owners signed."""
+
+    list_display = ("tenant", "version", "document", "created_by", "created_at")
+    list_select_related = ("tenant", "created_by")

@@ -21,6 +21,7 @@ from audit.context import Actor, command
 from portal.management.commands.demo_people import OPERATOR_PERMISSIONS
 from provisioning.models import GuestImage, Host
 from provisioning.seals import seal
+from tenants import triggers as signed_triggers
 from tenants.models import Membership, Plan, Tenant
 from tenants.services import membership_add, plan_save, tenant_create
 
@@ -41,11 +42,13 @@ _teardown: Callable[[TransactionTestCase], None] = vars(TransactionTestCase)["_f
 
 def _teardown_with_triggers_down(self: TransactionTestCase) -> None:
     """Emptying the tables between tests is just what the triggers refuse."""
-    triggers.remove(connection)
+    for room in (triggers, signed_triggers):
+        room.remove(connection)
     try:
         _teardown(self)
     finally:
-        triggers.install(connection)
+        for room in (triggers, signed_triggers):
+            room.install(connection)
 
 
 setattr(TransactionTestCase, "_fixture_teardown", _teardown_with_triggers_down)  # noqa: B010 - unknown to the stubs

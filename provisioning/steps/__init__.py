@@ -31,6 +31,7 @@ ACTIONS: dict[str, Action] = {
     "start": Action(boot.start, removal.power_off),
     "reach": Action(boot.reach),
     "enrol": Action(boot.enrol),
+    "configure": Action(boot.configure),
     "ready": Action(boot.confirm),
     "shutdown": Action(boot.shut_down),
     "newest": Action(build.choose_newest_image),

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from audit.context import SYSTEM
 from audit.services import record
-from provisioning import access, enrolment
+from provisioning import access, enrolment, members
 from provisioning.driver import Power
 from provisioning.models import Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
@@ -80,6 +80,15 @@ def enrol(context: Context) -> None:
             target=("runtime", changing.pk),
             data={"serial": issued.serial, "sealing_public_key": issued.sealing_public_key},
         )
+
+
+def configure(context: Context) -> None:
+    """Deliver what owners have signed. What the guest refuses is shown; it starts all the same."""
+    runtime = context.runtime
+    try:
+        members.confirm(runtime, _client(context, runtime))
+    except (AgentUnreachable, AgentRefused) as error:
+        raise StepFailed("not_configured", f"The guest did not take it: {error}", retryable=True) from None
 
 
 def confirm(context: Context) -> None:

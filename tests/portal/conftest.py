@@ -4,6 +4,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from hashlib import sha256
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -12,11 +14,13 @@ from django.test import Client
 from django.utils import timezone
 from guardian.shortcuts import assign_perm
 
-from audit.context import command
+from audit.context import Actor, command
+from protocol.persons import Purpose
 from provisioning.models import GuestImage, Host, Operation, Runtime, Step
 from provisioning.sequences import SEQUENCES
-from tenants.models import Membership, Tenant
-from tenants.services import membership_add
+from tenants.models import ConsentVersion, KeyringVersion, MemberKey, Membership, Tenant
+from tenants.services import consent_accept, key_register, keyring_accept, membership_add
+from tests.protocol.people import Device, entry, keyring
 
 TESTER = command("test")
 Kind, State, Phase = Operation.Kind, Operation.State, Runtime.Phase
@@ -34,6 +38,9 @@ class Place:
     runtime: Runtime
     operation: Operation
     membership: Membership
+    key: MemberKey
+    keyring: KeyringVersion
+    consents: ConsentVersion
 
 
 @dataclass
@@ -80,6 +87,28 @@ def make_operation(
     return operation
 
 
+def device_of(name: str) -> Device:
+    """A device key that belongs to this name alone."""
+    return Device(sha256(name.encode()).digest())
+
+
+def sign_in_owner(membership: Membership) -> tuple[MemberKey, KeyringVersion, ConsentVersion]:
+    """The owner's device key, a keyring that names it, and a consent to agents: registered and signed."""
+    actor, tenant = Actor.of(membership.user), membership.tenant
+    device = device_of(membership.user.username)
+    key = key_register(
+        actor=actor, tenant=tenant, kind="device", public_key=device.key.public_key, name="Terminal"
+    )
+    first = keyring(str(tenant.pk), entry(device.key, name="The owner's terminal"))
+    consents = {"version": 1, "tenant_id": str(tenant.pk), "agents": True, "always_on": False}
+    given: Any = {"actor": actor, "tenant": tenant}
+    return (
+        key,
+        keyring_accept(**given, document=first, signature=device.sign(Purpose.KEYRING, first)),
+        consent_accept(**given, document=consents, signature=device.sign(Purpose.CONSENT, consents)),
+    )
+
+
 @pytest.fixture(autouse=True)
 def fresh_cache() -> Iterator[None]:
     """The API counts requests in the cache."""
@@ -97,6 +126,10 @@ def make_place(
 ) -> Callable[..., Place]:
     def make(slug: str, phase: str = Phase.READY) -> Place:
         tenant = make_tenant(slug)
+        membership = membership_add(
+            actor=TESTER, tenant=tenant, user=make_user(f"owner-of-{slug}"), role=Membership.Role.OWNER
+        )
+        signed = sign_in_owner(membership)
         host = Host.objects.first() or make_host(name="shelf")
         runtime = Runtime.objects.create(
             tenant=tenant,
@@ -115,10 +148,7 @@ def make_place(
             **SECRETS,
         )
         operation = make_operation(runtime, Kind.CREATE, State.SUCCEEDED)
-        membership = membership_add(
-            actor=TESTER, tenant=tenant, user=make_user(f"owner-of-{slug}"), role=Membership.Role.OWNER
-        )
-        return Place(tenant, runtime, operation, membership)
+        return Place(tenant, runtime, operation, membership, *signed)
 
     return make
 

@@ -12,7 +12,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from audit.models import Entry
 from provisioning.models import Operation, Runtime
-from tenants.models import Tenant
+from tenants.models import ConsentVersion, KeyringVersion, MemberKey, Tenant
 from tests.portal.conftest import NOWHERE, Place
 
 SCOPED: dict[type[Model], str] = {
@@ -20,6 +20,9 @@ SCOPED: dict[type[Model], str] = {
     Runtime: "runtime",
     Operation: "operation",
     Entry: "entry",
+    MemberKey: "key",
+    KeyringVersion: "keyring",
+    ConsentVersion: "consents",
 }
 """Models whose rows belong to one tenant."""
 
@@ -51,20 +54,21 @@ class Route:
 
     def url(self, place: Place) -> str:
         """The URL of the row that belongs to ``place``; of any row, where rows belong to nobody."""
-        return self.fill(self._identifier(place))
+        return self.fill(self._identifier(place), place.key.fingerprint)
 
     def missing(self) -> str:
         """The URL of a row that does not exist."""
         return self.fill("nobody" if "<slug:" in self.path else NOWHERE)
 
-    def fill(self, value: object) -> str:
-        """The URL with ``value`` in the place of its parameter."""
+    def fill(self, value: object, fingerprint: str = "0" * 64) -> str:
+        """The URL with ``value`` in the place of its parameter, and a key's fingerprint where it names one."""
         if self.name == "admin:app_list":
             return f"/admin/{value}/"
         if "(?P<url>" in self.path:
             return "/admin/no-such-page"
         before, _, rest = self.path.partition("<")
-        return before + (f"{value}{rest.partition('>')[2]}" if rest else "")
+        after = rest.partition(">")[2].replace("<slug:fingerprint>", fingerprint)
+        return before + (f"{value}{after}" if rest else "")
 
     def _identifier(self, place: Place) -> object:
         if "<slug:slug>" in self.path:

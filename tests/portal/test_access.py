@@ -12,6 +12,8 @@ pytestmark = pytest.mark.django_db
 
 ROUTES = routes()
 PUBLIC = {"sign-in", "healthz"}
+PUBLIC_API = {"api-sign-in", "api-sign-in-challenge"}
+"""For the command line, before it has a session; tests/portal/test_key_sign_in.py says what they tell."""
 EVERYBODY = ("stranger", "member", "owner", "half staff", "operator", "superuser")
 OUTSIDERS = ("stranger", "member", "owner", "half staff")
 """People to whom ``world.other`` is somebody else's."""
@@ -41,6 +43,8 @@ def test_strangers_to_the_portal_are_sent_to_sign_in(world: World, route: Route,
     response = getattr(world.client("anonymous"), method)(url)
     if route.name in PUBLIC:
         assert response.status_code in ({200} if method == "get" else {200, 405})
+    elif route.name in PUBLIC_API:
+        assert response.status_code in {405, 415}
     elif response.status_code == 302:
         assert response["Location"].startswith(("/sign-in/", "/admin/login/", "/admin/"))
     else:

@@ -11,10 +11,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from audit.context import Actor
 from provisioning.models import Host
 from tenants.models import Membership
-from tenants.services import membership_add
-from tests.portal.conftest import TESTER, Kind, Place, State, World, make_operation
+from tenants.services import key_register, membership_add
+from tests.portal.conftest import TESTER, Kind, Place, State, World, device_of, make_operation
 
 pytestmark = pytest.mark.django_db
 PINNED: dict[str, dict[str, int]] = json.loads((Path(__file__).parent / "queries.json").read_text())
@@ -35,6 +36,14 @@ def grow(make_place: Callable[..., Place], make_host: Callable[..., Host], world
         for _ in range(3):
             make_operation(place.runtime, Kind.STOP, State.SUCCEEDED, requested_by=world.people["member"])
     make_operation(world.other.runtime, Kind.RESTART, State.RUNNING, done=1)
+    for number in range(5):
+        key_register(
+            actor=Actor.of(world.people["member"]),
+            tenant=world.mine.tenant,
+            kind="device",
+            public_key=device_of(f"member's {number}").key.public_key,
+            name=f"Key {number}",
+        )
 
 
 def counted(world: World, role: str, url: str) -> int:

@@ -65,7 +65,7 @@ def test_without_an_entry_nothing_happens(
     def broken(**given: Any) -> None:
         raise RuntimeError("disk full")
 
-    monkeypatch.setattr("tenants.services.record", broken)
+    monkeypatch.setattr("tenants.services.registry.record", broken)
     with pytest.raises(RuntimeError):
         make_tenant()
     assert not Tenant.objects.exists()

@@ -14,6 +14,7 @@ OPERATOR_PERMISSIONS = (
     "delete_membership",
     "view_user",
     *(f"view_{model}" for model in ("host", "guestimage", "runtime", "operation", "step", "entry")),
+    *(f"view_{model}" for model in ("memberkey", "keyringversion", "consentversion")),
     *(f"change_{model}" for model in ("host", "guestimage", "runtime", "operation")),
 )
 

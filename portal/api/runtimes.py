@@ -1,51 +1,23 @@
-"""The tenant's API, version 1. Scoped by the same selectors and served by the same services as the pages."""
+"""Runtimes and what is asked of them."""
 
-import io
-from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.http import Http404
 from django.urls import path
 from rest_framework import serializers, status
-from rest_framework.exceptions import NotFound, ParseError
+from rest_framework.exceptions import NotFound
 from rest_framework.generics import ListAPIView, RetrieveAPIView
 from rest_framework.pagination import CursorPagination
-from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from audit.context import Actor
-from portal.routing import RouteRefused, route_open
+from portal.api.parsing import BoundedJSONParser
 from provisioning.models import Operation, Runtime, Step
-from provisioning.origins import runtime_origin
 from provisioning.selectors import operations_for, runtimes_for
 from provisioning.services import OperationRefused, PermissionRefused, operation_request
-from tenants.selectors import tenants_for
-
-BODY_LIMIT = 64 * 1024
-"""Bytes. The REST framework reads a body past Django's own limit."""
-
-
-class BoundedJSONParser(JSONParser):
-    """JSON of a modest size and depth."""
-
-    def parse(
-        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Parse, or say what is wrong.
-
-        Raises:
-            ParseError: too long, too deep, or not JSON.
-        """
-        body = stream.read(BODY_LIMIT + 1)
-        if len(body) > BODY_LIMIT:
-            raise ParseError(f"Send at most {BODY_LIMIT} bytes.")
-        try:
-            return super().parse(io.BytesIO(body), media_type, parser_context)
-        except RecursionError:
-            raise ParseError("Nested too deeply. Send one flat object.") from None
 
 
 class NewestFirst(CursorPagination):
@@ -151,28 +123,7 @@ class RuntimeOperations(APIView):
         return Response(OperationSerializer(operation).data, status.HTTP_201_CREATED)
 
 
-class TenantEnter(APIView):
-    """The way to the machine's own origin, for the command line."""
-
-    parser_classes = (BoundedJSONParser,)
-
-    def post(self, request: Request, slug: str) -> Response:
-        """200 with a URL that is good once; 403 with the reason."""
-        found = tenants_for(request.user).filter(slug=slug).first()
-        if found is None:
-            raise Http404
-        try:
-            url = route_open(
-                actor=Actor.of(request.user), tenant=found, session_key=request.session.session_key or ""
-            )
-        except RouteRefused as refusal:
-            told = {"code": refusal.code, "detail": refusal.message}
-            return Response(told, status.HTTP_403_FORBIDDEN)
-        return Response({"url": url, "origin": runtime_origin(found)})
-
-
 urlpatterns = [
-    path("tenants/<slug:slug>/enter/", TenantEnter.as_view(), name="api-tenant-enter"),
     path("runtimes/", RuntimeList.as_view(), name="api-runtimes"),
     path("runtimes/<uuid:pk>/", RuntimeDetail.as_view(), name="api-runtime"),
     path("runtimes/<uuid:pk>/operations/", RuntimeOperations.as_view(), name="api-runtime-operations"),

@@ -1,0 +1,171 @@
+"""Members' keys, the keyring and the consents. Signatures are made by their holders, never here."""
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.http import Http404
+from django.urls import path
+from rest_framework import serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from audit.context import Actor
+from portal.api.parsing import BoundedJSONParser
+from portal.members import entry, overview
+from portal.passkeys import PasskeyRefused, creation_options, registered
+from tenants.models import MemberKey, Tenant
+from tenants.selectors import keys_of, tenants_for
+from tenants.services import MembersRefused, consent_accept, key_register, key_remove, keyring_accept
+
+
+class KeyRequest(serializers.Serializer[Any]):
+    """Either half of the two forms; which one is checked against ``kind``."""
+
+    kind = serializers.ChoiceField(choices=MemberKey.Kind.choices)
+    name = serializers.CharField(max_length=80)
+    public_key = serializers.RegexField(
+        r"\A[0-9a-f]{64}\Z",
+        required=False,
+        error_messages={"invalid": "Give the public key as 64 small hexadecimal digits."},
+    )
+    credential = serializers.DictField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """A device key comes with its public key, a passkey with the browser's answer."""
+        needed = {"device": "public_key", "passkey": "credential"}[attrs["kind"]]
+        if needed not in attrs:
+            raise serializers.ValidationError({needed: "This field is required."})
+        return attrs
+
+
+class SignedRequest(serializers.Serializer[Any]):
+    document = serializers.DictField()
+    signature = serializers.DictField()
+
+
+class MembersView(APIView):
+    """What the views here share: the tenant in scope, and one shape of refusals."""
+
+    parser_classes = (BoundedJSONParser,)
+
+    def person(self) -> User:
+        """The caller."""
+        user = self.request.user
+        if not isinstance(user, User):
+            raise Http404
+        return user
+
+    def tenant(self, slug: str) -> Tenant:
+        """The tenant, if the caller may know of it; else 404."""
+        found = tenants_for(self.request.user).filter(slug=slug).first()
+        if found is None:
+            raise Http404
+        return found
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """A service's refusal: 403 for who asks, 409 for what was asked."""
+        if not isinstance(exc, MembersRefused):
+            return super().handle_exception(exc)
+        forbidden = exc.code == MembersRefused.NOT_ALLOWED
+        return Response(
+            {"code": exc.code, "detail": str(exc)},
+            status.HTTP_403_FORBIDDEN if forbidden else status.HTTP_409_CONFLICT,
+        )
+
+
+class KeyringView(MembersView):
+    """The keyring: all that a signer needs, and the place to send what was signed."""
+
+    def get(self, _request: Request, slug: str) -> Response:
+        """Keys, keyring, consents, and what the guest itself states."""
+        return Response(overview(self.person(), self.tenant(slug)))
+
+    def post(self, request: Request, slug: str) -> Response:
+        """Keep the next version."""
+        tenant, given = self.tenant(slug), _signed(request)
+        kept = keyring_accept(actor=Actor.of(self.person()), tenant=tenant, **given)
+        return Response({"version": kept.version, "hash": kept.hash})
+
+
+class ConsentsView(MembersView):
+    """What owners agree to."""
+
+    def post(self, request: Request, slug: str) -> Response:
+        """Keep the next version."""
+        tenant, given = self.tenant(slug), _signed(request)
+        kept = consent_accept(actor=Actor.of(self.person()), tenant=tenant, **given)
+        return Response({"version": kept.version})
+
+
+class KeysView(MembersView):
+    """One's own keys."""
+
+    def post(self, request: Request, slug: str) -> Response:
+        """201 with the entry."""
+        tenant, user = self.tenant(slug), self.person()
+        wanted = KeyRequest(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        given = wanted.validated_data
+        credential_id = ""
+        if given["kind"] == MemberKey.Kind.DEVICE:
+            public_key = bytes.fromhex(given["public_key"])
+        else:
+            try:
+                public_key, credential_id = registered(request.session, given["credential"])
+            except PasskeyRefused as refusal:
+                raise MembersRefused("bad_passkey", str(refusal)) from None
+        key = key_register(
+            actor=Actor.of(user),
+            tenant=tenant,
+            kind=given["kind"],
+            public_key=public_key,
+            name=given["name"],
+            credential_id=credential_id,
+        )
+        made = keys_of(tenant).get(pk=key.pk)
+        return Response(entry(made, user, frozenset()), status.HTTP_201_CREATED)
+
+
+class KeyOptionsView(MembersView):
+    """What the browser needs to make a passkey."""
+
+    def post(self, request: Request, slug: str) -> Response:
+        """WebAuthn's creation options as JSON. The challenge in them is good once."""
+        tenant, user = self.tenant(slug), self.person()
+        known = keys_of(tenant).filter(user=user).exclude(credential_id="")
+        options = creation_options(
+            request.session,
+            username=user.username,
+            label=f"{user.username} at {tenant.name}",
+            known=known.values_list("credential_id", flat=True),
+        )
+        return Response(options)
+
+
+class KeyView(MembersView):
+    """One registered key."""
+
+    def delete(self, _request: Request, slug: str, fingerprint: str) -> Response:
+        """204. Not while the keyring names it."""
+        tenant = self.tenant(slug)
+        try:
+            key_remove(actor=Actor.of(self.person()), tenant=tenant, fingerprint=fingerprint)
+        except MemberKey.DoesNotExist:
+            raise Http404 from None
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _signed(request: Request) -> dict[str, Any]:
+    wanted = SignedRequest(data=request.data)
+    wanted.is_valid(raise_exception=True)
+    return dict(wanted.validated_data)
+
+
+urlpatterns = [
+    path("tenants/<slug:slug>/keyring/", KeyringView.as_view(), name="api-keyring"),
+    path("tenants/<slug:slug>/consents/", ConsentsView.as_view(), name="api-consents"),
+    path("tenants/<slug:slug>/keys/", KeysView.as_view(), name="api-keys"),
+    path("tenants/<slug:slug>/keys/options/", KeyOptionsView.as_view(), name="api-key-options"),
+    path("tenants/<slug:slug>/keys/<slug:fingerprint>/", KeyView.as_view(), name="api-key"),
+]

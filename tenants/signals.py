@@ -1,0 +1,6 @@
+"""What this room tells the rooms above it."""
+
+from django.dispatch import Signal
+
+members_changed = Signal()
+"""A keyring or consent of ``tenant_id`` was accepted. Sent inside the transaction."""
