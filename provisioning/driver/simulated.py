@@ -31,6 +31,8 @@ AGENT_COMMAND = (
     "{personalisation}",
     "--data",
     "{data}",
+    "--workspace",
+    "{workspace}",
     "--listen",
     "{listen}",
 )
@@ -68,12 +70,13 @@ class SimulatedDriver(LibvirtDriver):
             return _drop(self._secret_file(runtime_id))
 
     def ensure_volume(self, spec: RuntimeSpec) -> bool:
-        """The test driver's volume, and a directory for the agent's data, which outlasts the volume."""
+        """The test driver's volume, and directories for the agent's data and workspace, which outlast the volume."""
         super().ensure_volume(spec)
-        data = self._data(spec.runtime_id)
-        if data.is_dir():
+        folders = [self._data(spec.runtime_id), self._workspace(spec.runtime_id)]
+        if all(folder.is_dir() for folder in folders):
             return False
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in folders:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return True
 
     def remove_volume(self, runtime_id: UUID) -> bool:
@@ -170,6 +173,7 @@ class SimulatedDriver(LibvirtDriver):
         fields = {
             "personalisation": str(self._papers(spec.runtime_id)),
             "data": str(self._data(spec.runtime_id)),
+            "workspace": str(self._workspace(spec.runtime_id)),
             "listen": f"{address}:{port}",
         }
         return [part.format_map(fields) for part in self._command]
@@ -179,6 +183,9 @@ class SimulatedDriver(LibvirtDriver):
 
     def _data(self, runtime_id: UUID) -> Path:
         return self._root / "data" / str(runtime_id)
+
+    def _workspace(self, runtime_id: UUID) -> Path:
+        return self._data(runtime_id) / "workspace"
 
     def _papers(self, runtime_id: UUID) -> Path:
         return self._root / naming.personalisation_name(runtime_id)
