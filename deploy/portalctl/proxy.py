@@ -39,15 +39,11 @@ def ensure(places: Places, split: Split) -> None:
         web=f"unix:{web}/web.sock",
         run=folder,
         identity=identity,
-        log=places.log / "proxy.log",
     )
     (folder / "nginx.conf").write_text(text)
-    log = places.log / "proxy.log"
-    log.touch()
-    os.chown(log, _uid(split.proxy), -1)
 
 
-def render(*, host: str, portal: str, listen: str, web: str, run: Path, identity: Path, log: Path) -> str:
+def render(*, host: str, portal: str, listen: str, web: str, run: Path, identity: Path) -> str:
     """The template with its names filled in.
 
     Raises:
@@ -61,7 +57,6 @@ def render(*, host: str, portal: str, listen: str, web: str, run: Path, identity
         "WEB": web,
         "RUN": str(run),
         "IDENTITY": str(identity),
-        "LOG": str(log),
     }
     for name, value in values.items():
         if not re.fullmatch(r"[A-Za-z0-9_.:/\\-]+", value):

@@ -32,7 +32,6 @@ def proxy(folder: Path, port: int, web: str) -> Iterator[int]:
         web=web,
         run=folder,
         identity=identity,
-        log=folder / "error.log",
     )
     # Its own user could not walk into pytest's folders.
     (folder / "nginx.conf").write_text("user root;\n" + text)
