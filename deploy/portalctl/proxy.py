@@ -21,9 +21,9 @@ def ensure(places: Places, split: Split) -> None:
     """Write nginx's configuration and its client certificate, readable by its user alone."""
     progress(_STAGE, "writing nginx's configuration and client certificate")
     folder, identity, web = places.run / "proxy", places.run / "proxy" / "identity", places.run / "web"
-    for path, mode in ((folder, 0o750), (identity, 0o750), (web, 0o2750)):
+    for path, mode in ((folder, 0o750), (identity, 0o750), (web, 0o750)):
         path.mkdir(exist_ok=True)
-        # Web makes its socket here; the set-group-id bit gives it to the proxy's group.
+        # Web makes its socket here, open to whoever reaches it; only the proxy's group gets into the folder.
         owner = split.proxy if path == folder else split.web if path == web else None
         os.chown(path, _uid(owner), _gid(split.proxy))
         path.chmod(mode)
