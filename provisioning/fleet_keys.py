@@ -74,7 +74,7 @@ def _make_fleet_key(use: str) -> FleetKey:
         certificate = _sign_leaf(
             private.public_key(),
             common_name="control plane",
-            alternative=x509.UniformResourceIdentifier(messages.PROXY_URI if use == FleetKey.Use.PROXY else messages.CONTROL_PLANE_URI),
+            alternative=x509.UniformResourceIdentifier(messages.CONTROL_PLANE_URI),
             use=ExtendedKeyUsageOID.CLIENT_AUTH,
             lifetime=CLIENT_LIFETIME,
         )

@@ -263,7 +263,6 @@ class FleetKey(models.Model):
     class Use(models.TextChoices):
         CA = "ca", "fleet CA"
         CLIENT = "client", "control plane's client"
-        PROXY = "proxy", "proxy's client"
 
     use = models.CharField(max_length=8, choices=Use.choices)
     certificate = models.TextField(help_text="PEM")
