@@ -107,8 +107,8 @@ def fingerprint(places: Places, names: Iterable[str]) -> str:
     trees = (places.checkout / name for name in _SOURCES)
     sources = (path for tree in trees for path in sorted(tree.rglob("*")) if "__pycache__" not in path.parts)
     for path in [*plain, *sources]:
-        # The environments are written anew each time, so their content counts; for sources a date is enough.
-        if path.parent == places.env:
+        # Some of the plain ones are written anew each time, so content counts; for sources a date is enough.
+        if path in plain and path.is_file():
             digest.update(path.read_bytes())
         elif path.is_file():
             facts = path.stat()

@@ -1,0 +1,50 @@
+"""nginx's configuration: whole, accepted by nginx itself, and closed to values that would break out of it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deploy.portalctl import proxy
+from deploy.portalctl.places import Places
+from deploy.portalctl.terminal import Stop
+
+
+def rendered(folder: Path, **changed: str) -> str:
+    given = {
+        "host": "portal.localhost",
+        "portal": "http://portal.localhost:8000",
+        "listen": "127.0.0.1:8000",
+        "web": f"unix:{folder}/web.sock",
+    }
+    return proxy.render(**{**given, **changed}, run=folder, identity=folder)
+
+
+def test_no_name_is_left_open(tmp_path: Path) -> None:
+    text = rendered(tmp_path)
+    assert "@HOST" not in text
+    assert "@RUN" not in text
+    assert r"\.portal\.localhost$" in text
+
+
+@pytest.mark.parametrize("bad", ["a; return 200", "a b", "a{", 'a"', "", "a\nb"])
+def test_a_value_cannot_break_out(tmp_path: Path, bad: str) -> None:
+    with pytest.raises(Stop, match="cannot stand in nginx's configuration"):
+        rendered(tmp_path, host=bad)
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+def test_nginx_takes_it(tmp_path: Path) -> None:
+    """But for the certificate, which is not there."""
+    (tmp_path / "nginx.conf").write_text(rendered(tmp_path))
+    command = ["nginx", "-t", "-e", "stderr", "-p", str(tmp_path), "-c", "nginx.conf"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stderr
+    assert "client.pem" in said
+    assert "unknown" not in said
+
+
+def test_a_pid_that_is_somebody_elses_is_left_alone(places: Places) -> None:
+    (places.run / "proxy").mkdir()
+    (places.run / "proxy" / "nginx.pid").write_text("1\n")
+    assert proxy.left_over(places) == []
