@@ -70,7 +70,7 @@ class SimulatedDriver(LibvirtDriver):
             return _drop(self._secret_file(runtime_id))
 
     def ensure_volume(self, spec: RuntimeSpec) -> bool:
-        """The test driver's volume, and directories for the agent's data and workspace, which outlast the volume."""
+        """The test driver's volume, and folders for the agent's data and workspace, which outlast it."""
         super().ensure_volume(spec)
         folders = [self._data(spec.runtime_id), self._workspace(spec.runtime_id)]
         if all(folder.is_dir() for folder in folders):
