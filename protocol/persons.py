@@ -35,6 +35,9 @@ class Purpose(StrEnum):
     CONSENT = "consent v1"
     PORTAL = "portal sign-in v1"
     """A device key signs the command line in at the portal; opens nothing in a guest."""
+    APPROVERS = "approver set v1"
+    RECOVERY = "keyring recovery v1"
+    """By a quorum of approvers, when owners have lost their keys and the recovery key."""
     APPROVAL = "break-glass approval v1"
 
 

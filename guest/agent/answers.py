@@ -86,6 +86,20 @@ async def json_objects(request: web.Request, *names: str) -> list[dict[str, Any]
     return [_typed(name, value, dict, "an object") for name, value in await _members(request, names)]
 
 
+async def json_signed(request: web.Request, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The document ``name`` and its list of ``signatures``, of which the JSON object must consist.
+
+    Raises:
+        BadRequest: the body is something else.
+    """
+    (_, document), (_, signatures) = await _members(request, (name, "signatures"))
+    each = [
+        _typed("signatures", one, dict, "a list of objects")
+        for one in _typed("signatures", signatures, list, "a list")
+    ]
+    return _typed(name, document, dict, "an object"), each
+
+
 async def json_flag(request: web.Request, name: str) -> bool:
     """The one member ``name``, true or false. Raises BadRequest."""
     ((_, value),) = await _members(request, (name,))

@@ -12,6 +12,7 @@ from guest.agent.answers import body_of, error
 from guest.agent.callers import Caller
 from guest.agent.ledger import Ledger
 from guest.agent.members import Members
+from guest.agent.recovery import Recovery
 from guest.agent.sessions import Request, Session, SessionRefused, Sessions
 from guest.agent.trust import TrustStore
 from protocol.sessions import PROOF_HEADER as PROOF_HEADER
@@ -49,6 +50,9 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("PUT", "/v1/trust"): Access.CONTROL,
     ("PUT", "/v1/keyring"): Access.CONTROL,
     ("PUT", "/v1/consents"): Access.CONTROL,
+    ("PUT", "/v1/approvers"): Access.CONTROL,
+    ("PUT", "/v1/recovery"): Access.CONTROL,
+    ("POST", "/v1/recovery/finish"): Access.CONTROL,
     ("PUT", "/v1/suspended"): Access.CONTROL,
     ("DELETE", "/v1/sessions"): Access.CONTROL,
     ("GET", "/"): Access.SIGN_IN,
@@ -62,6 +66,7 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/v1/sessions"): Access.CONTENT,
     ("POST", "/v1/sessions/end"): Access.OWNER,
     ("GET", "/v1/members"): Access.CONTENT,
+    ("POST", "/v1/recovery/object"): Access.OWNER,
     ("GET", "/v1/workspace"): Access.CONTENT,
 }
 """Every route that the agent has. One that is missing here cannot be added to the server."""
@@ -106,6 +111,7 @@ class Gate:
     ledger: Ledger
     members: Members
     sessions: Sessions
+    recovery: Recovery
     rate: RateLimit = field(default_factory=RateLimit)
 
     def middleware(self) -> Middleware:

@@ -103,9 +103,13 @@ class Members:
         except KeyringError as error:
             raise MembersRefused(error.code, str(error)) from None
         if keyring is not self.keyring:
-            write_atomically(self._folder / KEYRING_FILE, canonical(keyring.document))
-            self.keyring = keyring
+            self.put_in_force(keyring)
         return keyring
+
+    def put_in_force(self, keyring: Keyring) -> None:
+        """Put ``keyring`` in force. Whether it may be is for the caller to have checked."""
+        write_atomically(self._folder / KEYRING_FILE, canonical(keyring.document))
+        self.keyring = keyring
 
     def take_consents(self, document: Any, signature: Mapping[str, Any]) -> Consents:
         """Note what an owner agrees to from now on. Versions only rise, so a withdrawn consent stays so.

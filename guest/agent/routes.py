@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from cryptography import x509
 
-from guest.agent.answers import BadRequest, hexadecimal, json_fields, json_flag, json_objects
+from guest.agent.answers import BadRequest, hexadecimal, json_fields, json_flag, json_objects, json_signed
 from guest.agent.config import Config
 from guest.agent.enrolment import Enrolment
 from guest.agent.gate import ACCESS, COOKIE, SESSION, Gate
@@ -41,6 +41,9 @@ class Routes:
             ("PUT", "/v1/trust"): self.take_trust,
             ("PUT", "/v1/keyring"): self.take_keyring,
             ("PUT", "/v1/consents"): self.take_consents,
+            ("PUT", "/v1/approvers"): self.take_approvers,
+            ("PUT", "/v1/recovery"): self.begin_recovery,
+            ("POST", "/v1/recovery/finish"): self.finish_recovery,
             ("PUT", "/v1/suspended"): self.suspend,
             ("DELETE", "/v1/sessions"): self.end_sessions,
             ("GET", "/"): self._pages.serve,
@@ -54,6 +57,7 @@ class Routes:
             ("GET", "/v1/sessions"): self.sessions,
             ("POST", "/v1/sessions/end"): self.end_other_sessions,
             ("GET", "/v1/members"): self.members,
+            ("POST", "/v1/recovery/object"): self.object_to_recovery,
             ("GET", "/v1/workspace"): self.workspace,
         }
         if handlers.keys() != ACCESS.keys():
@@ -69,7 +73,8 @@ class Routes:
         told = {"clock_right": ledger.clock_is_right(int(time.time())), "clock_high": ledger.high}
         said = status(self._config, self._enrolment)
         trust = {"trust": self._gate.trust.now.trust.hash}
-        return web.json_response(said | told | trust | self._gate.members.statement())
+        gate = self._gate
+        return web.json_response(said | told | trust | gate.members.statement() | gate.recovery.statement())
 
     async def enrol(self, request: web.Request) -> web.Response:
         (nonce,) = await json_fields(request, "nonce")
@@ -103,6 +108,23 @@ class Routes:
         document, signature = await json_objects(request, "document", "signature")
         consents = self._gate.members.take_consents(document, signature)
         return web.json_response({"version": consents.version})
+
+    async def take_approvers(self, request: web.Request) -> web.Response:
+        document, signatures = await json_signed(request, "document")
+        found = self._gate.recovery.take_approvers(document, signatures)
+        return web.json_response({"version": found.version, "hash": found.hash})
+
+    async def begin_recovery(self, request: web.Request) -> web.Response:
+        document, signatures = await json_signed(request, "keyring")
+        pending = self._gate.recovery.begin(document, signatures, int(time.time()))
+        return web.json_response({"keyring": pending.keyring.hash, "due": pending.due})
+
+    async def finish_recovery(self, _request: web.Request) -> web.Response:
+        keyring = self._gate.recovery.finish(int(time.time()))
+        return web.json_response({"version": keyring.version, "hash": keyring.hash})
+
+    async def object_to_recovery(self, _request: web.Request) -> web.Response:
+        return web.json_response({"ended": self._gate.recovery.object()})
 
     async def suspend(self, request: web.Request) -> web.Response:
         suspended = await json_flag(request, "suspended")
@@ -170,7 +192,12 @@ class Routes:
             }
         sealing = self._enrolment.keys.sealing_public.hex()
         return web.json_response(
-            {"keyring": keyring, "consents": said["consents"], "sealing_public_key": sealing}
+            {
+                "keyring": keyring,
+                "consents": said["consents"],
+                "sealing_public_key": sealing,
+                **self._gate.recovery.statement(),
+            }
         )
 
     async def workspace(self, _request: web.Request) -> web.Response:

@@ -20,6 +20,7 @@ from guest.agent.ledger import Ledger
 from guest.agent.members import Members
 from guest.agent.notify import notify
 from guest.agent.pages import add_headers
+from guest.agent.recovery import Recovery
 from guest.agent.routes import Routes
 from guest.agent.sessions import Sessions
 from guest.agent.tls import add_authorities, server_context, use_certificate
@@ -97,6 +98,7 @@ def _gate(config: Config, trust: TrustStore, doors: Doors) -> Gate:
         ledger=Ledger(config.data, started=int(time.time())),
         members=members,
         sessions=Sessions(members, config.runtime_id, config.own_site),
+        recovery=Recovery(config.data, members, tenant_id, config.site),
     )
 
 

@@ -135,6 +135,12 @@ async function show() {
   fill("members", members.keyring.members.map((m) => [
     [m.name], [m.role], [m.kind === "passkey" ? "passkey" : "device key"], [pieces(m.fingerprint), "fingerprint"],
   ]));
+  $("recovery").hidden = !members.recovery;
+  if (members.recovery) {
+    $("due").textContent = new Date(members.recovery.due * 1000).toUTCString();
+    $("object").hidden = session.role !== "owner";
+    $("ask-owner").hidden = session.role === "owner";
+  }
   $("door").hidden = true;
   $("inside").hidden = false;
 }
@@ -170,6 +176,11 @@ document.addEventListener("DOMContentLoaded", async () => {
     await call("DELETE", "/v1/session");
     knock();
     say("Signed out.");
+  }));
+  $("object").addEventListener("click", () => act($("object"), async () => {
+    await call("POST", "/v1/recovery/object");
+    await show();
+    say("The recovery is stopped.");
   }));
   $("end-others").addEventListener("click", () => act($("end-others"), async () => {
     const { ended } = await call("POST", "/v1/sessions/end");
