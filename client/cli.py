@@ -1,0 +1,146 @@
+"""The command line: what there is to type, and how a command ends.
+
+Ends with 0, with 1 after one plain sentence on standard error, with 2 if it was typed wrongly, and with 130
+after Ctrl-C.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from client import files
+from client.commands import agreement, content, key, keyring
+from client.context import Context
+from client.errors import Failure
+from client.reading import HASH
+from client.screen import warn
+
+Command = Callable[[Context, argparse.Namespace], int]
+_SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command; answers the exit status."""
+    args = parser().parse_args(arguments)
+    run: Command = args.run
+    try:
+        folder: Path = (args.config or files.default_folder()).absolute()
+        files.prepare(folder)
+        context = Context(folder, args.portal, warn if args.verbose else lambda _line: None)
+        return run(context, args)
+    except Failure as error:
+        warn(str(error))
+        return 1
+    except KeyboardInterrupt:
+        warn("\nStopped.")
+        return 130
+    except BrokenPipeError:
+        # Who reads our output has seen enough. Without this, Python complains when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        # Only the kind: a message could repeat a secret.
+        warn(f"The command failed for a reason nobody thought of ({type(error).__name__}). Please report it.")
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    common = _common(argparse.SUPPRESS)
+    top = argparse.ArgumentParser(
+        prog="python -m client",
+        description="Keys, keyrings and runtimes of a managed-host portal.",
+        parents=[_common(None)],
+        allow_abbrev=False,
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(group: object, name: str, run: Command, words: str, *, tenant: bool = True) -> _Parser:
+        made: _Parser = group.add_parser(  # type: ignore[attr-defined]
+            name, help=words, description=words, parents=[common], allow_abbrev=False
+        )
+        if tenant:
+            made.add_argument("tenant", type=_slug, metavar="TENANT")
+        made.set_defaults(run=run)
+        return made
+
+    keys = commands.add_parser("key", help="the key of this device").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    new = add(keys, "new", key.new, "make the device key", tenant=False)
+    new.add_argument("--name", type=_name, help="what others see in lists")
+    add(keys, "show", key.show, "print its public half and fingerprint", tenant=False)
+    add(keys, "register", key.register, "make its public half known to the portal; asks for your password")
+
+    rings = commands.add_parser("keyring", help="who may sign in to a tenant's machine").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    show = add(rings, "show", keyring.show, "show and check the keyring, beside what the guest states")
+    show.add_argument("--accept", type=_fingerprint, metavar="HASH", help="pin the keyring of this hash")
+    init = add(rings, "init", keyring.init, "make and sign the first keyring")
+    init.add_argument(
+        "--recovery", type=Path, required=True, metavar="FILE", help="where the recovery key goes"
+    )
+    added = add(rings, "add", keyring.add, "add a registered key, or change its role")
+    added.add_argument("fingerprint", type=_fingerprint, metavar="FINGERPRINT")
+    added.add_argument("--role", choices=["owner", "member"], default="member")
+    removed = add(rings, "remove", keyring.remove, "remove a key")
+    removed.add_argument("fingerprint", type=_fingerprint, metavar="FINGERPRINT")
+    recover = add(rings, "recover", keyring.recover, "make this device's key an owner with the recovery key")
+    recover.add_argument("--recovery", type=Path, required=True, metavar="FILE")
+    recover.add_argument("--new-recovery", type=Path, required=True, metavar="FILE")
+    recover.add_argument("--drop", type=_fingerprint, nargs="+", default=[], metavar="FINGERPRINT")
+
+    consent = add(commands, "consent", agreement.consent, "agree to agents and always-on, or take it back")
+    consent.add_argument("--agents", choices=["on", "off"])
+    consent.add_argument("--always-on", choices=["on", "off"])
+    for changing in (init, added, removed, recover, consent):
+        changing.add_argument("--yes", action="store_true", help="do not ask")
+
+    add(commands, "fingerprints", content.fingerprints, "compare guest, portal and this device's memory")
+    add(commands, "whoami", content.whoami, "who you are to the guest")
+    sessions = add(commands, "sessions", content.sessions, "list sessions, or end all others", tenant=False)
+    sessions.add_argument("action", nargs="?", choices=["end"], metavar="end")
+    sessions.add_argument("tenant", type=_slug, metavar="TENANT")
+    space = commands.add_parser("workspace", help="the tenant's files").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    listing = add(space, "ls", content.workspace, "list the tenant's files")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    return top
+
+
+_Parser = argparse.ArgumentParser
+
+
+def _common(default: object) -> argparse.ArgumentParser:
+    # Twice: before the command with real defaults, after it with none, so that the second undoes nothing.
+    made = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    made.add_argument("--portal", default=default, metavar="URL", help="the portal's address")
+    made.add_argument(
+        "--config", type=Path, default=default, metavar="DIR", help="where keys and pins are kept"
+    )
+    made.add_argument("-v", "--verbose", action="store_true", default=default, help="name each request")
+    return made
+
+
+def _slug(text: str) -> str:
+    if not _SLUG.fullmatch(text):
+        raise argparse.ArgumentTypeError("a tenant's short name has small letters, digits and hyphens")
+    return text
+
+
+def _fingerprint(text: str) -> str:
+    # All of it: a part could be met by somebody who makes many keys.
+    if not HASH.fullmatch(text.lower()):
+        raise argparse.ArgumentTypeError("give all 64 hexadecimal digits")
+    return text.lower()
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text) <= 80 or not text.isprintable():
+        raise argparse.ArgumentTypeError("a name has 1 to 80 printable characters")
+    return text

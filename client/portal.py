@@ -1,0 +1,148 @@
+"""The portal's API, with a session that lasts as long as the command."""
+
+import re
+from types import TracebackType
+from typing import Any, Self
+
+from client.device import Device
+from client.errors import Failure, Refused, WrongAnswer
+from client.origins import Origin
+from client.overview import Overview, Registered, runtime_origin
+from client.reading import HASH, take
+from client.wire import Answer, Wire, as_form, as_json
+from protocol.keyrings import Keyring
+from protocol.persons import Purpose
+
+SESSION_COOKIE = "__Host-session"
+CSRF_COOKIE = "__Host-csrf"
+API = "/api/v1"
+_TICKET_PATH = re.compile(r"/\.portal/enter\?ticket=[A-Za-z0-9_.~:%=-]{1,2000}")
+
+
+class Portal:
+    """A person's calls. Leaving it signs out."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._inside = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        try:
+            # Whoever presses Ctrl-C wants to be gone; the session lapses by itself.
+            if self._inside and kind is not KeyboardInterrupt:
+                self._call("POST", "/sign-out/")
+        except Failure:
+            pass
+        finally:
+            self._wire.close()
+
+    @property
+    def origin(self) -> Origin:
+        """Where it is."""
+        return self._wire.origin
+
+    def sign_in(self, device: Device) -> None:
+        """With a device key.
+
+        Raises:
+            Refused: nobody has registered it.
+            WrongAnswer: the portal wants a signature that is for another portal.
+        """
+        asked = self._wire.ask("POST", f"{API}/sign-in/challenge/", **as_json({})).expect(200).json()
+        document = {"nonce": take(asked, "nonce", str), "origin": take(asked, "origin", str)}
+        # A portal could else pass on another one's challenge, and come in there in our name.
+        if document["origin"] != str(self.origin) or not HASH.fullmatch(document["nonce"]):
+            raise WrongAnswer("The portal asks for a signature that is not for itself. Check its address.")
+        signature = device.sign(Purpose.PORTAL, document)
+        answer = {
+            "fingerprint": device.key.fingerprint,
+            "nonce": document["nonce"],
+            "signature": signature,
+        }
+        self._wire.ask("POST", f"{API}/sign-in/", **as_json(answer)).expect(204)
+        self._begun()
+
+    def sign_in_with_password(self, name: str, password: str) -> None:
+        """As the sign-in page does.
+
+        Raises:
+            Failure: the portal does not take them.
+        """
+        # The page sets the cookie that its form must come back with.
+        self._wire.ask("GET", "/sign-in/").expect(200)
+        form = as_form({"username": name, "password": password})
+        form["headers"] |= self._csrf()
+        answer = self._wire.ask("POST", "/sign-in/", **form)
+        if answer.status in {401, 403, 429}:
+            raise Failure("The portal does not let this name sign in now. Try again in a quarter of an hour.")
+        if answer.status == 200:
+            raise Failure("The portal does not know this name with this password.")
+        if answer.status != 302:
+            answer.expect(302)
+        self._begun()
+
+    def overview(self, slug: str) -> Overview:
+        """Keys, keyring, consents, and what the guest has stated. Raises Refused, WrongAnswer."""
+        document = self._call("GET", f"{API}/tenants/{slug}/keyring/").expect(200).json()
+        return Overview.read(document, self.origin, slug)
+
+    def register(self, slug: str, device: Device) -> Registered:
+        """Make the device's public key known. Raises Refused, WrongAnswer."""
+        wanted = {"kind": "device", "name": device.name, "public_key": device.key.public_key.hex()}
+        made = Registered.read(self._post(f"tenants/{slug}/keys/", wanted).expect(201).json())
+        if made.key != device.key:
+            raise WrongAnswer("The portal registered another key than this device's.")
+        return made
+
+    def send_keyring(self, slug: str, keyring: Keyring, signature: dict[str, Any]) -> None:
+        """Hand in the next version. Raises Refused, Unanswered, WrongAnswer."""
+        wanted = {"document": dict(keyring.document), "signature": signature}
+        told = self._post(f"tenants/{slug}/keyring/", wanted).expect(200).json()
+        if (take(told, "version", int), take(told, "hash", str)) != (keyring.version, keyring.hash):
+            raise WrongAnswer("The portal kept another keyring than the one that was signed.")
+
+    def send_consents(self, slug: str, document: dict[str, Any], signature: dict[str, Any]) -> None:
+        """Hand in what an owner agrees to. Raises Refused, WrongAnswer."""
+        wanted = {"document": document, "signature": signature}
+        told = self._post(f"tenants/{slug}/consents/", wanted).expect(200).json()
+        if take(told, "version", int) != document["version"]:
+            raise WrongAnswer("The portal kept another consent than the one that was signed.")
+
+    def enter(self, slug: str) -> tuple[Origin, str]:
+        """A runtime's origin, and the path with a ticket that opens the way to it once."""
+        told = self._post(f"tenants/{slug}/enter/", {}).expect(200).json()
+        origin, url = runtime_origin(take(told, "origin", str), self.origin), take(told, "url", str)
+        path = url.removeprefix(str(origin))
+        if not url.startswith(str(origin)) or not _TICKET_PATH.fullmatch(path):
+            raise WrongAnswer("The portal's way to the runtime does not lead there.")
+        return origin, path
+
+    def _post(self, path: str, document: Any) -> Answer:
+        return self._call("POST", f"{API}/{path}", document)
+
+    def _call(self, method: str, path: str, document: Any = None) -> Answer:
+        sent = {} if document is None else as_json(document)
+        headers = {**sent.get("headers", {}), **(self._csrf() if method != "GET" else {})}
+        return self._wire.ask(method, path, content=sent.get("content", b""), headers=headers)
+
+    def _csrf(self) -> dict[str, str]:
+        # Django compares the header with the cookie; signing in gives a new cookie.
+        token = self._wire.cookies.get(CSRF_COOKIE)
+        if token is None:
+            raise WrongAnswer(f"The portal at {self.origin} set no cookie against forged requests.")
+        return {"X-CSRFToken": token}
+
+    def _begun(self) -> None:
+        if self._wire.cookies.get(SESSION_COOKIE) is None:
+            raise WrongAnswer(f"The portal at {self.origin} began no session.")
+        self._inside = True
+
+
+def unknown_key(error: Refused) -> bool:
+    """Whether a sign-in failed because the key is not registered, or nobody's any more."""
+    return error.status in {401, 403, 404} and error.code != "nonce_unknown"

@@ -1,0 +1,60 @@
+"""What the person sees and is asked. Nothing that came from elsewhere reaches the terminal as it is."""
+
+import getpass
+import sys
+from collections.abc import Sequence
+
+from client.errors import Failure
+
+
+def plain(text: str, limit: int = 300) -> str:
+    """``text`` on one line, without anything that a terminal would obey."""
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def say(*lines: str) -> None:
+    """To standard output."""
+    for line in lines:
+        print(line)
+
+
+def warn(text: str) -> None:
+    """To standard error."""
+    print(text, file=sys.stderr)
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with the columns one below the other; the first row is the heading."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only after a yes.
+
+    Raises:
+        Failure: any other answer, or nobody there to give one.
+    """
+    if not yes and _ask(f"{question} [y/N] ").strip().lower() not in {"y", "yes"}:
+        raise Failure("Nothing was changed.")
+
+
+def credentials() -> tuple[str, str]:
+    """A user name and a password. Raises Failure if nobody is there to give them."""
+    name = _ask("User name at the portal: ").strip()
+    try:
+        return name, getpass.getpass("Password: ")
+    except EOFError:
+        raise Failure("No password was given.") from None
+
+
+def _ask(prompt: str) -> str:
+    # Prompts go where warnings go, so that output can be piped.
+    print(prompt, end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    if not line:
+        raise Failure("No answer was given. Use --yes where there is nobody to ask.")
+    return line
