@@ -44,7 +44,6 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [BASE_URL])
 
 ROLES_WITH_KEYS = {"worker", "manage"}
 WRAPPING_KEY = b""
-TOKEN_KEY = b""
 ROUTE_KEY = b""
 EXTRA_ROUTE_KEYS: list[str] = []
 LIBVIRT_URI = ""
@@ -53,14 +52,11 @@ if PORTAL_ROLE in ROLES_WITH_KEYS:
     EXTRA_ROUTE_KEYS = env.list("PORTAL_EXTRA_ROUTE_KEYS", [])
     try:
         WRAPPING_KEY = base64.b64decode(env.str("PORTAL_WRAPPING_KEY", ""), validate=True)
-        TOKEN_KEY = base64.b64decode(env.str("PORTAL_TOKEN_KEY", ""), validate=True)
     except binascii.Error:
-        raise ImproperlyConfigured(
-            "PORTAL_WRAPPING_KEY or PORTAL_TOKEN_KEY is not base64. Give 32 random bytes each."
-        ) from None
-elif env.str("PORTAL_WRAPPING_KEY", "") or env.str("PORTAL_TOKEN_KEY", "") or env.str("LIBVIRT_URI", ""):
+        raise ImproperlyConfigured("PORTAL_WRAPPING_KEY is not base64. Give 32 random bytes.") from None
+elif env.str("PORTAL_WRAPPING_KEY", "") or env.str("LIBVIRT_URI", ""):
     raise ImproperlyConfigured(
-        f"The {PORTAL_ROLE} process must not hold PORTAL_WRAPPING_KEY, PORTAL_TOKEN_KEY or LIBVIRT_URI. "
+        f"The {PORTAL_ROLE} process must not hold PORTAL_WRAPPING_KEY or LIBVIRT_URI. "
         "Remove them from its environment."
     )
 if PORTAL_ROLE != "beat":
@@ -70,7 +66,6 @@ if PORTAL_ROLE != "beat":
         raise ImproperlyConfigured("PORTAL_ROUTE_KEY is not base64. Give 32 random bytes.") from None
 for _name, _key in {
     "PORTAL_WRAPPING_KEY": WRAPPING_KEY,
-    "PORTAL_TOKEN_KEY": TOKEN_KEY,
     "PORTAL_ROUTE_KEY": ROUTE_KEY,
 }.items():
     if _key and len(_key) != 32:
@@ -83,8 +78,6 @@ if PRODUCTION:
         raise ImproperlyConfigured("SECRET_KEY is missing or weak. Set 40 or more random characters.")
     if PORTAL_ROLE in ROLES_WITH_KEYS and (not WRAPPING_KEY or len(set(WRAPPING_KEY)) < 8):
         raise ImproperlyConfigured("PORTAL_WRAPPING_KEY is missing or weak. Set 32 random bytes as base64.")
-    if PORTAL_ROLE in ROLES_WITH_KEYS and (not TOKEN_KEY or len(set(TOKEN_KEY)) < 8):
-        raise ImproperlyConfigured("PORTAL_TOKEN_KEY is missing or weak. Set 32 random bytes as base64.")
     if PORTAL_ROLE != "beat" and (not ROUTE_KEY or len(set(ROUTE_KEY)) < 8):
         raise ImproperlyConfigured("PORTAL_ROUTE_KEY is missing or weak. Set 32 random bytes as base64.")
     if DEBUG:

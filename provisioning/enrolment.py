@@ -11,8 +11,8 @@ from django.conf import settings
 
 from protocol import enrolment as messages
 from provisioning.addresses import link
-from provisioning.fleet_keys import issue_server_certificate
-from provisioning.models import Runtime
+from provisioning.fleet_keys import fleet_key, issue_server_certificate, serial
+from provisioning.models import FleetKey, Runtime
 from provisioning.runtime_client import RuntimeClient
 from provisioning.trust import trust
 from tenants.sites import rp_id, tenant_origin
@@ -31,6 +31,8 @@ class Issued:
     expires_at: datetime
     sealing_public_key: str
     """X25519, 64 hex digits."""
+    issuer: str
+    """Serial number of the CA that signed it, in hex."""
 
 
 def personalisation(runtime: Runtime, secret: bytes | None) -> messages.Personalisation:
@@ -64,9 +66,7 @@ def renew(client: RuntimeClient, runtime: Runtime) -> Issued:
         raise EnrolmentFailed("The guest's certificate request is malformed.") from None
     certificate = _issue(runtime, csr)
     client.renew_certificate(certificate.public_bytes(serialization.Encoding.PEM).decode())
-    return Issued(
-        f"{certificate.serial_number:x}", certificate.not_valid_after_utc, runtime.sealing_public_key
-    )
+    return _issued(certificate, runtime.sealing_public_key)
 
 
 def enrol(client: RuntimeClient, runtime: Runtime, secret: bytes) -> Issued:
@@ -96,7 +96,16 @@ def enrol(client: RuntimeClient, runtime: Runtime, secret: bytes) -> Issued:
         certificate=certificate.public_bytes(serialization.Encoding.PEM).decode(),
         mac=messages.certificate_mac(secret, nonce, der).hex(),
     )
-    return Issued(f"{certificate.serial_number:x}", certificate.not_valid_after_utc, sealing.hex())
+    return _issued(certificate, sealing.hex())
+
+
+def _issued(certificate: x509.Certificate, sealing_public_key: str) -> Issued:
+    return Issued(
+        f"{certificate.serial_number:x}",
+        certificate.not_valid_after_utc,
+        sealing_public_key,
+        serial(fleet_key(FleetKey.Use.CA)),
+    )
 
 
 def _issue(runtime: Runtime, csr: x509.CertificateSigningRequest) -> x509.Certificate:

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from tenants.models import Tenant
 
@@ -104,6 +105,12 @@ class Runtime(models.Model):
     sealing_public_key = models.CharField(max_length=64, blank=True)
     certificate_serial = models.CharField(max_length=40, blank=True)
     certificate_expires_at = models.DateTimeField(null=True)
+    certificate_issuer = models.CharField(
+        max_length=40, blank=True, help_text="Serial number of the CA that issued it; empty: not known."
+    )
+    trust_seen = models.CharField(
+        max_length=64, blank=True, help_text="Hash of the trust that the guest last confirmed."
+    )
     agent_address = models.CharField(
         max_length=64, blank=True, help_text="Where the proxy reaches the agent: IPv4:port."
     )
@@ -258,24 +265,47 @@ class Step(models.Model):
 
 
 class FleetKey(models.Model):
-    """A private key of the control plane, wrapped, with its certificate: the CA's or the client's."""
+    """A private key of the control plane, wrapped, with its public part: a certificate or a plain key.
+
+    A row is believed only if its wrapped key opens and belongs to the public part (ADR 0011).
+    """
 
     class Use(models.TextChoices):
         CA = "ca", "fleet CA"
         CLIENT = "client", "control plane's client"
+        PROXY = "proxy", "proxy's client"
+        TOKEN = "token", "signer of tokens"
+
+    class State(models.TextChoices):
+        ANNOUNCED = "announced"
+        CURRENT = "current"
+        TRUSTED = "trusted"
+        RETIRED = "retired"
+
+    BELIEVED = (State.ANNOUNCED, State.CURRENT, State.TRUSTED)
 
     use = models.CharField(max_length=8, choices=Use.choices)
-    certificate = models.TextField(help_text="PEM")
-    private_key = models.BinaryField(help_text="PKCS #8, wrapped.")
+    state = models.CharField(
+        max_length=16,
+        choices=State.choices,
+        default=State.CURRENT,
+        help_text="Announced: believed, not used yet. Trusted: believed, no longer used.",
+    )
+    certificate = models.TextField(blank=True, help_text="PEM; empty for a signer of tokens.")
+    public_key = models.CharField(max_length=64, blank=True, help_text="Ed25519 in hex; a signer's only.")
+    private_key = models.BinaryField(
+        help_text="PKCS #8 or an Ed25519 seed, wrapped; emptied when retired.", default=b""
+    )
     created_at = models.DateTimeField(auto_now_add=True)
-    expires_at = models.DateTimeField()
-    retired = models.BooleanField(default=False)
+    changed_at = models.DateTimeField(default=timezone.now, help_text="When its state last changed.")
+    expires_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ["-pk"]
         default_permissions = ("view",)
         constraints = [
-            models.UniqueConstraint(fields=["use"], condition=Q(retired=False), name="one_key_in_use")
+            models.UniqueConstraint(fields=["use"], condition=Q(state="current"), name="one_current_key"),
+            models.UniqueConstraint(fields=["use"], condition=Q(state="announced"), name="one_announced_key"),
         ]
 
     def __str__(self) -> str:

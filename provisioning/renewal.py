@@ -4,13 +4,15 @@ import logging
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from audit.context import SYSTEM
 from audit.services import record
 from provisioning.driver import DriverError
 from provisioning.enrolment import EnrolmentFailed, renew
-from provisioning.models import Operation, Runtime
+from provisioning.fleet_keys import fleet_key, serial
+from provisioning.models import FleetKey, Operation, Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
 
 log = logging.getLogger(__name__)
@@ -19,13 +21,15 @@ RENEW_BEFORE = timedelta(hours=12)
 
 
 def renew_certificates() -> int:
-    """Renew every ready guest's certificate that is past half its life; tells how many were.
+    """Renew ready guests' certificates past half their life or of an old CA; tells how many were.
 
     One guest that does not answer keeps no other from being renewed; it is tried again at the next turn.
     """
     due = (
         Runtime.objects.filter(
-            phase=Runtime.Phase.READY, certificate_expires_at__lt=timezone.now() + RENEW_BEFORE
+            ~Q(certificate_issuer=serial(fleet_key(FleetKey.Use.CA)))
+            | Q(certificate_expires_at__lt=timezone.now() + RENEW_BEFORE),
+            phase=Runtime.Phase.READY,
         )
         .exclude(operations__state__in=Operation.ACTIVE)
         .select_related("tenant", "host", "image")
@@ -42,7 +46,9 @@ def _renew(runtime: Runtime) -> bool:
     with transaction.atomic():
         # Only if nobody has enrolled it anew meanwhile.
         changed = Runtime.objects.filter(pk=runtime.pk, certificate_serial=runtime.certificate_serial).update(
-            certificate_serial=issued.serial, certificate_expires_at=issued.expires_at
+            certificate_serial=issued.serial,
+            certificate_expires_at=issued.expires_at,
+            certificate_issuer=issued.issuer,
         )
         record(
             action="runtime.certificate_renewed",

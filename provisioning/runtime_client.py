@@ -8,27 +8,32 @@ import json
 import os
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, Self
 
 import httpx
-from cryptography.hazmat.primitives import serialization
-from django.conf import settings
 from django.db import transaction
 
 from audit.context import SYSTEM, Actor
 from audit.services import record
-from protocol.enrolment import CONTROL_PLANE_URI, runtime_dns_name
+from protocol.enrolment import CONTROL_PLANE_URI, Trust, runtime_dns_name
 from protocol.tokens import RuntimeToken, new_runtime_token, sign
 from provisioning.driver import connect
-from provisioning.fleet_keys import fleet_key, private_key
+from provisioning.fleet_keys import authorities, fleet_key, private_pem, token_seed
 from provisioning.models import FleetKey, Runtime
 from provisioning.specs import host_spec, runtime_spec
 
 TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 MAX_ANSWER_BYTES = 256 * 1024
+KEPT_SECONDS = 4.0
+"""Less than the ten that an agent waits for the next request."""
+POOL_LIMIT = 32
+_IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
 
 
 class AgentUnreachable(Exception):
@@ -41,6 +46,36 @@ class AgentRefused(Exception):
     def __init__(self, status: int, code: str) -> None:
         super().__init__(f"{code} ({status})")
         self.status, self.code = status, code
+
+
+class ConnectionBroke(AgentUnreachable):
+    """It broke under way; the agent may or may not have heard."""
+
+
+class ClientPool:
+    """A few kept clients, each with its own connections; the least recent is closed when there are too many.
+
+    One per runtime and address: an address is given out again, and a connection belongs to whom it was
+    opened to. One per process, since a forked child must not write into its parent's connections.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._clients: OrderedDict[Hashable, httpx.Client] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: Hashable, make: Callable[[], httpx.Client]) -> httpx.Client:
+        """The client of that name; made if there is none."""
+        with self._lock:
+            client = self._clients.pop(name, None) or make()
+            self._clients[name] = client
+            if len(self._clients) > self._limit:
+                # Not closed by force: another thread may be using it. Its connections end by themselves.
+                self._clients.popitem(last=False)
+            return client
+
+
+_POOL = ClientPool(POOL_LIMIT)
 
 
 class RuntimeClient:
@@ -115,16 +150,32 @@ class RuntimeClient:
         """``DELETE /v1/sessions``."""
         return self._call("DELETE", "/v1/sessions", None)
 
+    def deliver_trust(self, wanted: Trust) -> str:
+        """``PUT /v1/trust``: whom of us to believe. The hash of what the guest then believes."""
+        return str(self._call("PUT", "/v1/trust", {"trust": asdict(wanted)}).get("trust", ""))[:64]
+
     def _call(
         self, method: str, path: str, body: dict[str, Any] | None, *, verified: bool = True
     ) -> dict[str, Any]:
-        """Raises AgentUnreachable or AgentRefused."""
+        """One call; a second one if a kept connection broke and nothing can happen twice.
+
+        Raises:
+            AgentUnreachable, AgentRefused.
+        """
         content = b"" if body is None else json.dumps(body).encode()
+        try:
+            return self._recorded(method, path, content, verified=verified)
+        except ConnectionBroke:
+            if method not in _IDEMPOTENT or not verified:
+                raise
+            return self._recorded(method, path, content, verified=verified)
+
+    def _recorded(self, method: str, path: str, content: bytes, *, verified: bool) -> dict[str, Any]:
         token = self._token(method, path, content)
         about = {"method": method, "path": path, "token": token.jti}
         self._record("agent.requested", about)
         try:
-            answer = self._send(method, path, content, sign(token, settings.TOKEN_KEY), verified=verified)
+            answer = self._send(method, path, content, sign(token, token_seed()), verified=verified)
         except (AgentUnreachable, AgentRefused) as error:
             told = str(error.status) if isinstance(error, AgentRefused) else "unreachable"
             self._record("agent.failed", {**about, "outcome": told})
@@ -159,24 +210,39 @@ class RuntimeClient:
     def _send(self, method: str, path: str, content: bytes, token: str, *, verified: bool) -> dict[str, Any]:
         url = f"https://{self._address}:{self._port}{path}"
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        # A request that may not happen twice takes no connection that may have died while it was kept.
+        kept = verified and method in _IDEMPOTENT
         try:
             with (
-                httpx.Client(
-                    verify=self._context(verified=verified), timeout=TIMEOUT, trust_env=False
-                ) as client,
+                self._pooled() if kept else self._new_client(verified=verified) as client,
                 client.stream(
                     method, url, content=content, headers=headers, extensions={"sni_hostname": self._name}
                 ) as response,
             ):
                 return _answer(response)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+            raise ConnectionBroke(f"The connection to the agent broke ({type(error).__name__}).") from None
         except (httpx.HTTPError, ssl.SSLError, OSError) as error:
             raise AgentUnreachable(f"No answer from the guest's agent ({type(error).__name__}).") from None
+
+    @contextmanager
+    def _pooled(self) -> Iterator[httpx.Client]:
+        """This process's client for this runtime, at this address, with the keys of now."""
+        known = (fleet_key(FleetKey.Use.CLIENT).pk, authorities())
+        name = (os.getpid(), self._name, self._address, self._port, *known)
+        yield _POOL.get(name, lambda: self._new_client(verified=True))
+
+    def _new_client(self, *, verified: bool) -> httpx.Client:
+        limits = httpx.Limits(max_connections=4, keepalive_expiry=KEPT_SECONDS)
+        return httpx.Client(
+            verify=self._context(verified=verified), timeout=TIMEOUT, limits=limits, trust_env=False
+        )
 
     def _context(self, *, verified: bool) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         if verified:
-            context.load_verify_locations(cadata=fleet_key(FleetKey.Use.CA).certificate)
+            context.load_verify_locations(cadata=authorities())
         else:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -206,13 +272,9 @@ def _answer(response: httpx.Response) -> dict[str, Any]:
 @contextmanager
 def _client_certificate() -> Iterator[str]:
     """A path from which OpenSSL can load the client's key: memory only, because `ssl` takes no bytes."""
-    key = fleet_key(FleetKey.Use.CLIENT)
-    pem = private_key(key).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     descriptor = os.memfd_create("client-certificate")
     try:
-        os.write(descriptor, key.certificate.encode() + pem)
+        os.write(descriptor, private_pem(fleet_key(FleetKey.Use.CLIENT)))
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)

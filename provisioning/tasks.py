@@ -6,7 +6,7 @@ import uuid
 from celery import Task, shared_task
 
 from audit.context import bind
-from provisioning import access, machine, members, observation, renewal
+from provisioning import access, machine, members, observation, renewal, trust
 from provisioning.driver import DriverError
 from provisioning.models import Host
 from provisioning.runtime_client import AgentRefused, AgentUnreachable
@@ -28,6 +28,8 @@ def operations_sweep() -> None:
         operation_run.delay(str(operation_id))
     for runtime_id in access.unconfirmed().values_list("pk", flat=True):
         access_apply.delay(str(runtime_id))
+    for runtime_id in trust.unconfirmed().values_list("pk", flat=True):
+        trust_apply.delay(str(runtime_id))
     for runtime_id in members.unconfirmed().values_list("pk", flat=True):
         members_apply.delay(str(runtime_id))
 
@@ -40,6 +42,16 @@ def access_apply(self: "Task[..., None]", runtime_id: str) -> None:
             access.apply(uuid.UUID(runtime_id))
         except (AgentUnreachable, AgentRefused, DriverError) as error:
             log.warning("runtime %s: access not confirmed: %s", runtime_id, error)
+
+
+@shared_task(bind=True, name="provisioning.tasks.trust_apply")
+def trust_apply(self: "Task[..., None]", runtime_id: str) -> None:
+    """Tell a guest whom of the control plane to believe; the sweeper repeats what failed."""
+    with bind(task_id=str(self.request.id or "")):
+        try:
+            trust.apply(uuid.UUID(runtime_id))
+        except (AgentUnreachable, AgentRefused, DriverError) as error:
+            log.warning("runtime %s: trust not confirmed: %s", runtime_id, error)
 
 
 @shared_task(bind=True, name="provisioning.tasks.members_apply")

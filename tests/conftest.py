@@ -29,9 +29,6 @@ TESTER = command("test")
 if not django_settings.WRAPPING_KEY:  # `make test` gives one; a bare `pytest` makes one
     django_settings.WRAPPING_KEY = os.urandom(32)
     os.environ["PORTAL_WRAPPING_KEY"] = base64.b64encode(django_settings.WRAPPING_KEY).decode()
-if not django_settings.TOKEN_KEY:
-    django_settings.TOKEN_KEY = os.urandom(32)
-    os.environ["PORTAL_TOKEN_KEY"] = base64.b64encode(django_settings.TOKEN_KEY).decode()
 if not django_settings.ROUTE_KEY:
     django_settings.ROUTE_KEY = os.urandom(32)
     os.environ["PORTAL_ROUTE_KEY"] = base64.b64encode(django_settings.ROUTE_KEY).decode()

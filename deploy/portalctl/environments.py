@@ -99,7 +99,6 @@ def settings(places: Places, role: Role, kept: Mapping[str, str], *, uri: str) -
             "LIBVIRT_URI": uri,
             "PORTAL_POOL_DIR": str(places.volumes),
             "PORTAL_WRAPPING_KEY": kept["PORTAL_WRAPPING_KEY"],
-            "PORTAL_TOKEN_KEY": kept["PORTAL_TOKEN_KEY"],
         }
     return values
 
@@ -170,7 +169,7 @@ def prepare_database_folder(places: Places, split: Split) -> None:
 def _secrets(path: Path) -> dict[str, str]:
     kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     made = {f"{role.upper()}_SECRET_KEY": secrets.token_urlsafe(48) for role in ROLES}
-    for name in ("PORTAL_WRAPPING_KEY", "PORTAL_TOKEN_KEY", "PORTAL_ROUTE_KEY"):
+    for name in ("PORTAL_WRAPPING_KEY", "PORTAL_ROUTE_KEY"):
         made[name] = base64.b64encode(secrets.token_bytes(32)).decode()
     if made.keys() - kept.keys():
         kept = made | kept

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from audit.context import SYSTEM
 from audit.services import record
-from provisioning import access, enrolment, members
+from provisioning import access, enrolment, members, trust
 from provisioning.driver import Power
 from provisioning.models import Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
@@ -73,6 +73,7 @@ def enrol(context: Context) -> None:
         changing.sealing_public_key = issued.sealing_public_key
         changing.certificate_serial = issued.serial
         changing.certificate_expires_at = issued.expires_at
+        changing.certificate_issuer = issued.issuer
         record(
             action="runtime.enrolled",
             actor=SYSTEM,
@@ -101,6 +102,8 @@ def confirm(context: Context) -> None:
             runtime.access_closed_by
         ):
             access.confirm(runtime, client)
+        if status.get("runtime_id") == str(runtime.pk):
+            trust.confirm(runtime, client, str(status.get("trust")))
     except (AgentUnreachable, AgentRefused) as error:
         raise StepFailed(
             "not_ready", f"The guest does not answer over mutual TLS: {error}", retryable=True

@@ -9,7 +9,7 @@ from deploy.portalctl.environments import ROLES
 from deploy.portalctl.places import Places
 from deploy.portalctl.users import ALONE
 
-OPENS_SOMETHING = {"LIBVIRT_URI", "PORTAL_WRAPPING_KEY", "PORTAL_TOKEN_KEY"}
+OPENS_SOMETHING = {"LIBVIRT_URI", "PORTAL_WRAPPING_KEY"}
 
 
 @pytest.fixture
@@ -36,7 +36,6 @@ def test_no_value_of_workers_keys_appears_anywhere_in_webs_file(written: Places)
     web = (written.env / "web.env").read_text()
     worker = told(written, "worker")
     assert worker["PORTAL_WRAPPING_KEY"] not in web
-    assert worker["PORTAL_TOKEN_KEY"] not in web
     assert worker["SECRET_KEY"] not in web
 
 
@@ -61,7 +60,7 @@ def test_two_installations_share_no_secret(written: Places, tmp_path_factory: py
     other = Places(root, root / "state")
     other.env.mkdir(parents=True)
     environments.write_all(other, ALONE, uri="qemu:///system")
-    for name in ("SECRET_KEY", "PORTAL_WRAPPING_KEY", "PORTAL_TOKEN_KEY"):
+    for name in ("SECRET_KEY", "PORTAL_WRAPPING_KEY"):
         assert told(other, "worker")[name] != told(written, "worker")[name]
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from django.conf import settings
 
 from audit.context import command
 from guest.agent.gate import ACCESS, MEMBERS_ONLY
@@ -20,6 +19,7 @@ from protocol.tokens import body_hash, sign
 from provisioning import enrolment
 from provisioning.driver import connect
 from provisioning.fleet import audit_fleet
+from provisioning.fleet_keys import token_seed
 from provisioning.models import GuestImage, Host, Operation, Runtime
 from provisioning.runtime_client import AgentRefused, RuntimeClient
 from provisioning.services import operation_request, runtime_create
@@ -94,7 +94,7 @@ def door(runtime: Runtime, host: Host, method: str, path: str, body: Any = None,
         address, port = driver.endpoint(runtime_spec(runtime))
     portal = RuntimeClient(runtime, address, port)
     content = b"" if body is None else json.dumps(body).encode()
-    text = sign(portal._token(method, path, content), settings.TOKEN_KEY)
+    text = sign(portal._token(method, path, content), token_seed())
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     with httpx.Client(verify=portal._context(verified=True), timeout=30, trust_env=False) as client:
         return client.request(

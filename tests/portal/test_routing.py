@@ -13,6 +13,7 @@ from audit.models import Entry
 from portal.models import RouteGrant
 from portal.routing import COOKIE, slug_of
 from protocol.tokens import Expected, TokenError, body_hash, public_key, verify_runtime_token
+from provisioning.fleet_keys import token_seed
 from provisioning.models import Runtime
 from tests.portal.conftest import World
 
@@ -60,7 +61,7 @@ def test_the_whole_way(world: World, settings: Any) -> None:
         verify_runtime_token(answer.headers["Portal-Token"], [key], Expected(*usual))
     with pytest.raises(TokenError):
         verify_runtime_token(
-            answer.headers["Portal-Token"], [public_key(settings.TOKEN_KEY)], Expected(*usual, routed=True)
+            answer.headers["Portal-Token"], [public_key(token_seed())], Expected(*usual, routed=True)
         )
 
 

@@ -15,7 +15,6 @@ PRODUCTION = {
     "PORTAL_PRODUCTION": "1",
     "SECRET_KEY": STRONG,
     "PORTAL_WRAPPING_KEY": KEY,
-    "PORTAL_TOKEN_KEY": base64.b64encode(bytes(range(32, 64))).decode(),
     "PORTAL_ROUTE_KEY": base64.b64encode(bytes(range(64, 96))).decode(),
 }
 PRODUCTION_WEB = {
@@ -61,9 +60,6 @@ REFUSED = [
     ({"PORTAL_ROLE": "web", "LIBVIRT_URI": "qemu+ssh://root@secret-host/system"}, "LIBVIRT_URI"),
     ({"PORTAL_ROLE": "beat", "PORTAL_WRAPPING_KEY": KEY}, "PORTAL_WRAPPING_KEY"),
     ({"PORTAL_ROLE": "beat", "LIBVIRT_URI": "qemu+ssh://root@secret-host/system"}, "LIBVIRT_URI"),
-    ({"PORTAL_ROLE": "web", "PORTAL_TOKEN_KEY": KEY}, "PORTAL_TOKEN_KEY"),
-    ({"PORTAL_TOKEN_KEY": "YWI="}, "PORTAL_TOKEN_KEY"),
-    ({**PRODUCTION, "PORTAL_TOKEN_KEY": ""}, "PORTAL_TOKEN_KEY"),
     ({**PRODUCTION_WEB, "PORTAL_ROUTE_KEY": ""}, "PORTAL_ROUTE_KEY"),
     ({"PORTAL_ROUTE_KEY": "YWI="}, "PORTAL_ROUTE_KEY"),
     ({"PORTAL_ROUTE_KEY": "not*base64"}, "PORTAL_ROUTE_KEY"),

@@ -124,7 +124,7 @@ def test_the_control_planes_certificate_is_replaced_in_time(runtime: Runtime) ->
     FleetKey.objects.filter(pk=old.pk).update(expires_at=timezone.now() + timedelta(days=29))
     assert client(runtime).status()["runtime_id"] == str(runtime.pk)
     assert fleet_key(FleetKey.Use.CLIENT).pk != old.pk
-    assert FleetKey.objects.filter(use=FleetKey.Use.CLIENT, retired=False).count() == 1
+    assert FleetKey.objects.filter(use=FleetKey.Use.CLIENT, state=FleetKey.State.CURRENT).count() == 1
 
 
 def test_a_spent_secret_is_no_dead_end(runtime: Runtime) -> None:
