@@ -103,6 +103,7 @@ class Caller:
 
     folder: Path
     name: str
+    certificate: x509.Certificate
 
     def context(self) -> ssl.SSLContext:
         """A client context that takes any server certificate, as before enrolment."""
@@ -132,7 +133,7 @@ def caller(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     (folder / f"{name}.key").write_bytes(pem)
-    return Caller(folder, name)
+    return Caller(folder, name, leaf)
 
 
 def runtime_name(runtime_id: str = RUNTIME_ID) -> list[x509.GeneralName]:
