@@ -2,9 +2,20 @@
 
 import re
 import socket
+import ssl
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from django.contrib.auth.models import User
 from django.test import Client
 
@@ -13,11 +24,13 @@ from audit.models import Entry
 from portal.routing import COOKIE
 from protocol.persons import Purpose
 from protocol.sessions import Request, prove
+from provisioning.fleet_keys import issue_server_certificate
 from provisioning.models import GuestImage, Host, Operation, Runtime
 from provisioning.runtime_client import RuntimeClient
 from provisioning.services import runtime_create
 from tenants.models import Membership, Tenant
 from tests.e2e.conftest import Portal
+from tests.guest.fleet import SERVER_AUTH, Authority, runtime_name
 from tests.protocol.people import OWNER, Passkey, entry, keyring
 from tests.provisioning.workers import drain
 
@@ -157,24 +170,54 @@ def test_a_sibling_page_cannot_use_the_cookie(portal: Portal, way: dict[str, str
     assert portal.ask(ACME, "POST", "/v1/sessions/end", headers=own).status_code == 200
 
 
-def test_another_guest_at_the_address(
-    portal: Portal, way: dict[str, str], runtime: Runtime, tmp_path: Any
-) -> None:
-    """nginx speaks to the runtime that the portal named, or to nobody: a certificate of another is refused."""
-    Runtime.objects.update(certificate_serial="")  # nothing of the row but the address counts here
+def test_nobody_at_the_address(portal: Portal, way: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
     Runtime.objects.update(agent_address=address)
     silent = portal.ask(ACME, "GET", "/v1/door", headers=cookies(way))
     assert (silent.status_code, silent.json()["error"]) == (502, "machine_unreachable")
-    from tests.guest.fleet import Authority, personalise, running
 
-    folder = tmp_path / "imposter"
-    folder.mkdir()
-    with running(personalise(folder, Authority()), folder / "data") as imposter:
-        Runtime.objects.update(agent_address=f"127.0.0.1:{imposter.port}")
-        refused = portal.ask(ACME, "GET", "/v1/door", headers=cookies(way))
-        assert (refused.status_code, refused.json()["error"]) == (502, "machine_unreachable")
+
+@contextmanager
+def imposter(folder: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Iterator[str]:
+    """Somebody who answers everybody at an address of his own."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"tell me all")
+
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "imposter.pem").write_bytes(certificate.public_bytes(Encoding.PEM) + pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "imposter.pem")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("who", ["a stranger", "another tenant's guest", "the runtime itself"])
+def test_another_guest_at_the_address(
+    portal: Portal, way: dict[str, str], runtime: Runtime, tmp_path: Path, who: str
+) -> None:
+    """nginx speaks to the runtime that the portal named, or to nobody."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    if who == "a stranger":
+        certificate = Authority().issue(key.public_key(), runtime_name(str(runtime.pk)), SERVER_AUTH)
+    else:
+        request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, SHA256())
+        named = runtime if who == "the runtime itself" else Runtime(pk=uuid.uuid4())
+        certificate = issue_server_certificate(named, request)
+    with imposter(tmp_path, certificate, key) as address:
+        Runtime.objects.update(agent_address=address)
+        answer = portal.ask(ACME, "GET", "/v1/door", headers=cookies(way))
+    if who == "the runtime itself":
+        assert answer.text == "tell me all", "so that the refusals mean something"
+    else:
+        assert (answer.status_code, answer.json()["error"]) == (502, "machine_unreachable")
 
 
 def test_one_members_way_is_not_anothers_tenants(
@@ -241,5 +284,6 @@ def test_nothing_is_kept_on_disk(portal: Portal) -> None:
     from deploy.portalctl.proxy import TEMPLATE
 
     text = TEMPLATE.read_text()
-    for setting in ("proxy_request_buffering off;", "proxy_buffering off;", "access_log off;"):
+    kept = ("proxy_request_buffering off;", "proxy_buffering off;", "access_log off;")
+    for setting in (*kept, "proxy_pass_request_headers off;"):
         assert setting in text
