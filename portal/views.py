@@ -196,6 +196,7 @@ def _runtime_context(request: HttpRequest, found: Tenant, runtime: Runtime) -> d
     may = may_request(Actor.of(request.user), found, Operation.Kind.STOP)
     return {
         "active": active,
+        "settling": bool(runtime.access_closed_by) != runtime.access_closed_seen,
         "access_button": _access_button(runtime) if may else "",
         "may_open": is_member(request.user, found) and runtime.phase == Runtime.Phase.READY,
         "history": list(operations.exclude(state__in=Operation.ACTIVE).prefetch_related(None)[:8]),

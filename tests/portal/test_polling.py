@@ -163,3 +163,13 @@ def test_a_simulated_machine_says_so(world: World) -> None:
     host.engine = "qemu"
     host.save()
     assert "Simulated" not in show(world)
+
+
+def test_a_page_that_waits_for_the_machine_asks_more_often(world: World) -> None:
+    """Closed, and not confirmed yet: the reader waits for the guest's word."""
+    client = world.client("owner")
+    assert b"every 10s" in client.get("/t/acme/").content
+    Runtime.objects.filter(pk=world.mine.runtime.pk).update(access_closed_by="owner")
+    assert b"every 2s" in client.get("/t/acme/").content
+    Runtime.objects.filter(pk=world.mine.runtime.pk).update(access_closed_seen=True)
+    assert b"every 10s" in client.get("/t/acme/").content
