@@ -4,6 +4,7 @@ The agent runs as a local process, so these are this machine's figures without a
 """
 
 import http.client
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from protocol.persons import Purpose
+from protocol.sessions import PROOF_HEADER, SESSION_HEADER, Request, prove
 from protocol.tokens import Expected, body_hash, public_key, sign, verify_runtime_token
 from tests.guest import fleet
-from tests.protocol.people import OWNER
+from tests.protocol.people import OWNER, keyring
 
 REQUESTS = 400
 ROUNDS = 500
@@ -31,9 +33,14 @@ def measure() -> dict[str, Any]:
             line = http.client.HTTPSConnection("127.0.0.1", agent.port, context=context, timeout=10)
             bare = _timed(lambda _: _ask(line, "/v1/health", None))
             checked = _timed(lambda number: _ask(line, "/v1/status", f"user:{number // 20}"))
+            (folder / "workspace").mkdir()
+            session = _sign_in(agent, context)
+            content = _timed(lambda number: _ask_as_member(line, session, number))
             line.close()
     return {
         "requests_per_second": 1000 * REQUESTS / sum(checked),
+        "content_requests_per_second": 1000 * REQUESTS / sum(content),
+        "content_p99_ms": quantiles(content, n=100)[98],
         "p50_ms": median(checked),
         "p99_ms": quantiles(checked, n=100)[98],
         "without_checks_p50_ms": median(bare),
@@ -51,8 +58,28 @@ def _timed(ask: Callable[[int], None]) -> list[float]:
     return taken
 
 
-def _ask(line: http.client.HTTPSConnection, path: str, actor: str | None) -> None:
-    headers = {}
+def _sign_in(agent: fleet.Agent, context: ssl.SSLContext) -> str:
+    """A device key's session, on a guest that has pinned the key."""
+    document = keyring(fleet.TENANT_ID)
+    pinned = {"document": document, "signature": OWNER.sign(Purpose.KEYRING, document)}
+    agent.call(context, "PUT", "/v1/keyring", pinned)
+    _, challenge = agent.call(context, "POST", "/v1/sessions/challenge")
+    signature = {**OWNER.sign(Purpose.SESSION, challenge), "nonce": challenge["nonce"]}
+    _, begun = agent.call(context, "POST", "/v1/sessions", {"signature": signature})
+    return str(begun["session"])
+
+
+def _ask_as_member(line: http.client.HTTPSConnection, session: str, number: int) -> None:
+    """A content route: token, session and the request's own signature are checked."""
+    path = "/v1/workspace"
+    shown = prove(OWNER.seed, session, Request.of("GET", path), number + 1)
+    _ask(line, path, f"member:{number // 20}", {SESSION_HEADER: session, PROOF_HEADER: shown})
+
+
+def _ask(
+    line: http.client.HTTPSConnection, path: str, actor: str | None, more: dict[str, str] | None = None
+) -> None:
+    headers = dict(more or {})
     if actor is not None:
         # A new actor every 20 requests, so that the limit per actor is not what is measured.
         text = sign(fleet.token("GET", path, sub=actor), fleet.TOKEN_SEED)
