@@ -3,6 +3,7 @@
 Loaded by ``-p tests.lanes``, before Django reads its settings.
 """
 
+import ipaddress
 import os
 from pathlib import Path
 
@@ -15,10 +16,11 @@ if LANE:
         (state / folder).mkdir(parents=True, exist_ok=True)
     state.chmod(0o755)
     (state / "volumes").chmod(0o711)
+    pool = ipaddress.ip_network(os.environ["PORTAL_NETWORK_POOL"])
     os.environ |= {
         "PORTAL_STATE_DIR": str(state),
         "PORTAL_POOL_DIR": str(state / "volumes"),
         "PORTAL_FLEET_ID": os.environ["PORTAL_FLEET_ID"] + f"x{number}",
-        "PORTAL_NETWORK_POOL": f"10.{84 + number}.0.0/16",
+        "PORTAL_NETWORK_POOL": str(list(pool.subnets(prefixlen_diff=3))[number]),
         "REDIS_URL": os.environ["REDIS_URL"].rpartition("/")[0] + f"/{number + 1}",
     }

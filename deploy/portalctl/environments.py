@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from deploy.portalctl import pools
 from deploy.portalctl.places import Places
 from deploy.portalctl.users import Split
 
@@ -90,6 +91,7 @@ def settings(places: Places, role: Role, kept: Mapping[str, str], *, uri: str) -
         "PORTAL_STATE_DIR": str(places.state),
         "PORTAL_IMAGES_DIR": str(places.images),
         "PORTAL_FLEET_ID": fleet_id(places.state),
+        "PORTAL_NETWORK_POOL": pools.kept(places.state),
         "PORTAL_BASE_URL": base_url(),
     }
     if role != "beat":

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from deploy.portalctl import down, environments, packages, postgres, redis, up, venv
+from deploy.portalctl import down, environments, packages, pools, postgres, redis, up, venv
 from deploy.portalctl import places as places_module
 from deploy.portalctl.places import Places
 from deploy.portalctl.terminal import Stop, progress
@@ -73,6 +73,7 @@ def bench(places: Places, arguments: Sequence[str]) -> int:
 def environment(places: Places, redis_url: str) -> dict[str, str]:
     """What the tests are told: nothing of the running portal but its images and its hypervisor."""
     state = places.test / "state"
+    fleet = environments.fleet_id(places.test)
     return {
         "DJANGO_SETTINGS_MODULE": "portal.settings",
         "PORTAL_ROLE": "manage",
@@ -85,10 +86,10 @@ def environment(places: Places, redis_url: str) -> dict[str, str]:
         "PORTAL_STATE_DIR": str(state),
         "PORTAL_IMAGES_DIR": str(places.images),
         "PORTAL_POOL_DIR": str(state / "volumes"),
-        "PORTAL_FLEET_ID": environments.fleet_id(places.test),
+        "PORTAL_FLEET_ID": fleet,
         "PORTAL_BASE_URL": "http://portal.localhost:8000",
         # Not the running portal's: two bridges with one address would take each other's packets.
-        "PORTAL_NETWORK_POOL": "10.84.0.0/16",
+        "PORTAL_NETWORK_POOL": pools.passing(fleet),
     }
 
 

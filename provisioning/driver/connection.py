@@ -43,6 +43,7 @@ _BUSY_WORDS = (
     "is in use",
     CPU_CLOCK,
 )
+_TAKEN_WORDS = "network is already in use by interface"
 _FULL_WORDS = ("no space left", "not enough free space", "disk quota exceeded")
 _UNABLE = {
     libvirt.VIR_ERR_NO_SUPPORT,
@@ -78,6 +79,11 @@ def translate(error: libvirt.libvirtError, doing: str) -> DriverError:
         return HostBusy(f"libvirt was busy while {doing}: {said}.")
     if code in _UNABLE:
         return Unsupported(f"This host cannot do it ({doing}): {said}.")
+    if _TAKEN_WORDS in words:
+        return CallFailed(
+            f"The runtime's network is in use on the host for something else: {said}. Remove that interface, "
+            "or give this fleet another PORTAL_NETWORK_POOL before its first guest."
+        )
     return CallFailed(f"libvirt refused while {doing}: {said}.")
 
 

@@ -128,6 +128,14 @@ def test_libvirts_errors_are_sorted(code: int, words: str, expected: str, retrya
     assert words in translated.message
 
 
+def test_a_network_in_use_says_which_setting_to_change() -> None:
+    error = libvirt.libvirtError("call")
+    words = "internal error: Network is already in use by interface br0"
+    error.err = (libvirt.VIR_ERR_INTERNAL_ERROR, 0, words, 0, None, None, None, 0, 0)
+    translated = translate(error, "preparing the network")
+    assert (translated.code, "PORTAL_NETWORK_POOL" in translated.message) == ("call_failed", True)
+
+
 def test_no_error_repeats_the_passphrase(
     simulated_host: HostSpec, spec: RuntimeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
