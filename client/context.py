@@ -65,27 +65,19 @@ class Context:
     @contextmanager
     def portal(self, device: Device) -> Iterator[Portal]:
         """The portal, signed in with the device key. Raises Failure."""
-        with Portal(self._wire("The portal", self.origin())) as portal:
-            try:
-                portal.sign_in(device)
-            except Refused as error:
-                if not unknown_key(error):
-                    raise
+        with self._portal() as portal:
+            if not _known(portal, device):
                 raise Failure(
                     "The portal does not know this device's key. Run: key register TENANT, "
                     "or paste the public key (key show) on the portal's page of members."
-                ) from None
+                )
             yield portal
 
     @contextmanager
     def portal_for_newcomers(self, device: Device) -> Iterator[Portal]:
         """The same, but a key that nobody has registered falls back on a password."""
-        with Portal(self._wire("The portal", self.origin())) as portal:
-            try:
-                portal.sign_in(device)
-            except Refused as error:
-                if not unknown_key(error):
-                    raise
+        with self._portal() as portal:
+            if not _known(portal, device):
                 warn("The portal does not know this device's key yet. Sign in once with your password.")
                 portal.sign_in_with_password(*credentials())
             yield portal
@@ -93,7 +85,7 @@ class Context:
     @contextmanager
     def portal_by_password(self) -> Iterator[Portal]:
         """The portal, signed in with what the person types."""
-        with Portal(self._wire("The portal", self.origin())) as portal:
+        with self._portal() as portal:
             portal.sign_in_with_password(*credentials())
             yield portal
 
@@ -116,6 +108,9 @@ class Context:
             pins.put(slug, verdict.keyring)
         return seen, verdict
 
+    def _portal(self) -> Portal:
+        return Portal(self._wire("The portal", self.origin()))
+
     def _wire(self, who: str, origin: Origin) -> Wire:
         return Wire(who, origin, self.told)
 
@@ -130,3 +125,14 @@ class Context:
         if not isinstance(found, str):
             raise Failure(f'{path} is damaged. It must be {{"portal": "https://…"}}.')
         return found
+
+
+def _known(portal: Portal, device: Device) -> bool:
+    """Sign in with the device key; False if nobody has registered it."""
+    try:
+        portal.sign_in(device)
+    except Refused as error:
+        if not unknown_key(error):
+            raise
+        return False
+    return True

@@ -7,8 +7,9 @@ import uuid
 
 from django.db.models import Q, QuerySet
 
-from provisioning.models import Operation, Runtime
+from provisioning.models import Runtime
 from provisioning.runtime_client import RuntimeClient
+from provisioning.selectors import ready_runtime, settled
 
 _UNCONFIRMED = Q(access_closed_by="", access_closed_seen=True) | (
     ~Q(access_closed_by="") & Q(access_closed_seen=False)
@@ -17,9 +18,7 @@ _UNCONFIRMED = Q(access_closed_by="", access_closed_seen=True) | (
 
 def unconfirmed() -> QuerySet[Runtime]:
     """Runtimes that run and whose guest has not confirmed what is wanted."""
-    return Runtime.objects.filter(_UNCONFIRMED, phase=Runtime.Phase.READY).exclude(
-        operations__state__in=Operation.ACTIVE
-    )
+    return settled().filter(_UNCONFIRMED)
 
 
 def apply(runtime_id: uuid.UUID) -> None:
@@ -29,10 +28,7 @@ def apply(runtime_id: uuid.UUID) -> None:
         AgentUnreachable, AgentRefused: the guest does not answer; the sweeper tries again.
         DriverError: its host does not answer.
     """
-    found = Runtime.objects.select_related("tenant", "host", "image").filter(
-        pk=runtime_id, phase=Runtime.Phase.READY
-    )
-    runtime = found.first()
+    runtime = ready_runtime(runtime_id)
     if runtime is not None:
         confirm(runtime, RuntimeClient.dial(runtime))
 

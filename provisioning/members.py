@@ -19,8 +19,9 @@ from django.utils import timezone
 from audit.context import SYSTEM
 from audit.services import record
 from protocol.keyrings import MAX_MEMBERS
-from provisioning.models import Operation, Runtime
+from provisioning.models import Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
+from provisioning.selectors import ready_runtime, settled
 from tenants.models import ConsentVersion, KeyringVersion
 
 REFUSALS = frozenset({403, 422})
@@ -55,9 +56,7 @@ def unconfirmed() -> QuerySet[Runtime]:
     """Runtimes that run and whose guest has not answered to the newest that owners have signed."""
     keyrings = KeyringVersion.objects.filter(tenant=OuterRef("tenant"), version__gt=OuterRef("keyring_told"))
     consents = ConsentVersion.objects.filter(tenant=OuterRef("tenant"), version__gt=OuterRef("consents_told"))
-    return Runtime.objects.filter(Exists(keyrings) | Exists(consents), phase=Runtime.Phase.READY).exclude(
-        operations__state__in=Operation.ACTIVE
-    )
+    return settled().filter(Exists(keyrings) | Exists(consents))
 
 
 def apply(runtime_id: uuid.UUID) -> None:
@@ -67,10 +66,7 @@ def apply(runtime_id: uuid.UUID) -> None:
         AgentUnreachable, AgentRefused: the guest does not answer; the sweeper tries again.
         DriverError: its host does not answer.
     """
-    found = Runtime.objects.select_related("tenant", "host", "image").filter(
-        pk=runtime_id, phase=Runtime.Phase.READY
-    )
-    runtime = found.first()
+    runtime = ready_runtime(runtime_id)
     if runtime is not None:
         confirm(runtime, RuntimeClient.dial(runtime))
 

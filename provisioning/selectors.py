@@ -1,5 +1,7 @@
 """Every read of runtimes and operations, scoped by the person who reads."""
 
+import uuid
+
 from django.db.models import Prefetch, QuerySet, Sum
 
 from provisioning.models import GuestImage, Host, Operation, Runtime, Step
@@ -11,6 +13,17 @@ GIB_IN_MIB = 1024
 def runtimes_for(user: Person) -> QuerySet[Runtime]:
     """The runtimes that ``user`` may know of."""
     return Runtime.objects.filter(tenant__in=tenants_for(user)).select_related("tenant", "host", "image")
+
+
+def settled() -> QuerySet[Runtime]:
+    """Runtimes whose guest should answer and which no operation is changing."""
+    return Runtime.objects.filter(phase=Runtime.Phase.READY).exclude(operations__state__in=Operation.ACTIVE)
+
+
+def ready_runtime(runtime_id: uuid.UUID) -> Runtime | None:
+    """The runtime, with all that a call to its guest needs; None unless it is ready."""
+    found = Runtime.objects.select_related("tenant", "host", "image")
+    return found.filter(pk=runtime_id, phase=Runtime.Phase.READY).first()
 
 
 def operations_for(user: Person) -> QuerySet[Operation]:

@@ -10,8 +10,9 @@ from django.utils import timezone
 from protocol.enrolment import Trust
 from protocol.tokens import public_key
 from provisioning.fleet_keys import believed, serial
-from provisioning.models import FleetKey, Operation, Runtime
+from provisioning.models import FleetKey, Runtime
 from provisioning.runtime_client import RuntimeClient
+from provisioning.selectors import ready_runtime, settled
 
 _CLIENTS = (FleetKey.Use.CLIENT, FleetKey.Use.PROXY)
 
@@ -32,11 +33,7 @@ def trust() -> Trust:
 
 def unconfirmed() -> QuerySet[Runtime]:
     """Runtimes that run and whose guest has not confirmed that it believes this."""
-    return (
-        Runtime.objects.filter(phase=Runtime.Phase.READY)
-        .exclude(trust_seen=trust().hash)
-        .exclude(operations__state__in=Operation.ACTIVE)
-    )
+    return settled().exclude(trust_seen=trust().hash)
 
 
 def apply(runtime_id: uuid.UUID) -> None:
@@ -46,10 +43,7 @@ def apply(runtime_id: uuid.UUID) -> None:
         AgentUnreachable, AgentRefused: the guest does not answer; the sweeper tries again.
         DriverError: its host does not answer.
     """
-    found = Runtime.objects.select_related("tenant", "host", "image").filter(
-        pk=runtime_id, phase=Runtime.Phase.READY
-    )
-    runtime = found.first()
+    runtime = ready_runtime(runtime_id)
     if runtime is not None:
         confirm(runtime, RuntimeClient.dial(runtime), "")
 

@@ -14,12 +14,11 @@ from playwright.sync_api import Browser, Page, expect
 from audit.context import command
 from audit.models import Entry
 from provisioning import access, members
-from provisioning.models import GuestImage, Host, Operation, Runtime
-from provisioning.services import runtime_create
+from provisioning.models import GuestImage, Host, Runtime
 from tenants.models import KeyringVersion, Tenant
 from tests.e2e.conftest import Portal
 from tests.portal.test_browser import PASSWORD, SIZES, browser, complaints  # noqa: F401 - fixtures
-from tests.provisioning.workers import drain
+from tests.provisioning.workers import created
 
 pytestmark = [
     pytest.mark.browser,
@@ -161,12 +160,6 @@ def page_base(runtime: Runtime) -> str:
     return str(settings.BASE_URL)
 
 
-def created(tenant: Tenant) -> Runtime:
-    done = drain(runtime_create(actor=TESTER, tenant=tenant), BOOT_SECONDS)
-    assert done.state == Operation.State.SUCCEEDED, done.error_message
-    return Runtime.objects.get()
-
-
 def test_an_owners_first_day_simulated(
     person: Page,
     simulated_host: Host,
@@ -177,7 +170,7 @@ def test_an_owners_first_day_simulated(
     client: Callable[..., Any],
 ) -> None:
     """With the agent as a local process: quick, and wherever libvirt runs."""
-    walk(person, created(tenant), tmp_path, client)
+    walk(person, created(tenant, BOOT_SECONDS), tmp_path, client)
 
 
 @pytest.mark.guest
@@ -191,4 +184,4 @@ def test_an_owners_first_day(
     client: Callable[..., Any],
 ) -> None:
     """On a real guest: passkey and device key in, a member added, cut off within five seconds (issue 3)."""
-    walk(person, created(tenant), tmp_path, client)
+    walk(person, created(tenant, BOOT_SECONDS), tmp_path, client)

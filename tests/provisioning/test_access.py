@@ -8,14 +8,13 @@ from django.contrib.auth.models import User
 from audit.context import Actor, command
 from audit.models import Entry
 from provisioning import access, tasks
-from provisioning.models import GuestImage, Host, Operation, Runtime
+from provisioning.models import Operation, Runtime
 from provisioning.runtime_client import AgentUnreachable, RuntimeClient
 from provisioning.services import (
     PermissionRefused,
     access_close,
     access_reopen,
     operation_request,
-    runtime_create,
 )
 from tenants.models import Membership, Tenant
 from tenants.services import membership_add
@@ -24,12 +23,6 @@ from tests.provisioning.workers import drain
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TESTER = command("test")
-
-
-@pytest.fixture
-def runtime(simulated_host: Host, tenant: Tenant, image: GuestImage) -> Runtime:
-    assert drain(runtime_create(actor=TESTER, tenant=tenant)).state == Operation.State.SUCCEEDED
-    return Runtime.objects.get()
 
 
 def test_close_and_reopen(runtime: Runtime) -> None:

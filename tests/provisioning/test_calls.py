@@ -11,24 +11,16 @@ from audit.context import command
 from audit.models import Entry
 from protocol.persons import Purpose
 from provisioning.fleet_keys import fleet_key
-from provisioning.models import FleetKey, GuestImage, Host, Operation, Runtime
+from provisioning.models import FleetKey, Operation, Runtime
 from provisioning.renewal import renew_certificates
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
-from provisioning.services import operation_request, runtime_create
+from provisioning.services import operation_request
 from provisioning.wrapping import wrap
-from tenants.models import Tenant
 from tests.protocol.people import MEMBER, OWNER, STRANGER, entry, keyring
 from tests.provisioning.workers import drain
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TESTER = command("test")
-
-
-@pytest.fixture
-def runtime(simulated_host: Host, tenant: Tenant, image: GuestImage) -> Runtime:
-    done = drain(runtime_create(actor=TESTER, tenant=tenant))
-    assert done.state == Operation.State.SUCCEEDED, done.error_message
-    return Runtime.objects.get()
 
 
 def client(runtime: Runtime) -> RuntimeClient:

@@ -29,13 +29,6 @@ def ask(runtime: Runtime, kind: str) -> Operation:
     )
 
 
-@pytest.fixture
-def runtime(simulated_host: Host, tenant: Tenant, image: GuestImage) -> Runtime:
-    operation = drain(runtime_create(actor=TESTER, tenant=tenant))
-    assert operation.state == State.SUCCEEDED, operation.error_message
-    return Runtime.objects.get()
-
-
 def test_create_ends_with_a_guest_that_answers(runtime: Runtime, simulated_host: Host) -> None:
     """Ready, running, certified, its spent secret gone, and both sides agree."""
     assert (runtime.phase, runtime.power) == (Phase.READY, "running")

@@ -12,11 +12,11 @@ from protocol.persons import Purpose
 from provisioning import members, tasks
 from provisioning.models import GuestImage, Host, Operation, Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
-from provisioning.services import operation_request, runtime_create
+from provisioning.services import operation_request
 from tenants.models import KeyringVersion, Tenant
 from tests.protocol.people import OWNER, RECOVERY, STRANGER, entry, keyring
 from tests.provisioning.test_calls import client
-from tests.provisioning.workers import drain
+from tests.provisioning.workers import created, drain
 from tests.tenants.conftest import House
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -26,17 +26,6 @@ TESTER = command("test")
 @pytest.fixture
 def house(tenant: Tenant, owner: User) -> House:
     return House(tenant, {"owner": owner})
-
-
-@pytest.fixture
-def runtime(simulated_host: Host, tenant: Tenant, image: GuestImage) -> Runtime:
-    return created(tenant)
-
-
-def created(tenant: Tenant) -> Runtime:
-    done = drain(runtime_create(actor=TESTER, tenant=tenant))
-    assert done.state == Operation.State.SUCCEEDED, done.error_message
-    return Runtime.objects.get()
 
 
 def noted(action: str) -> list[Any]:

@@ -25,7 +25,7 @@ from provisioning.fleet_keys import (
     serial,
     token_seed,
 )
-from provisioning.models import FleetKey, GuestImage, Host, Operation, Runtime
+from provisioning.models import FleetKey, Operation, Runtime
 from provisioning.renewal import renew_certificates
 from provisioning.rotation import RotationRefused, key_announce, key_finish, key_switch
 from provisioning.runtime_client import (
@@ -36,21 +36,12 @@ from provisioning.runtime_client import (
     ConnectionBroke,
     RuntimeClient,
 )
-from provisioning.services import runtime_create
 from provisioning.trust import trust
 from provisioning.wrapping import WrappingError
-from tenants.models import Tenant
 from tests.provisioning.workers import drain
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TESTER = command("test")
-
-
-@pytest.fixture
-def runtime(simulated_host: Host, tenant: Tenant, image: GuestImage) -> Runtime:
-    done = drain(runtime_create(actor=TESTER, tenant=tenant))
-    assert done.state == Operation.State.SUCCEEDED, done.error_message
-    return Runtime.objects.get()
 
 
 def tell(runtime: Runtime) -> None:

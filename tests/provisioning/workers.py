@@ -9,9 +9,12 @@ from pathlib import Path
 
 from django.utils import timezone
 
+from audit.context import command
 from provisioning import machine
-from provisioning.models import Host, Operation
+from provisioning.models import Host, Operation, Runtime
 from provisioning.seals import seal
+from provisioning.services import runtime_create
+from tenants.models import Tenant
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,6 +30,13 @@ def drain(operation: Operation, seconds: float = 60) -> Operation:
         assert time.monotonic() < deadline, f"still {operation.state}: {operation.wait_reason}"
         Operation.objects.filter(pk=operation.pk).update(not_before=None)
         time.sleep(0.02)
+
+
+def created(tenant: Tenant, seconds: float = 60) -> Runtime:
+    """The tenant's runtime, made and ready within ``seconds``."""
+    done = drain(runtime_create(actor=command("test"), tenant=tenant), seconds)
+    assert done.state == Operation.State.SUCCEEDED, done.error_message
+    return Runtime.objects.get()
 
 
 def run_in_child(operation: Operation, environment: dict[str, str], fault: str = "") -> int:
