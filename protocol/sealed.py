@@ -1,5 +1,7 @@
 """Secrets sealed to a guest's key: libsodium's sealed box, as GitHub Actions secrets use it."""
 
+from hashlib import sha256
+
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
@@ -9,6 +11,11 @@ OVERHEAD_BYTES = 48
 
 class SealError(ValueError):
     """A secret that cannot be sealed or opened. Never carries it."""
+
+
+def key_id(public_key: bytes) -> str:
+    """The name of a sealing key: the first 16 hexadecimal digits of its SHA-256."""
+    return sha256(public_key).hexdigest()[:16]
 
 
 def seal(public_key: bytes, secret: bytes) -> bytes:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nacl.public import PrivateKey
 
+from protocol import sealed
 from protocol.sealed import MAX_SECRET_BYTES, OVERHEAD_BYTES, SealError, seal, unseal
 
 KEY = PrivateKey(bytes(range(32)))
@@ -32,3 +33,7 @@ def test_refusals() -> None:
         seal(PUBLIC, b"x" * (MAX_SECRET_BYTES + 1))
     with pytest.raises(SealError):
         seal(b"short", b"secret")
+
+
+def test_a_sealing_key_is_named_by_its_hash() -> None:
+    assert sealed.key_id(bytes(32)) == "66687aadf862bd77"
