@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from guest.agent.beneath import WorkspaceRefused
 from guest.agent.enrolment import EnrolmentRefused
 from guest.agent.members import MembersRefused
 from guest.agent.sessions import SessionRefused
@@ -37,6 +38,8 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return await handler(request)
     except BadRequest as refusal:
         return error(400, "bad_request", str(refusal))
+    except WorkspaceRefused as refusal:
+        return error(refusal.status, refusal.code, str(refusal))
     except EnrolmentRefused as refusal:
         return error(refusal.status, refusal.code, str(refusal))
     except MembersRefused as refusal:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guest.agent.trust import Believed, TrustRefused
+from guest.agent.workspace import Limits
 from protocol.enrolment import SECRET_BYTES, EnrolmentError, Personalisation
 from protocol.persons import Site
 
@@ -33,6 +34,7 @@ class Config:
     """Where they begin sessions: this guest's own origin alone."""
     data: Path
     workspace: Path
+    limits: Limits
     address: str
     port: int
     boot_report: Path | None
@@ -55,6 +57,10 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
     parser.add_argument("--personalisation", type=Path, required=True, metavar="FILE")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--workspace", type=Path, metavar="DIR", help="default: workspace beside DIR")
+    parser.add_argument("--upload-limit", type=int, default=Limits.upload, metavar="BYTES")
+    parser.add_argument(
+        "--reserve", type=int, default=Limits.reserve, metavar="BYTES", help="what uploads leave free"
+    )
     parser.add_argument("--listen", metavar="ADDRESS:PORT", help="default: as the personalisation says")
     parser.add_argument("--boot-report", type=Path, metavar="FILE")
     parser.add_argument("--patience", type=float, default=PATIENCE_SECONDS, metavar="SECONDS")
@@ -69,6 +75,7 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
         own_site=_site(personalisation, personalisation.origin),
         data=given.data,
         workspace=given.workspace or given.data.parent / "workspace",
+        limits=Limits(upload=given.upload_limit, reserve=given.reserve),
         address=address,
         port=port,
         boot_report=given.boot_report,

@@ -14,6 +14,7 @@ from guest.agent.ledger import Ledger
 from guest.agent.members import Members
 from guest.agent.recovery import Recovery
 from guest.agent.sessions import Request, Session, SessionRefused, Sessions
+from guest.agent.streams import STREAMED, Flow, Places, TooManyStreams, assumed_hash
 from guest.agent.trust import TrustStore
 from protocol.sessions import PROOF_HEADER as PROOF_HEADER
 from protocol.sessions import SESSION_HEADER as SESSION_HEADER
@@ -68,6 +69,12 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/v1/members"): Access.CONTENT,
     ("POST", "/v1/recovery/object"): Access.OWNER,
     ("GET", "/v1/workspace"): Access.CONTENT,
+    ("GET", "/v1/workspace/list"): Access.CONTENT,
+    ("GET", "/v1/workspace/files"): Access.CONTENT,
+    ("PUT", "/v1/workspace/files"): Access.CONTENT,
+    ("DELETE", "/v1/workspace/files"): Access.CONTENT,
+    ("POST", "/v1/workspace/folders"): Access.CONTENT,
+    ("GET", "/v1/workspace/archive"): Access.CONTENT,
 }
 """Every route that the agent has. One that is missing here cannot be added to the server."""
 
@@ -113,6 +120,7 @@ class Gate:
     sessions: Sessions
     recovery: Recovery
     rate: RateLimit = field(default_factory=RateLimit)
+    streams: Places = field(default_factory=Places)
 
     def middleware(self) -> Middleware:
         """Stands before every handler that a route has."""
@@ -122,13 +130,14 @@ class Gate:
             resource = request.match_info.route.resource
             if resource is None:  # no such route: nothing to protect
                 return await handler(request)
-            access = ACCESS[request.method, resource.canonical]
+            route = request.method, resource.canonical
+            access, flow = ACCESS[route], STREAMED.get(route)
             caller = self.caller(request)
             if caller is None or access not in MAY_CALL[caller]:
                 return error(403, "not_for_this_caller", "this certificate opens other routes")
             if access is Access.OPEN:
                 return await handler(request)
-            sha256 = body_hash(await body_of(request))
+            sha256 = assumed_hash(request) if flow is Flow.IN else body_hash(await body_of(request))
             try:
                 token = self._token(request, sha256, routed=access in ROUTED)
             except TokenError as refusal:
@@ -145,9 +154,18 @@ class Gate:
                 if access is Access.OWNER and session.member.role != "owner":
                     return error(403, "not_an_owner", "only an owner may do this")
                 request[SESSION] = session
+                if flow is not None:
+                    return await self._streamed(request, session, handler)
             return await handler(request)
 
         return gate
+
+    async def _streamed(self, request: web.Request, session: Session, handler: Handler) -> web.StreamResponse:
+        try:
+            with self.streams.place(session.member.key.fingerprint):
+                return await handler(request)
+        except TooManyStreams:
+            return error(429, "too_many_streams", "wait until another upload or download has ended")
 
     def _token(self, request: web.Request, sha256: str, *, routed: bool) -> RuntimeToken:
         kind, _, text = request.headers.get("Authorization", "").partition(" ")

@@ -44,5 +44,6 @@ class Pages:
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """For ``on_response_prepare``."""
-    response.headers.update(HEADERS)
+    """For ``on_response_prepare``. What a handler has set is stricter, and stays."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)

@@ -8,12 +8,13 @@ from cryptography import x509
 
 from guest.agent.answers import BadRequest, hexadecimal, json_fields, json_flag, json_objects, json_signed
 from guest.agent.config import Config
+from guest.agent.content import Content
 from guest.agent.enrolment import Enrolment
 from guest.agent.gate import ACCESS, COOKIE, SESSION, Gate
 from guest.agent.pages import Pages
 from guest.agent.sessions import IDLE_SECONDS, LIFETIME_SECONDS, Session, SessionRefused
 from guest.agent.status import status
-from guest.agent.workspace import listing
+from guest.agent.workspace import Workspace
 from protocol.enrolment import NONCE_BYTES
 from protocol.tokens import body_hash
 
@@ -28,6 +29,7 @@ class Routes:
         self._config, self._enrolment, self._gate = config, enrolment, gate
         papers = config.personalisation
         self._pages = Pages(papers.rp_id, papers.portal_origin)
+        self._content = Content(Workspace(config.workspace, config.limits), gate, config.patience)
 
     def routes(self) -> list[web.RouteDef]:
         """One handler for each route of the table, and none beside."""
@@ -58,7 +60,7 @@ class Routes:
             ("POST", "/v1/sessions/end"): self.end_other_sessions,
             ("GET", "/v1/members"): self.members,
             ("POST", "/v1/recovery/object"): self.object_to_recovery,
-            ("GET", "/v1/workspace"): self.workspace,
+            **self._content.handlers(),
         }
         if handlers.keys() != ACCESS.keys():
             raise RuntimeError("a route is missing from the table of access, or has no handler")
@@ -199,9 +201,6 @@ class Routes:
                 **self._gate.recovery.statement(),
             }
         )
-
-    async def workspace(self, _request: web.Request) -> web.Response:
-        return web.json_response(listing(self._config.workspace))
 
     def _described(self, session: Session) -> dict[str, str]:
         member = session.member

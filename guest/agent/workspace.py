@@ -1,24 +1,245 @@
-"""The tenant's files. Content: only behind a member's session."""
+"""The tenant's files. Content: only behind a member's session. Blocking; see :mod:`guest.agent.content`."""
 
+import errno
 import os
+import re
+import secrets
 import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MAX_ENTRIES = 1000
+from guest.agent.beneath import WorkspaceRefused, checked, open_beneath, refusal_of
+from guest.agent.uploads import Upload
+from guest.agent.walk import Left, walk
+
+PAGE = 1000
+MAX_NAMES = 200_000
+DELETE_SECONDS = 15.0
+UNFINISHED = re.compile(r"\.unfinished-[0-9a-f]{32}")
+"""Names of uploads under way. What an agent that died left behind goes with the next listing."""
 
 
-def listing(folder: Path) -> dict[str, Any]:
-    """Names, kinds and sizes (bytes) of what stands in ``folder``, by name; links are not followed."""
-    entries = []
-    with os.scandir(folder) as found:
-        for entry in found:
-            facts = entry.stat(follow_symlinks=False)
-            entries.append({"name": entry.name, "kind": _kind(facts.st_mode), "size": facts.st_size})
-            if len(entries) > MAX_ENTRIES:
-                break
-    entries.sort(key=lambda entry: str(entry["name"]))
-    return {"entries": entries[:MAX_ENTRIES], "complete": len(entries) <= MAX_ENTRIES}
+@dataclass(frozen=True)
+class Limits:
+    """What the workspace takes. In bytes."""
+
+    upload: int = 1 << 30
+    """One file's."""
+    reserve: int = 64 << 20
+    """What uploads leave free on the volume: the agent's own state is on it too."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A regular file, open for reading. Close ``descriptor``."""
+
+    descriptor: int
+    name: str
+    size: int
+    tag: str
+    """Another one when the file was changed."""
+
+
+class Workspace:
+    """One folder, and what members do in it."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self._folder, self.limits = folder, limits
+        self._under_way: set[str] = set()
+        self._lock = threading.Lock()
+
+    def listing(self, path: str, after: str = "") -> dict[str, Any]:
+        """A page of what stands in the folder ``path``, by name, beginning behind the name ``after``."""
+        with self._open(path, os.O_RDONLY | os.O_DIRECTORY) as folder:
+            names = self._names(folder)
+            behind = [name for name in names if name > os.fsencode(after)]
+            entries = [found for name in behind[:PAGE] if (found := _entry(folder, name))]
+        complete = len(behind) <= PAGE
+        told: dict[str, Any] = {"entries": entries, "complete": complete}
+        return told if complete else told | {"next": _shown(behind[PAGE - 1])}
+
+    def open_file(self, path: str) -> Opened:
+        """The file ``path`` for reading."""
+        with self._root() as root:
+            descriptor = open_beneath(root, _named(path), os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                facts = os.fstat(descriptor)
+                check_readable(facts, os.fstat(root).st_uid)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        tag = f'"{facts.st_ino:x}-{facts.st_size:x}-{facts.st_mtime_ns:x}"'
+        return Opened(descriptor, path.rpartition("/")[2], facts.st_size, tag)
+
+    def begin(self, path: str, size: int | None) -> Upload:
+        """An upload to ``path``; nothing is there until it is finished. ``size``: as announced."""
+        if size is not None and size > self.limits.upload:
+            raise WorkspaceRefused(413, "too_large", f"a file has at most {self.limits.upload} bytes")
+        with self._parent(path) as (folder, name):
+            if UNFINISHED.fullmatch(name):
+                raise WorkspaceRefused(400, "bad_path", "names like this are kept for uploads under way")
+            mode = _mode_to_be(folder, name)
+            unfinished = f".unfinished-{secrets.token_hex(16)}"
+            with self._lock:
+                self._under_way.add(unfinished)
+            try:
+                return Upload(
+                    folder,
+                    name,
+                    unfinished,
+                    mode=mode,
+                    limit=self.limits.upload,
+                    reserve=self.limits.reserve,
+                    size=size or 0,
+                    over=self._over,
+                )
+            except BaseException:
+                self._over(unfinished)
+                raise
+
+    def make_folder(self, path: str) -> None:
+        """A new, empty folder. The kernel gives it the group, and the set-group-id bit, of the one above."""
+        with self._parent(path) as (folder, name):
+            os.mkdir(name, 0o770, dir_fd=folder)
+
+    def delete(self, path: str, *, recursive: bool) -> dict[str, Any]:
+        """A file, a link (never what it leads to), or a folder. Incomplete: ask again to go on."""
+        with self._parent(path) as (folder, name):
+            if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=folder)
+                return {"removed": 1, "complete": True}
+            removed, complete = _empty(folder, name) if recursive else (0, True)
+            if not complete:
+                return {"removed": removed, "complete": False}
+            os.rmdir(name, dir_fd=folder)
+            return {"removed": removed + 1, "complete": True}
+
+    @contextmanager
+    def folder(self, path: str) -> Iterator[tuple[int, int]]:
+        """The folder ``path``, open, and the owner of the workspace."""
+        with self._root() as root, self._open(path, os.O_RDONLY | os.O_DIRECTORY) as found:
+            yield found, os.fstat(root).st_uid
+
+    @contextmanager
+    def _root(self) -> Iterator[int]:
+        try:
+            root = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            raise WorkspaceRefused(503, "no_workspace", "this machine has no workspace folder") from None
+        try:
+            yield root
+        except OSError as failure:
+            raise refusal_of(failure) from None
+        finally:
+            os.close(root)
+
+    @contextmanager
+    def _open(self, path: str, flags: int) -> Iterator[int]:
+        with self._root() as root:
+            descriptor = open_beneath(root, checked(path), flags)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+
+    @contextmanager
+    def _parent(self, path: str) -> Iterator[tuple[int, str]]:
+        above, _, name = _named(path).rpartition("/")
+        with self._open(above, os.O_RDONLY | os.O_DIRECTORY) as folder:
+            yield folder, name
+
+    def _names(self, folder: int) -> list[bytes]:
+        names = []
+        with os.scandir(folder) as found:
+            for entry in found:
+                if UNFINISHED.fullmatch(entry.name):
+                    self._sweep(folder, entry.name)
+                    continue
+                names.append(os.fsencode(entry.name))
+                if len(names) > MAX_NAMES:
+                    raise WorkspaceRefused(413, "too_many", f"more than {MAX_NAMES} entries are not listed")
+        return sorted(names)
+
+    def _sweep(self, folder: int, name: str) -> None:
+        with self._lock:
+            if name in self._under_way:
+                return
+        try:
+            os.unlink(name, dir_fd=folder)
+        except OSError:
+            return  # A folder, or somebody else's: not an upload of ours.
+
+    def _over(self, unfinished: str) -> None:
+        with self._lock:
+            self._under_way.discard(unfinished)
+
+
+def check_readable(facts: os.stat_result, owner: int) -> None:
+    """Only regular files; with other names (hard links) only if they can be its owner's work.
+
+    Raises:
+        WorkspaceRefused: it is something else, or may be a file of somebody else's outside.
+    """
+    if stat.S_ISDIR(facts.st_mode):
+        raise OSError(errno.EISDIR, "")
+    if not stat.S_ISREG(facts.st_mode):
+        raise OSError(errno.ENXIO, "")
+    if facts.st_nlink > 1 and facts.st_uid != owner:
+        raise WorkspaceRefused(403, "hard_link", "this file has other names (hard links); copy it first")
+
+
+def _named(path: str) -> str:
+    if not path:
+        raise WorkspaceRefused(400, "bad_path", "give the path of something in the workspace")
+    return checked(path)
+
+
+def _mode_to_be(folder: int, name: str) -> int:
+    """Who replaces a program leaves it one."""
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return 0o660
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, "")
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.ENXIO, "")
+    return 0o660 | (mode & 0o110)
+
+
+def _empty(folder: int, name: str) -> tuple[int, bool]:
+    """Delete what is in the folder ``name``: how much, and whether time was enough for all."""
+    until, removed = time.monotonic() + DELETE_SECONDS, 0
+    for step in walk(folder, name):
+        if isinstance(step, Left):
+            os.rmdir(step.name, dir_fd=step.folder)
+        elif stat.S_ISDIR(step.facts.st_mode):
+            continue
+        else:
+            os.unlink(step.name, dir_fd=step.folder)
+        removed += 1
+        if time.monotonic() > until:
+            return removed, False
+    return removed, True
+
+
+def _entry(folder: int, name: bytes) -> dict[str, Any] | None:
+    try:
+        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    kind, size = _kind(facts.st_mode), facts.st_size
+    return {"name": _shown(name), "kind": kind, "size": size, "modified": int(facts.st_mtime)}
+
+
+def _shown(name: bytes) -> str:
+    """Names that are not UTF-8 can be seen, and go only with their folder."""
+    return name.decode(errors="backslashreplace")
 
 
 def _kind(mode: int) -> str:
