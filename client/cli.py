@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from client import files
-from client.commands import agreement, content, key, keyring
+from client.commands import agreement, content, key, keyring, workspace
 from client.context import Context
 from client.errors import Failure
 from client.reading import HASH
@@ -108,8 +108,24 @@ def parser() -> argparse.ArgumentParser:
     space = commands.add_parser("workspace", help="the tenant's files").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    listing = add(space, "ls", content.workspace, "list the tenant's files")
+    listing = add(space, "ls", workspace.listing, "list the tenant's files")
+    listing.add_argument("path", nargs="?", default="", metavar="PATH")
     listing.add_argument("--json", action="store_true", help="for programs")
+    get = add(space, "get", workspace.get, "download a file")
+    get.add_argument("path", metavar="PATH")
+    get.add_argument("file", type=Path, metavar="FILE")
+    get.add_argument("--resume", action="store_true", help="go on where FILE ends")
+    put = add(space, "put", workspace.put, "upload a file")
+    put.add_argument("file", type=Path, metavar="FILE")
+    put.add_argument("path", metavar="PATH")
+    rm = add(space, "rm", workspace.remove, "delete a file or a folder")
+    rm.add_argument("path", metavar="PATH")
+    rm.add_argument("--recursive", action="store_true", help="with all that is in it")
+    rm.add_argument("--yes", action="store_true", help="do not ask")
+    add(space, "mkdir", workspace.make_folder, "make a folder").add_argument("path", metavar="PATH")
+    tar = add(space, "archive", workspace.archive, "download a folder as tar")
+    tar.add_argument("file", type=Path, metavar="FILE")
+    tar.add_argument("path", nargs="?", default="", metavar="PATH")
     return top
 
 

@@ -1,14 +1,16 @@
 """A tenant's guest, through the portal's proxy: every request carries a proof by the device key."""
 
+import json
 import re
 import uuid
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
 from client.device import Device
 from client.errors import Failure, Refused, WrongAnswer
 from client.reading import take
-from client.wire import Wire, as_json
+from client.wire import Sink, Wire, as_json
 from protocol.persons import Purpose
 from protocol.sessions import PROOF_HEADER, SESSION_HEADER, Request, prove
 
@@ -60,6 +62,30 @@ class Runtime:
         """The same, for a request that changes something."""
         return self._ask("POST", path, 200)
 
+    def send(self, method: str, path: str, document: Any = None) -> Any:
+        """A request with a JSON body, or none; any success. Raises Refused, WrongAnswer."""
+        content = b"" if document is None else json.dumps(document).encode()
+        sent = {} if document is None else {"Content-Type": "application/json"}
+        headers = sent | self._proof(Request.of(method, path, content))
+        return self._translated(method, path, headers, content, 200, 201)
+
+    def upload(self, path: str, sha256: str, size: int, pieces: Iterable[bytes]) -> None:
+        """Stream a file that has this hash and size. Raises Refused, WrongAnswer."""
+        headers = self._proof(Request("PUT", path, sha256))
+        headers |= {"X-Content-SHA256": sha256, "Content-Length": str(size)}
+        self._translated("PUT", path, headers, pieces, 200, 201)
+
+    def download(self, path: str, sink: Sink, more: dict[str, str] | None = None) -> None:
+        """Stream a body to ``sink``. Raises Refused, WrongAnswer."""
+        headers = self._proof(Request.of("GET", path)) | (more or {})
+        answer = self._wire.ask("GET", path, headers=headers, sink=sink)
+        answer.expect(200, 206)
+
+    def _proof(self, request: Request) -> dict[str, str]:
+        self._counter += 1
+        proof = prove(self._device.seed, self._session, request, self._counter)
+        return {SESSION_HEADER: self._session, PROOF_HEADER: proof}
+
     def _pass_the_proxy(self) -> None:
         answer = self._wire.ask("GET", self._ticket_path)
         if answer.status >= 400:
@@ -83,20 +109,22 @@ class Runtime:
         self._session = name
 
     def _ask(self, method: str, path: str, status: int) -> Any:
-        self._counter += 1
-        proof = prove(self._device.seed, self._session, Request.of(method, path), self._counter)
-        headers = {SESSION_HEADER: self._session, PROOF_HEADER: proof}
-        return self._translated(method, path, headers, b"", status)
+        return self._translated(method, path, self._proof(Request.of(method, path)), b"", status)
 
     def _translated(
-        self, method: str, path: str, headers: dict[str, str], content: bytes, status: int = 200
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        content: bytes | Iterable[bytes],
+        *statuses: int,
     ) -> Any:
         answer = self._wire.ask(method, path, content=content, headers=headers)
         try:
-            answer.expect(status)
+            answer.expect(*statuses or (200,))
         except Refused as error:
             raise Refused(error.status, error.code, _REASONS.get(error.code, str(error))) from None
-        return None if status == 204 else answer.json()
+        return None if answer.status == 204 else answer.json()
 
 
 def _is_uuid(text: str) -> bool:

@@ -3,7 +3,7 @@
 import json
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -20,6 +20,8 @@ TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 DEADLINE_SECONDS = 45.0
 """For a whole answer, however steadily it trickles in."""
 MAX_ANSWER_BYTES = 1024 * 1024
+Sink = Callable[[int, bytes], None]
+"""Gets status and a piece of a body that is too long to hold."""
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -88,17 +90,18 @@ class Wire:
         method: str,
         path: str,
         *,
-        content: bytes = b"",
+        content: bytes | Iterable[bytes] = b"",
         headers: Mapping[str, str] | None = None,
+        sink: Sink | None = None,
     ) -> Answer:
-        """Send one request. ``path``: with its query, already escaped.
+        """Send one request. ``path``: with its query, already escaped. ``sink``: gets the body of a success.
 
         Raises:
             Unreachable: it was not sent. Unanswered: nobody knows. WrongAnswer: too long, or not HTTP.
         """
         began = time.monotonic()
         try:
-            answer = self._exchange(method, path, content, headers or {})
+            answer = self._exchange(method, path, content, headers or {}, sink)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Unreachable(f"{self.who} at {self.origin} cannot be reached: {_why(error)}.") from None
         except httpx.TimeoutException:
@@ -112,7 +115,14 @@ class Wire:
         self._told(f"{method} {self.origin}{path.partition('?')[0]} {answer.status} {spent} ms")
         return answer
 
-    def _exchange(self, method: str, path: str, content: bytes, headers: Mapping[str, str]) -> Answer:
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        content: bytes | Iterable[bytes],
+        headers: Mapping[str, str],
+        sink: Sink | None,
+    ) -> Answer:
         url = f"{self.origin.scheme}://{self.origin.address}:{self.origin.port}{path}"
         sent = {
             "Host": self.origin.netloc,
@@ -123,11 +133,13 @@ class Wire:
             **self.cookies.header(),
             **headers,
         }
-        until = time.monotonic() + DEADLINE_SECONDS
         name = {"sni_hostname": self.origin.host}
         with self._client.stream(method, url, content=content, headers=sent, extensions=name) as response:
-            body = bytearray()
+            body, until = bytearray(), time.monotonic() + DEADLINE_SECONDS
             for part in response.iter_raw():
+                if sink is not None and response.status_code < 300:
+                    sink(response.status_code, part)
+                    continue
                 body += part
                 if len(body) > MAX_ANSWER_BYTES:
                     raise WrongAnswer(f"{self.who} sent more than {MAX_ANSWER_BYTES} bytes.")

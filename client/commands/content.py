@@ -1,7 +1,6 @@
 """What a member asks the guest itself, in a session of this device's key."""
 
 import argparse
-import json
 from typing import Any
 
 from client.commands.keyring import differences
@@ -12,21 +11,6 @@ from client.pins import judge
 from client.reading import objects, take
 from client.screen import plain, say, table, warn
 from protocol.keyrings import Keyring
-
-
-def workspace(context: Context, args: argparse.Namespace) -> int:
-    """The tenant's files."""
-    found = _get(context, args.tenant, "/v1/workspace")
-    entries, complete = objects(found, "entries"), take(found, "complete", bool)
-    if args.json:
-        say(json.dumps(found, indent=1))
-        return 0
-    for entry in entries:
-        kind, size, name = take(entry, "kind", str), take(entry, "size", int), take(entry, "name", str)
-        say(f"{plain(kind, 8):8} {size:>14} {plain(name)}")
-    if not complete:
-        warn("There are more files than the guest lists.")
-    return 0
 
 
 def whoami(context: Context, args: argparse.Namespace) -> int:

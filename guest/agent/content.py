@@ -188,7 +188,7 @@ class Content:
 
 
 def _own_umask() -> None:
-    """First byte and count; None if nothing is there. Not one range, or of another state: the whole file."""
+    """The agent's own files are nobody else's, the workspace's its group's: this thread has its own umask."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_FS) != 0:
         raise OSError(ctypes.get_errno(), "unshare")

@@ -82,6 +82,8 @@ class Fake:
         """Whether a keyring reaches the guest at once."""
         self.sealing = "5e" * 32
         self.entries = [{"name": "notes.txt", "kind": "file", "size": 12}]
+        self.stored: dict[str, bytes] = {}
+        self.tar = b"x" * 512 + bytes(1024)
         self.asked: list[Asked] = []
         self.bent: dict[tuple[str, str], Bend] = {}
         self.nonces: dict[str, str] = {}
@@ -337,7 +339,24 @@ class Fake:
             for f, member in keyring.members.items()
         ]
         own = next(entry for entry in listed if entry["fingerprint"] == session.member.key.fingerprint)
-        match asked.method, asked.path:
+        where, query = urlsplit(asked.path).path, parse_qs(urlsplit(asked.path).query)
+        name = query.get("path", [""])[0]
+        match asked.method, where:
+            case "PUT", "/v1/workspace/files":
+                stated = asked.headers["x-content-sha256"]
+                assert stated == Request.of("PUT", "", asked.body).body_sha256
+                self.stored[name] = asked.body
+                return Answer(201, {"path": name, "size": len(asked.body), "sha256": stated, "created": True})
+            case "GET", "/v1/workspace/files" if name in self.stored:
+                first = int(asked.headers.get("range", "bytes=0-")[6:-1])
+                return Answer(206 if first else 200, raw=self.stored[name][first:])
+            case "DELETE", "/v1/workspace/files" if name in self.stored:
+                del self.stored[name]
+                return Answer(200, {"removed": 1, "complete": True})
+            case "GET", "/v1/workspace/archive":
+                return Answer(200, raw=self.tar)
+            case "POST", "/v1/workspace/folders":
+                return Answer(201, asked.document)
             case "GET", "/v1/workspace":
                 return Answer(200, {"entries": self.entries, "complete": True})
             case "GET", "/v1/session":
@@ -386,7 +405,7 @@ def serving(folder: Path) -> Iterator[Fake]:
             if answer.status != 204:
                 self.wfile.write(raw)
 
-        do_GET = do_POST = do_DELETE = _any
+        do_GET = do_POST = do_PUT = do_DELETE = _any
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -120,18 +120,108 @@ const lasting = (seconds) => {
 };
 const pieces = (fingerprint) => fingerprint.match(/.{1,8}/g).join(" ");
 
+// The workspace: one folder at a time.
+
+const UPLOAD_LIMIT = 64 * 1024 * 1024;
+let folder = "";
+let next = "";
+const below = (name) => (folder ? `${folder}/${name}` : name);
+const at = (route, query) => `${route}?${new URLSearchParams(query)}`;
+
+async function openFolder(path, after = "") {
+  const found = await call("GET", at("/v1/workspace/list", after ? { path, after } : { path }));
+  folder = path;
+  next = found.next || "";
+  const body = $("files").tBodies[0];
+  if (!after) body.replaceChildren();
+  for (const entry of found.entries) addEntry(body.insertRow(), entry);
+  $("where").textContent = path ? `/ ${path.replaceAll("/", " / ")}` : "";
+  $("up").hidden = !path;
+  $("archive").href = at("/v1/workspace/archive", { path });
+  $("files").hidden = body.rows.length === 0;
+  $("empty").hidden = body.rows.length > 0;
+  $("more").hidden = found.complete;
+}
+
+function addEntry(row, entry) {
+  const path = below(entry.name);
+  cell(row, "");
+  if (entry.kind === "file") {
+    const link = document.createElement("a");
+    link.href = at("/v1/workspace/files", { path });
+    link.download = entry.name;
+    link.textContent = entry.name;
+    row.cells[0].append(link);
+  } else if (entry.kind === "folder") {
+    row.cells[0].append(button(entry.name, () => openFolder(path)));
+  } else {
+    row.cells[0].textContent = entry.name;
+  }
+  cell(row, entry.kind);
+  cell(row, entry.kind === "file" ? String(entry.size) : "", "number");
+  cell(row, "");
+  row.cells[3].append(button("Delete", async () => {
+    const whole = entry.kind === "folder" ? " and everything in it" : "";
+    if (!confirm(`Delete ${entry.name}${whole}? This cannot be undone.`)) return;
+    let done;
+    do done = await call("DELETE", at("/v1/workspace/files", { path, recursive: "1" })); while (!done.complete);
+    await openFolder(folder);
+  }));
+}
+
+function button(text, deed) {
+  const made = document.createElement("button");
+  made.textContent = text;
+  made.addEventListener("click", () => act(made, deed));
+  return made;
+}
+
+async function upload(file) {
+  if (file.size > UPLOAD_LIMIT) {
+    throw new Refused("", "This page uploads files of up to 64 MiB. Use the command line: workspace put.");
+  }
+  const body = await file.arrayBuffer();
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", body));
+  const stated = [...hash].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const response = await fetch(at("/v1/workspace/files", { path: below(file.name) }), {
+    method: "PUT",
+    credentials: "same-origin",
+    headers: { "X-Content-SHA256": stated },
+    body,
+  }).catch(() => { throw new Refused("machine_unreachable"); });
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Refused(answer.error, answer.message);
+  await openFolder(folder);
+  say(`${file.name} is uploaded.`);
+}
+
+function wireWorkspace() {
+  $("up").addEventListener("click", () => act($("up"), () => openFolder(folder.split("/").slice(0, -1).join("/"))));
+  $("more").addEventListener("click", () => act($("more"), () => openFolder(folder, next)));
+  $("make-folder").addEventListener("click", () => act($("make-folder"), async () => {
+    const name = prompt("Name of the new folder");
+    if (!name) return;
+    await call("POST", "/v1/workspace/folders", { path: below(name) });
+    await openFolder(folder);
+  }));
+  $("upload").addEventListener("click", () => $("chosen").click());
+  $("chosen").addEventListener("change", () => act($("upload"), async () => {
+    const [file] = $("chosen").files;
+    $("chosen").value = "";
+    const there = file && [...$("files").tBodies[0].rows].some((row) => row.cells[0].textContent === file.name);
+    if (!file || (there && !confirm(`Replace ${file.name}?`))) return;
+    await upload(file);
+  }));
+}
+
 async function show() {
-  const [session, members, workspace] = await Promise.all([
-    call("GET", "/v1/session"), call("GET", "/v1/members"), call("GET", "/v1/workspace"),
+  const [session, members] = await Promise.all([
+    call("GET", "/v1/session"), call("GET", "/v1/members"), openFolder(folder),
   ]);
   $("who").textContent = session.name;
   $("role").textContent = session.role === "owner" ? "Owner" : "Member";
   $("left").textContent = lasting(session.seconds_left);
   $("end-others").hidden = session.role !== "owner";
-  fill("files", workspace.entries.map((e) => [[e.name], [e.kind], [e.kind === "file" ? String(e.size) : "", "number"]]));
-  $("files").hidden = workspace.entries.length === 0;
-  $("empty").hidden = workspace.entries.length > 0;
-  $("more").hidden = workspace.complete;
   fill("members", members.keyring.members.map((m) => [
     [m.name], [m.role], [m.kind === "passkey" ? "passkey" : "device key"], [pieces(m.fingerprint), "fingerprint"],
   ]));
@@ -171,6 +261,7 @@ async function act(button, deed) {
 
 document.addEventListener("DOMContentLoaded", async () => {
   $("host").textContent = location.host;
+  wireWorkspace();
   $("sign-in").addEventListener("click", () => act($("sign-in"), async () => { await signIn(); await show(); }));
   $("sign-out").addEventListener("click", () => act($("sign-out"), async () => {
     await call("DELETE", "/v1/session");
