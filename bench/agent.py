@@ -12,6 +12,7 @@ from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from bench import files
 from protocol.persons import Purpose
 from protocol.sessions import PROOF_HEADER, SESSION_HEADER, Request, prove
 from protocol.tokens import Expected, body_hash, public_key, sign, verify_runtime_token
@@ -36,6 +37,7 @@ def measure() -> dict[str, Any]:
             (folder / "workspace").mkdir()
             session = _sign_in(agent, context)
             content = _timed(lambda number: _ask_as_member(line, session, number))
+            moved = files.measure(folder, line, session, REQUESTS)
             line.close()
     return {
         "requests_per_second": 1000 * REQUESTS / sum(checked),
@@ -46,6 +48,7 @@ def measure() -> dict[str, Any]:
         "without_checks_p50_ms": median(bare),
         "token_check_ms": _token_check(),
         "device_signature_check_ms": _signature_check(),
+        **moved,
     }
 
 

@@ -28,6 +28,14 @@ def test_no_name_is_left_open(tmp_path: Path) -> None:
     assert r"\.portal\.localhost$" in text
 
 
+def test_only_files_may_be_large(tmp_path: Path) -> None:
+    text = rendered(tmp_path)
+    assert text.count("client_max_body_size") == 2
+    assert text.index("location = /v1/workspace/files {") < text.index("client_max_body_size 1g;")
+    for header in ("X-Content-SHA256 $http_x_content_sha256", "Range $http_range", "If-Range $http_if_range"):
+        assert f"proxy_set_header {header};" in text
+
+
 @pytest.mark.parametrize("bad", ["a; return 200", "a b", "a{", 'a"', "", "a\nb"])
 def test_a_value_cannot_break_out(tmp_path: Path, bad: str) -> None:
     with pytest.raises(Stop, match="cannot stand in nginx's configuration"):
