@@ -104,6 +104,28 @@ def test_a_device_key_comes_through(portal: Portal, way: dict[str, str]) -> None
     assert Entry.objects.filter(action="request.routed").count() == before + 1
 
 
+def test_a_large_file_comes_through(portal: Portal, way: dict[str, str]) -> None:
+    """Up and down, past what anything else may send; a range of it; and another body than was stated."""
+    session = device_session(portal, way)
+    path, body = "/v1/workspace/files?path=a.bin", bytes(range(256)) * 20_000
+    stated = Request.of("PUT", path, body)
+    shown = {"Portal-Session": session, "Portal-Proof": prove(OWNER.seed, session, stated, 1)}
+    headers = cookies(way) | shown | {"X-Content-SHA256": stated.body_sha256}
+    made = portal.ask(ACME, "PUT", path, headers=headers, content=body)
+    assert made.status_code == 201, made.text
+    headers = cookies(way) | proven(session, "GET", path, 2)
+    got = portal.ask(ACME, "GET", path, headers=headers)
+    assert got.content == body
+    assert got.headers["content-disposition"].startswith("attachment")
+    assert "sandbox" in got.headers["content-security-policy"]
+    headers = cookies(way) | proven(session, "GET", path, 3) | {"Range": "bytes=5119998-"}
+    part = portal.ask(ACME, "GET", path, headers=headers)
+    assert (part.status_code, part.content) == (206, body[-2:])
+    shown = {"Portal-Session": session, "Portal-Proof": prove(OWNER.seed, session, stated, 4)}
+    headers = cookies(way) | shown | {"X-Content-SHA256": stated.body_sha256}
+    assert portal.ask(ACME, "PUT", path, headers=headers, content=body[:-1] + b"!").status_code == 422
+
+
 def test_a_passkey_comes_through(portal: Portal, way: dict[str, str]) -> None:
     """The page, then a session that is a cookie of the runtime's origin alone."""
     page = portal.ask(ACME, "GET", "/", headers=cookies(way))
