@@ -105,9 +105,10 @@ PRUNED = (
 )
 """Removed from the root: bulky, random from build to build, or of use only to a package manager."""
 
-AGENT_USER = "agent"
-AGENT_ID = 990
-"""User and group of the agent, the same number in every image: the data volume outlives the image."""
+USERS = {"agent": (990, "Tenant agent"), "gateway": (991, "Gateway"), "tenant": (992, "Jobs and files")}
+"""Users, each with a group of its own: the same numbers in every image, for the data volume outlives it."""
+
+WORKSPACE_GROUP = ("workspace", 993, ("agent", "gateway", "tenant"))
 
 AGENT_HOME = "opt/agent"
 EPOCH = 1_700_000_000

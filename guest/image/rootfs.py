@@ -78,7 +78,7 @@ def install_agent(root: Path) -> None:
     only_wheels = ["--only-binary=:all:", "--implementation=cp", "--python-version=3.11"]
     run([*pip, *only_wheels, "--no-compile", "--target", home, "--requirement", requirements])
     shutil.rmtree(home / "bin", ignore_errors=True)
-    for source in ("protocol", "guest/agent"):
+    for source in ("protocol", "guest/agent", "guest/launcher"):
         unwanted = shutil.ignore_patterns("__pycache__")
         shutil.copytree(recipe.REPOSITORY / source, home / source, ignore=unwanted)
     (home / "guest/__init__.py").touch()
@@ -94,7 +94,7 @@ def configure(root: Path, version: str) -> None:
         link = root / number
         link.unlink(missing_ok=True)
         link.symlink_to(target)
-    _add_agent_user(root)
+    _add_users(root)
     (root / "etc/hostname").write_text("runtime\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost runtime\n")
     (root / "etc/machine-id").write_text("")
@@ -127,22 +127,25 @@ def _prune(root: Path) -> None:
             link.unlink()
 
 
-def _add_agent_user(root: Path) -> None:
-    user, number = recipe.AGENT_USER, recipe.AGENT_ID
-    lines = {
-        "passwd": f"{user}:x:{number}:{number}:Tenant agent:/nonexistent:/usr/sbin/nologin",
-        "group": f"{user}:x:{number}:",
-        "shadow": f"{user}:!:1::::::",
-        "gshadow": f"{user}:!::",
-    }
-    for name, line in lines.items():
-        path = root / "etc" / name
-        path.write_text(path.read_text() + line + "\n")
-        Path(f"{path}-").unlink(missing_ok=True)
+def _add_users(root: Path) -> None:
+    for user, (number, words) in recipe.USERS.items():
+        _append(root, "passwd", f"{user}:x:{number}:{number}:{words}:/nonexistent:/usr/sbin/nologin")
+        _append(root, "group", f"{user}:x:{number}:")
+        _append(root, "shadow", f"{user}:!:1::::::")
+        _append(root, "gshadow", f"{user}:!::")
+    group, number, members = recipe.WORKSPACE_GROUP
+    _append(root, "group", f"{group}:x:{number}:{','.join(members)}")
+    _append(root, "gshadow", f"{group}:!::{','.join(members)}")
     shadow = root / "etc/shadow"
     fields = [line.split(":") for line in shadow.read_text().splitlines()]
     # The third field is the day of the last change: the only part that differs from day to day.
     shadow.write_text("".join(":".join([name, "*", "1", *rest]) + "\n" for name, _, _, *rest in fields))
+
+
+def _append(root: Path, name: str, line: str) -> None:
+    path = root / "etc" / name
+    path.write_text(path.read_text() + line + "\n")
+    Path(f"{path}-").unlink(missing_ok=True)
 
 
 def _compile(root: Path) -> None:

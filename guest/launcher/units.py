@@ -1,0 +1,96 @@
+"""Jobs as transient systemd units: user tenant, in the workspace, closed in, bounded in every resource."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from guest.launcher.wire import Job, Refused
+
+JOBS = Path("/var/lib/portal/jobs")
+CALL_SECONDS = 20
+_CLOSED_IN = (
+    *("Type=exec", "Slice=jobs.slice", "KillMode=control-group", "TimeoutStopSec=5", "OOMPolicy=kill"),
+    *("WorkingDirectory=/var/lib/portal/workspace", "UMask=0007", "LimitCORE=0", "NoNewPrivileges=yes"),
+    *("ProtectSystem=strict", "ReadWritePaths=/var/lib/portal/workspace", "ProtectHome=yes"),
+    *("PrivateTmp=yes", "PrivateDevices=yes", "ProtectProc=invisible", "ProcSubset=pid", "RemoveIPC=yes"),
+    "InaccessiblePaths=/run/portal /run/systemd /var/lib/portal/agent -/var/lib/portal/gateway"
+    " /var/lib/portal/jobs",
+    *("ProtectClock=yes", "ProtectControlGroups=yes", "ProtectHostname=yes", "ProtectKernelLogs=yes"),
+    *("ProtectKernelModules=yes", "ProtectKernelTunables=yes", "LockPersonality=yes"),
+    *("RestrictAddressFamilies=AF_INET AF_UNIX", "RestrictNamespaces=yes", "RestrictRealtime=yes"),
+    *("RestrictSUIDSGID=yes", "SystemCallArchitectures=native", "SystemCallErrorNumber=EPERM"),
+    *("SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources"),
+    *("CapabilityBoundingSet=", "MemorySwapMax=0", "OOMScoreAdjust=500"),
+)
+_STATES = {"active", "activating", "deactivating", "reloading"}
+
+
+def command(job: Job) -> list[str]:
+    """What starts ``job``. The tenant's words come after ``--`` and meet no shell."""
+    bounds = (
+        f"MemoryMax={job.memory_bytes}",
+        f"TasksMax={job.tasks}",
+        f"RuntimeMaxSec={job.seconds}",
+        f"CPUWeight={job.cpu_weight}",
+        f"StandardOutput=file:{JOBS}/{job.id}.log",
+        f"StandardError=file:{JOBS}/{job.id}.log",
+        f"ExecStopPost=+/usr/lib/portal/job-ended {job.id}",
+    )
+    environment = ("HOME=/var/lib/portal/workspace", "PATH=/usr/bin:/bin", "LANG=C.UTF-8")
+    return [
+        *("/usr/bin/systemd-run", "--quiet", "--no-block", "--collect", "--no-ask-password"),
+        *(f"--unit=job-{job.id}", "--uid=tenant", "--gid=workspace"),
+        *(f"--property={each}" for each in (*_CLOSED_IN, *bounds)),
+        *(f"--setenv={each}" for each in environment),
+        *("--setenv=PYTHONPATH=/opt/agent", "--", "/usr/bin/python3", "-S", "-s", "-m", "guest.launcher.run"),
+        *(str(job.log_bytes), "/usr/bin/env", "-u", "PYTHONPATH", "--", *_literal(job.argv)),
+    ]
+
+
+def _literal(argv: tuple[str, ...]) -> list[str]:
+    # env would take NAME=VALUE for a variable, and systemd would fill in $NAME.
+    if "=" in argv[0]:
+        raise Refused("the command's name must not contain =")
+    return [each.replace("$", "$$") for each in argv]
+
+
+class Units:
+    """The backend of a real guest."""
+
+    name = "systemd"
+
+    def start(self, job: Job) -> None:
+        """Start it, unless it was started before. Raises Refused."""
+        log = JOBS / f"{job.id}.log"
+        try:
+            log.touch(mode=0o640, exist_ok=False)
+        except FileExistsError:
+            return
+        done = subprocess.run(command(job), capture_output=True, timeout=CALL_SECONDS, check=False)
+        if done.returncode:
+            log.unlink()
+            raise Refused("systemd did not take the job")
+
+    def status(self, job: str) -> dict[str, Any]:
+        """``running``, or ``ended`` with the result, or ``unknown``."""
+        show = ["/usr/bin/systemctl", "show", "--property=ActiveState", "--value", f"job-{job}.service"]
+        done = subprocess.run(show, capture_output=True, text=True, timeout=CALL_SECONDS, check=False)
+        if done.stdout.strip() in _STATES:
+            return {"state": "running"}
+        try:
+            return {"state": "ended", **json.loads((JOBS / f"{job}.json").read_bytes())}
+        except (OSError, ValueError):
+            return {"state": "unknown"}
+
+    def stop(self, job: str) -> None:
+        """Let all of its processes end, by force after five seconds."""
+        stop = ["/usr/bin/systemctl", "stop", "--no-block", f"job-{job}.service"]
+        subprocess.run(stop, capture_output=True, timeout=CALL_SECONDS, check=False)
+
+    def forget(self, job: str) -> None:
+        """Remove log and result of a job that is over. Raises Refused."""
+        if self.status(job)["state"] == "running":
+            raise Refused("the job is running")
+        for suffix in ("log", "json"):
+            (JOBS / f"{job}.{suffix}").unlink(missing_ok=True)

@@ -1,0 +1,145 @@
+"""The launcher: what it refuses, whom it answers, how it starts a job, and how a log stays bounded."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from guest.launcher.__main__ import answer, serve_one
+from guest.launcher.units import command
+from guest.launcher.wire import LINE_LIMIT, Job, parse
+
+ID = "6a1c3f1e-0d1b-4a55-9c1f-2f6f6f0f9a01"
+GOOD = {
+    "verb": "job_start",
+    "id": ID,
+    "argv": ["echo", "$HOME", "--uid=root"],
+    "memory_bytes": 64 << 20,
+    "tasks": 32,
+    "seconds": 60,
+    "cpu_weight": 100,
+    "log_bytes": 4096,
+}
+
+
+class Recorder:
+    """A backend that only notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def start(self, job: Job) -> None:
+        self.asked.append(job)
+
+    def status(self, job: str) -> dict[str, Any]:
+        self.asked.append(job)
+        return {"state": "running"}
+
+    def stop(self, job: str) -> None:
+        self.asked.append(job)
+
+    def forget(self, job: str) -> None:
+        self.asked.append(job)
+
+
+BAD: list[Any] = [
+    [],
+    {"verb": "job_start"},
+    {"verb": "job_stop", "id": "../../etc"},
+    {"verb": "job_stop", "id": ID + "\n"},
+    {"verb": "reboot", "id": ID},
+    {"verb": ["job_stop"], "id": ID},
+    GOOD | {"more": 1},
+    GOOD | {"id": ID.upper()},
+    GOOD | {"argv": "echo"},
+    GOOD | {"argv": []},
+    GOOD | {"argv": [""]},
+    GOOD | {"argv": ["a\0b"]},
+    GOOD | {"argv": ["a", 1]},
+    GOOD | {"argv": ["\ud800"]},
+    GOOD | {"argv": ["a"] * 257},
+    GOOD | {"argv": ["a" * (32 << 10)]},
+    GOOD | {"seconds": True},
+    GOOD | {"seconds": 0},
+    GOOD | {"tasks": 10**9},
+    GOOD | {"memory_bytes": 1.5},
+]
+
+
+@pytest.mark.parametrize("document", BAD)
+def test_what_is_malformed_is_refused(document: Any) -> None:
+    backend = Recorder()
+    assert answer(backend, json.dumps(document).encode())["ok"] is False
+    assert backend.asked == []
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"\xff", b"[" * 60_000])
+def test_what_is_no_json_is_refused(line: bytes) -> None:
+    assert answer(Recorder(), line)["ok"] is False
+
+
+def test_the_command_has_the_tenants_words_last_and_literally() -> None:
+    """Options of the tenant's are no options of systemd-run, and systemd fills in no variable."""
+    _, job = parse(json.dumps(GOOD).encode())
+    assert isinstance(job, Job)
+    line = command(job)
+    assert line[-3:] == ["echo", "$$HOME", "--uid=root"]
+    before = line[: line.index("--")]
+    assert {"--uid=tenant", "--gid=workspace", "--property=NoNewPrivileges=yes"} <= set(before)
+    assert {"--property=MemoryMax=67108864", "--property=TasksMax=32", "--property=RuntimeMaxSec=60"} <= set(
+        before
+    )
+    assert "--property=CapabilityBoundingSet=" in before
+    hidden = next(each for each in before if "InaccessiblePaths" in each)
+    assert all(path in hidden for path in ("/run/portal", "/var/lib/portal/agent", "/var/lib/portal/gateway"))
+
+
+@pytest.mark.parametrize(("uid", "welcome"), [(os.getuid(), True), (os.getuid() + 1, False)])
+def test_only_the_agents_user_is_answered(uid: int, welcome: bool) -> None:
+    ours, theirs = socket.socketpair()
+    backend = Recorder()
+    with ours, theirs:
+        theirs.sendall(json.dumps({"verb": "job_status", "id": ID}).encode() + b"\n")
+        serve_one(ours, backend, uid)
+        assert json.loads(theirs.recv(4096))["ok"] is welcome
+    assert bool(backend.asked) is welcome
+
+
+def test_an_overlong_line_is_refused() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        theirs.sendall(b" " * (LINE_LIMIT + 1))
+        serve_one(ours, Recorder(), os.getuid())
+        assert json.loads(theirs.recv(4096))["ok"] is False
+
+
+def run(limit: int, *argv: str) -> "subprocess.CompletedProcess[bytes]":
+    line = [sys.executable, "-m", "guest.launcher.run", str(limit), *argv]
+    return subprocess.run(line, capture_output=True, timeout=60, check=False)
+
+
+def test_a_log_is_bounded_and_the_job_goes_on() -> None:
+    """A flood is dropped, not held up: the command ends as it would have."""
+    done = run(4096, "sh", "-c", "head -c 200000000 /dev/zero; exit 7")
+    assert done.returncode == 7
+    assert len(done.stdout) < 4096 + 100
+    assert b"the log is full" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "output"),
+    [
+        (("sh", "-c", "printf '\\377\\000'; exit 3"), 3, b"\xff\0"),
+        (("sh", "-c", "kill -9 $$"), -9, b""),
+        (("sh", "-c", "kill -15 $$"), -15, b""),
+        (("/no/such",), 127, b"cannot run the command: No such file or directory\n"),
+    ],
+)
+def test_ends_as_the_command_ends(argv: tuple[str, ...], code: int, output: bytes) -> None:
+    done = run(4096, *argv)
+    assert (done.returncode, done.stdout) == (code, output)
