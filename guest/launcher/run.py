@@ -1,11 +1,11 @@
 """``python -m guest.launcher.run LOG_BYTES COMMAND…``: run a command and pass on so much of its output.
 
-What is over the limit is read and dropped, so that a job neither fills the volume nor stands still.
+What is over the limit, or finds the volume full, is read and dropped: a job neither fills the volume nor
+stands still.
 Ends as the command ended.
 """
 
 import os
-import signal
 import sys
 
 BLOCK = 64 * 1024
@@ -40,10 +40,12 @@ def _copy(reader: int, limit: int) -> None:
     left = limit
     while block := os.read(reader, BLOCK):
         kept = block[:left]
-        _write(kept)
-        if left and len(block) > left:
-            _write(NOTE)
+        note = NOTE if left and len(block) > left else b""
         left -= len(kept)
+        try:
+            _write(kept + note)
+        except OSError:  # the volume is full: the job goes on
+            left = 0
 
 
 def _write(block: bytes) -> None:

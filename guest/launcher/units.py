@@ -10,15 +10,18 @@ from guest.launcher.wire import Job, Refused
 JOBS = Path("/var/lib/portal/jobs")
 CALL_SECONDS = 20
 _CLOSED_IN = (
-    *("Type=exec", "Slice=jobs.slice", "KillMode=control-group", "TimeoutStopSec=5", "OOMPolicy=kill"),
+    *("Type=exec", "Slice=jobs.slice", "KillMode=control-group", "TimeoutStopSec=5", "OOMPolicy=stop"),
     *("WorkingDirectory=/var/lib/portal/workspace", "UMask=0007", "LimitCORE=0", "NoNewPrivileges=yes"),
     *("ProtectSystem=strict", "ReadWritePaths=/var/lib/portal/workspace", "ProtectHome=yes"),
     *("PrivateTmp=yes", "PrivateDevices=yes", "ProtectProc=invisible", "ProcSubset=pid", "RemoveIPC=yes"),
-    "InaccessiblePaths=/run/portal /run/systemd /var/lib/portal/agent -/var/lib/portal/gateway"
-    " /var/lib/portal/jobs",
+    # All of /run/systemd cannot be hidden: systemd itself needs it to build the job's name space.
+    "InaccessiblePaths=/run/portal /run/systemd/private /run/systemd/journal /run/systemd/notify"
+    " /var/lib/portal/agent /var/lib/portal/gateway /var/lib/portal/jobs",
     *("ProtectClock=yes", "ProtectControlGroups=yes", "ProtectHostname=yes", "ProtectKernelLogs=yes"),
     *("ProtectKernelModules=yes", "ProtectKernelTunables=yes", "LockPersonality=yes"),
     *("RestrictAddressFamilies=AF_INET AF_UNIX", "RestrictNamespaces=yes", "RestrictRealtime=yes"),
+    # The gateway trusts whoever reaches its loopback port; only the agent may.
+    "IPAddressDeny=localhost",
     *("RestrictSUIDSGID=yes", "SystemCallArchitectures=native", "SystemCallErrorNumber=EPERM"),
     *("SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources"),
     *("CapabilityBoundingSet=", "MemorySwapMax=0", "OOMScoreAdjust=500"),

@@ -9,6 +9,7 @@ LINE_LIMIT = 64 * 1024
 MAX_ARGUMENTS = 256
 MAX_ARGUMENT_BYTES = 32 * 1024
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_OF_ONE_JOB = {"job_status", "job_stop", "job_forget"}
 _BOUNDS = {
     "memory_bytes": (16 << 20, 64 << 30),
     "tasks": (4, 4096),
@@ -50,7 +51,7 @@ def parse(line: bytes) -> tuple[str, Job | str]:
     verb = document.pop("verb", None)
     if verb == "job_start":
         return verb, _job(document)
-    if verb in {"job_status", "job_stop", "job_forget"} and set(document) == {"id"}:
+    if isinstance(verb, str) and verb in _OF_ONE_JOB and set(document) == {"id"}:
         return verb, _id(document["id"])
     raise Refused("there is no such verb with these members")
 

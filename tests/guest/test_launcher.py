@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,3 +144,11 @@ def test_a_log_is_bounded_and_the_job_goes_on() -> None:
 def test_ends_as_the_command_ends(argv: tuple[str, ...], code: int, output: bytes) -> None:
     done = run(4096, *argv)
     assert (done.returncode, done.stdout) == (code, output)
+
+
+def test_a_full_volume_ends_no_job() -> None:
+    """What cannot be written is dropped; the command ends as it would have."""
+    line = [sys.executable, "-m", "guest.launcher.run", "4096", "sh", "-c", "yes | head -c 300000; exit 6"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (6, b"")
