@@ -153,10 +153,11 @@ class Vault:
         secrets = {name: self._resealed(secret, new) for name, secret in now.secrets.items()}
         self._keep(Record(_id(new), now.current, secrets))
         self._current, self._previous = new, self._current
+        self._sealing.keep_only(_id(new), now.current)
         return self.statement()
 
     def retire(self, key: Any) -> dict[str, Any]:
-        """Destroy the previous key. Nothing happens if that is not its id: it is gone already.
+        """Destroy the previous key. The same again changes nothing, and ends what an error interrupted.
 
         Raises:
             VaultRefused: ``malformed``, ``in_use`` or ``disk_full``.
@@ -166,7 +167,10 @@ class Vault:
         if key == self._record.previous:
             self._keep(replace(self._record, previous=None))
             self._previous = None
-            self._sealing.keep_only(self._record.current)
+        else:
+            # An error may have left a newer record on the disk than is remembered. Its keys go only after it.
+            self._keep(self._record)
+        self._sealing.keep_only(self._record.current, self._record.previous or self._record.current)
         return self.statement()
 
     def _begin(self) -> None:

@@ -12,7 +12,6 @@ from protocol.sealed import KEY_ID, NAME
 
 MAX_NAMES = 64
 MAX_VERSION = 2**31 - 1
-_DIGEST_BYTES = 64
 
 
 class VaultFileError(Exception):
@@ -48,7 +47,7 @@ class Record:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Raises VaultFileError if ``data`` is no record."""
-        digest, content = data[:_DIGEST_BYTES], data[_DIGEST_BYTES + 1 :]
+        digest, _, content = data.partition(b"\n")
         if sha256(content).hexdigest().encode() != digest:
             raise VaultFileError("vault.json is damaged")
         try:
