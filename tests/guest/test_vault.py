@@ -14,6 +14,7 @@ from guest.agent.vault import Vault
 from guest.agent.vault_record import MAX_NAMES, MAX_TAKEN, Record, Secret, VaultFileError
 from guest.agent.vault_requests import MAX_VERSION
 from protocol.sealed import MAX_SECRET_BYTES, key_id, seal
+from protocol.sealed import NAME as NAME_RULE
 from tests.guest.boxes import CANARY, NAME, boxed, found_in, opened, put, refusal
 
 ONE_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -179,6 +180,43 @@ def test_malformed(vault: Vault, changed: dict[str, Any]) -> None:
     """Refused, and nothing is kept."""
     assert refusal(put, vault, boxed(vault.sealing_public) | changed) == "malformed"
     assert vault.statement()["secrets"] == []
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=80)
+    | st.from_regex(NAME_RULE, fullmatch=True),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@ONE_FOLDER
+@given(given=st.tuples(ANYTHING, ANYTHING, ANYTHING, ANYTHING))
+def test_anything_at_all(vault: Vault, given: tuple[Any, ...]) -> None:
+    """Whatever JSON can say is refused by a code of the table, and no delivery leaves a trace."""
+    name, version, key, sealed = given
+    held = [each for each in vault.statement()["secrets"] if each["state"] == "held"]
+    said = {
+        refusal(vault.deliver, name, version, key, sealed),
+        refusal(vault.export, name),
+        refusal(vault.rotate, key),
+        refusal(vault.retire, key),
+        refusal(vault.revoke, name, version),
+    }
+    assert said <= {
+        "malformed",
+        "unknown_key",
+        "no_such_secret",
+        "not_current",
+        "rolled_back",
+        "too_many",
+        "done",
+    }
+    assert held == [each for each in vault.statement()["secrets"] if each["state"] == "held"] == []
 
 
 def test_what_does_not_open(vault: Vault) -> None:
