@@ -61,6 +61,9 @@ def runtime_create(*, actor: Actor, tenant: Tenant) -> Operation:
         memory_mib=plan.memory_mib,
         disk_gib=plan.disk_gib,
         iops=plan.iops,
+        processes=plan.processes,
+        jobs_running=plan.jobs_running,
+        jobs_waiting=plan.jobs_waiting,
         network_index=addresses.free_index(
             set(Runtime.objects.exclude(phase=Runtime.Phase.DELETED).values_list("network_index", flat=True))
         ),
