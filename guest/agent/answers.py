@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 
 from guest.agent.beneath import WorkspaceRefused
 from guest.agent.enrolment import EnrolmentRefused
+from guest.agent.gateway.errors import GatewayRefused
 from guest.agent.members import MembersRefused
 from guest.agent.sessions import SessionRefused
 from guest.agent.trust import TrustRefused
@@ -20,6 +21,14 @@ PATIENCE = web.AppKey("patience", float)
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+
+
+class TooLarge(Exception):
+    """The body has more bytes than ``limit``."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
 
 
 class BadRequest(Exception):
@@ -48,8 +57,10 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return error(422 if refusal.code == "malformed" else 409, refusal.code, str(refusal))
     except SessionRefused as refusal:
         return error(403, refusal.code, "sign the challenge with a member's key")
-    except web.HTTPRequestEntityTooLarge:
-        return _closing(error(413, "too_large", f"at most {BODY_LIMIT} bytes"))
+    except GatewayRefused as refusal:
+        return error(refusal.status, refusal.code, str(refusal))
+    except TooLarge as refusal:
+        return _closing(error(413, "too_large", f"at most {refusal.limit} bytes"))
     except web.HTTPException as refusal:
         code = refusal.reason.lower().replace(" ", "_")
         return error(refusal.status, code, refusal.reason)
@@ -61,14 +72,23 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return error(500, "internal", "the agent failed; see its log")
 
 
-async def body_of(request: web.Request) -> bytes:
+async def body_of(request: web.Request, limit: int = BODY_LIMIT) -> bytes:
     """The whole body, if it arrives in time; aiohttp keeps it for whoever asks again.
 
     Raises:
         TimeoutError: it does not. Its answer is 408.
+        TooLarge: it has more than ``limit`` bytes. Its answer is 413.
     """
-    async with asyncio.timeout(request.app[PATIENCE]):
-        return await request.read()
+    if (request.content_length or 0) > limit:
+        raise TooLarge(limit)
+    try:
+        async with asyncio.timeout(request.app[PATIENCE]):
+            body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise TooLarge(limit) from None
+    if len(body) > limit:
+        raise TooLarge(limit)
+    return body
 
 
 async def json_fields(request: web.Request, *names: str) -> list[str]:
@@ -107,6 +127,12 @@ async def json_flag(request: web.Request, name: str) -> bool:
     """The one member ``name``, true or false. Raises BadRequest."""
     ((_, value),) = await _members(request, (name,))
     return _typed(name, value, bool, "true or false")
+
+
+async def json_member(request: web.Request, name: str) -> Any:
+    """The one member ``name``, whatever it is. Raises BadRequest."""
+    ((_, value),) = await _members(request, (name,))
+    return value
 
 
 async def _members(request: web.Request, names: tuple[str, ...]) -> list[tuple[str, Any]]:

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from guest.agent.gateway.place import Place
 from guest.agent.launcher import SOCKET
 from guest.agent.trust import Believed, TrustRefused
 from guest.agent.workspace import Limits
@@ -38,6 +39,7 @@ class Config:
     limits: Limits
     launcher: Path
     """The socket of the program that starts jobs and the gateway; absent in a simulated guest."""
+    gateway: Place
     address: str
     port: int
     boot_report: Path | None
@@ -65,6 +67,7 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
         "--reserve", type=int, default=Limits.reserve, metavar="BYTES", help="what uploads leave free"
     )
     parser.add_argument("--launcher", type=Path, default=SOCKET, metavar="SOCKET")
+    Place.add_arguments(parser)
     parser.add_argument("--listen", metavar="ADDRESS:PORT", help="default: as the personalisation says")
     parser.add_argument("--boot-report", type=Path, metavar="FILE")
     parser.add_argument("--patience", type=float, default=PATIENCE_SECONDS, metavar="SECONDS")
@@ -81,6 +84,7 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
         workspace=given.workspace or given.data.parent / "workspace",
         limits=Limits(upload=given.upload_limit, reserve=given.reserve),
         launcher=given.launcher,
+        gateway=Place.of(given),
         address=address,
         port=port,
         boot_report=given.boot_report,

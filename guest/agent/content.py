@@ -16,8 +16,8 @@ from aiohttp import web
 from guest.agent.answers import BadRequest, json_fields
 from guest.agent.archive import CHUNK, Cut, archive, measure
 from guest.agent.beneath import WorkspaceRefused, checked
-from guest.agent.gate import SESSION, Gate
-from guest.agent.sessions import Session, SessionRefused
+from guest.agent.gate import Gate
+from guest.agent.sessions import SessionRefused
 from guest.agent.streams import HASH_HEADER, stated_hash
 from guest.agent.workspace import Opened, Workspace
 
@@ -87,7 +87,7 @@ class Content:
         try:
             async for data in self._arriving(request):
                 await self._run(upload.write, data)
-            self._check_standing(request)
+            self._gate.check_standing(request)
             told = await self._run(upload.finish, stated)
         finally:
             await self._run(upload.abort)
@@ -148,7 +148,7 @@ class Content:
         return response
 
     async def _send(self, request: web.Request, response: web.StreamResponse, data: bytes) -> None:
-        self._check_standing(request)
+        self._gate.check_standing(request)
         async with asyncio.timeout(STALL_SECONDS):
             await response.write(data)
 
@@ -162,20 +162,11 @@ class Content:
             if time.monotonic() - began > SLACK_SECONDS + size / SLOWEST:
                 raise TimeoutError
             if waiting and (not data or len(waiting) >= CHUNK):
-                self._check_standing(request)
+                self._gate.check_standing(request)
                 yield bytes(waiting)
                 waiting.clear()
             if not data:
                 return
-
-    def _check_standing(self, request: web.Request) -> None:
-        """A session that ends, and a machine that is closed, end their streams too."""
-        session, now = request[SESSION], time.monotonic()
-        if not isinstance(session, Session) or self._gate.members.suspended:
-            raise SessionRefused("suspended")
-        if not any(each is session for each in self._gate.sessions.listed(now)):
-            raise SessionRefused("session_required")
-        session.used = now
 
     async def _run(self, deed: Callable[..., T], *given: object) -> T:
         """Have a thread do it, and see its end even if nobody waits any more: it holds descriptors."""

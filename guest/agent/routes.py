@@ -11,6 +11,7 @@ from guest.agent.config import Config
 from guest.agent.content import Content
 from guest.agent.enrolment import Enrolment
 from guest.agent.gate import ACCESS, COOKIE, SESSION, Gate
+from guest.agent.gateway.routes import GatewayRoutes
 from guest.agent.pages import Pages
 from guest.agent.sessions import IDLE_SECONDS, LIFETIME_SECONDS, Session, SessionRefused
 from guest.agent.status import status
@@ -25,8 +26,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Routes:
     """Handlers, bound to this guest."""
 
-    def __init__(self, config: Config, enrolment: Enrolment, gate: Gate) -> None:
-        self._config, self._enrolment, self._gate = config, enrolment, gate
+    def __init__(self, config: Config, enrolment: Enrolment, gate: Gate, gateway: GatewayRoutes) -> None:
+        self._config, self._enrolment, self._gate, self._gateway = config, enrolment, gate, gateway
         papers = config.personalisation
         self._pages = Pages(papers.rp_id, papers.portal_origin)
         self._content = Content(Workspace(config.workspace, config.limits), gate, config.patience)
@@ -61,10 +62,14 @@ class Routes:
             ("GET", "/v1/members"): self.members,
             ("POST", "/v1/recovery/object"): self.object_to_recovery,
             **self._content.handlers(),
+            **self._gateway.handlers(),
         }
         if handlers.keys() != ACCESS.keys():
             raise RuntimeError("a route is missing from the table of access, or has no handler")
-        return [web.route(method, path, handler) for (method, path), handler in handlers.items()]
+        return [
+            web.route(method, path.replace("{tail}", "{tail:.*}"), handler)
+            for (method, path), handler in handlers.items()
+        ]
 
     async def health(self, _request: web.Request) -> web.Response:
         enrolled = self._enrolment.certificate is not None
@@ -74,9 +79,9 @@ class Routes:
         ledger = self._gate.ledger
         told = {"clock_right": ledger.clock_is_right(int(time.time())), "clock_high": ledger.high}
         said = status(self._config, self._enrolment)
-        trust = {"trust": self._gate.trust.now.trust.hash}
+        more = {"trust": self._gate.trust.now.trust.hash, "gateway": self._gateway.gateway.statement()}
         gate = self._gate
-        return web.json_response(said | told | trust | gate.members.statement() | gate.recovery.statement())
+        return web.json_response(said | told | more | gate.members.statement() | gate.recovery.statement())
 
     async def enrol(self, request: web.Request) -> web.Response:
         (nonce,) = await json_fields(request, "nonce")

@@ -14,8 +14,10 @@ from guest.agent.certificates import stand_in_certificate
 from guest.agent.config import Config
 from guest.agent.door import Doors
 from guest.agent.enrolment import Enrolment
-from guest.agent.gate import Gate
+from guest.agent.gate import LARGER, Gate
+from guest.agent.gateway.routes import GatewayRoutes
 from guest.agent.keys import load_or_create_keys
+from guest.agent.launcher import Launcher
 from guest.agent.ledger import Ledger
 from guest.agent.members import Members
 from guest.agent.notify import notify
@@ -37,8 +39,8 @@ async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        KeyFileError, StateFileError, MembersFileError, sqlite3.Error, OSError: the data folder or the
-            address cannot be used.
+        KeyFileError, StateFileError, MembersFileError, ModelFileError, sqlite3.Error, OSError: the data
+            folder or the address cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -68,7 +70,8 @@ async def _listening(config: Config) -> AsyncIterator[int]:
 
     trust.changed = changed
     gate = _gate(config, trust, doors)
-    runner = await _http(Routes(config, enrolment, gate), gate, doors, config.patience)
+    gateway = GatewayRoutes(config, gate, Launcher(config.launcher), _no_secret)
+    runner = await _http(Routes(config, enrolment, gate, gateway), gate, doors, config.patience)
     server = await asyncio.get_running_loop().create_server(
         doors,
         config.address,
@@ -79,11 +82,16 @@ async def _listening(config: Config) -> AsyncIterator[int]:
         backlog=BACKLOG,
     )
     try:
-        yield server.sockets[0].getsockname()[1]
+        async with gateway.tended():
+            yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
         await runner.cleanup()
         gate.ledger.close()
+
+
+def _no_secret(name: str) -> bytes:
+    raise KeyError(name)
 
 
 def _gate(config: Config, trust: TrustStore, doors: Doors) -> Gate:
@@ -104,7 +112,8 @@ def _gate(config: Config, trust: TrustStore, doors: Doors) -> Gate:
 
 async def _http(routes: Routes, gate: Gate, doors: Doors, patience: float) -> web.AppRunner:
     app = web.Application(
-        middlewares=[doors.middleware(), errors_as_json, gate.middleware()], client_max_size=BODY_LIMIT
+        middlewares=[doors.middleware(), errors_as_json, gate.middleware()],
+        client_max_size=max(BODY_LIMIT, *LARGER.values()),
     )
     app[PATIENCE] = patience
     app.on_response_prepare.append(add_headers)

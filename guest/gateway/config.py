@@ -6,6 +6,8 @@ from secrets import token_hex
 from urllib.parse import urlsplit
 
 PORT = 18789
+BASE_PATH = "/gateway"
+"""Of its own page; its API and its health lie at the root."""
 RESOLVER = "/usr/lib/portal/gateway-secret"
 WORKSPACE = "/var/lib/portal/workspace"
 APIS = frozenset({"openai-completions", "openai-responses", "anthropic-messages"})
@@ -127,7 +129,7 @@ def _gateway(settings: Settings) -> dict[str, object]:
                 "allowLoopback": True,
             },
         },
-        "controlUi": {"allowedOrigins": [settings.origin]},
+        "controlUi": {"allowedOrigins": [settings.origin], "basePath": BASE_PATH},
         "terminal": {"enabled": False},
         "http": {"endpoints": {"chatCompletions": {"enabled": True}}},
     }
