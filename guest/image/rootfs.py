@@ -84,6 +84,11 @@ def install_agent(root: Path) -> None:
     (home / "guest/__init__.py").touch()
 
 
+def install_gateway(root: Path, tree: Path) -> None:
+    """Put the gateway's files, as ``gateway_tree`` made them, into ``root``."""
+    run(["cp", "--archive", tree, root / recipe.GATEWAY_HOME])
+
+
 def configure(root: Path, version: str) -> None:
     """Lay our files over ``root`` and take away all that a guest does not need."""
     _prune(root)

@@ -5,10 +5,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from guest.launcher.wire import Job, Refused
+from guest.launcher import gateway_unit
+from guest.launcher.wire import Gateway, Job, Refused
 
 JOBS = Path("/var/lib/portal/jobs")
-CALL_SECONDS = 20
+CALL_SECONDS = gateway_unit.CALL_SECONDS
 _CLOSED_IN = (
     *("Type=exec", "Slice=jobs.slice", "KillMode=control-group", "TimeoutStopSec=5", "OOMPolicy=stop"),
     *("WorkingDirectory=/var/lib/portal/workspace", "UMask=0007", "LimitCORE=0", "NoNewPrivileges=yes"),
@@ -97,3 +98,15 @@ class Units:
             raise Refused("the job is running")
         for suffix in ("log", "json"):
             (JOBS / f"{job}.{suffix}").unlink(missing_ok=True)
+
+    def gateway_start(self, gateway: Gateway) -> None:
+        """Start it, unless one runs. Raises Refused."""
+        gateway_unit.start(gateway)
+
+    def gateway_status(self) -> dict[str, Any]:
+        """State, result of the last end, and memory."""
+        return gateway_unit.status()
+
+    def gateway_stop(self) -> None:
+        """Let it end; by force after a while."""
+        gateway_unit.stop()
