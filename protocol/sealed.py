@@ -1,12 +1,18 @@
 """Secrets sealed to a guest's key: libsodium's sealed box, as GitHub Actions secrets use it."""
 
+import re
 from hashlib import sha256
 
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
-MAX_SECRET_BYTES = 48 * 1024
+MAX_SECRET_BYTES = 32 * 1024
+"""In base64 it still fits a body of 64 KiB, with its name and version."""
 OVERHEAD_BYTES = 48
+NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+"""What a secret may be called; to be matched in full."""
+KEY_ID = re.compile(r"[0-9a-f]{16}")
+"""The form of a :func:`key_id`; to be matched in full."""
 
 
 class SealError(ValueError):

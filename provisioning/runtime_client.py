@@ -6,6 +6,7 @@ guest by HMAC instead of by certificate (:mod:`provisioning.enrolment`).
 
 import json
 import os
+import re
 import socket
 import ssl
 import threading
@@ -34,6 +35,11 @@ KEPT_SECONDS = 4.0
 """Less than the ten that an agent waits for the next request."""
 POOL_LIMIT = 32
 _IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
+_REPEATABLE = frozenset(
+    {"/v1/secrets/revoke", "/v1/secrets/export", "/v1/sealing-key/rotate", "/v1/sealing-key/retire"}
+)
+"""Paths whose POST changes nothing when it comes again: it names the state that it starts from or ends in."""
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 class AgentUnreachable(Exception):
@@ -154,6 +160,31 @@ class RuntimeClient:
         """``PUT /v1/trust``: whom of us to believe. The hash of what the guest then believes."""
         return str(self._call("PUT", "/v1/trust", {"trust": asdict(wanted)}).get("trust", ""))[:64]
 
+    def secrets(self) -> dict[str, Any]:
+        """``GET /v1/secrets``: the sealing keys, and what the guest holds; names and versions, no values."""
+        return self._call("GET", "/v1/secrets", None)
+
+    def deliver_secret(self, *, name: str, version: int, key_id: str, sealed: str) -> dict[str, Any]:
+        """``PUT /v1/secrets``: ``sealed`` is a sealed box in base64. The same again changes nothing."""
+        body = {"name": name, "version": version, "key_id": key_id, "sealed": sealed}
+        return self._call("PUT", "/v1/secrets", body)
+
+    def revoke_secret(self, *, name: str, version: int) -> dict[str, Any]:
+        """``POST /v1/secrets/revoke``: the guest forgets it, and refuses that version and older ones."""
+        return self._call("POST", "/v1/secrets/revoke", {"name": name, "version": version})
+
+    def export_secret(self, name: str) -> dict[str, Any]:
+        """``POST /v1/secrets/export``: name, version, key_id and the sealed box as the guest keeps it now."""
+        return self._call("POST", "/v1/secrets/export", {"name": name})
+
+    def rotate_sealing_key(self, key_id: str) -> dict[str, Any]:
+        """``POST /v1/sealing-key/rotate``: from that key to a new one. Answers as :meth:`secrets` does."""
+        return self._call("POST", "/v1/sealing-key/rotate", {"from": key_id})
+
+    def retire_sealing_key(self, key_id: str) -> dict[str, Any]:
+        """``POST /v1/sealing-key/retire``: the guest destroys it. Answers as :meth:`secrets` does."""
+        return self._call("POST", "/v1/sealing-key/retire", {"id": key_id})
+
     def _call(
         self, method: str, path: str, body: dict[str, Any] | None, *, verified: bool = True
     ) -> dict[str, Any]:
@@ -166,7 +197,7 @@ class RuntimeClient:
         try:
             return self._recorded(method, path, content, verified=verified)
         except ConnectionBroke:
-            if method not in _IDEMPOTENT or not verified:
+            if not verified or not _repeatable(method, path):
                 raise
             return self._recorded(method, path, content, verified=verified)
 
@@ -211,7 +242,7 @@ class RuntimeClient:
         url = f"https://{self._address}:{self._port}{path}"
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         # A request that may not happen twice takes no connection that may have died while it was kept.
-        kept = verified and method in _IDEMPOTENT
+        kept = verified and _repeatable(method, path)
         try:
             with (
                 self._pooled() if kept else self._new_client(verified=verified) as client,
@@ -266,7 +297,14 @@ def _answer(response: httpx.Response) -> dict[str, Any]:
     if response.is_success:
         return document if isinstance(document, dict) else {}
     code = document.get("error") if isinstance(document, dict) else None
-    raise AgentRefused(response.status_code, str(code or "unknown")[:40])
+    # A code ends up in messages and rows; a guest gone bad gets no free text into them.
+    if not isinstance(code, str) or not _CODE.fullmatch(code):
+        code = "unknown"
+    raise AgentRefused(response.status_code, code)
+
+
+def _repeatable(method: str, path: str) -> bool:
+    return method in _IDEMPOTENT or (method == "POST" and path in _REPEATABLE)
 
 
 @contextmanager

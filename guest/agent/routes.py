@@ -15,6 +15,8 @@ from guest.agent.gateway.routes import GatewayRoutes
 from guest.agent.pages import Pages
 from guest.agent.sessions import IDLE_SECONDS, LIFETIME_SECONDS, Session, SessionRefused
 from guest.agent.status import status
+from guest.agent.vault import Vault
+from guest.agent.vault_routes import VaultRoutes
 from guest.agent.workspace import Workspace
 from protocol.enrolment import NONCE_BYTES
 from protocol.tokens import body_hash
@@ -26,8 +28,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Routes:
     """Handlers, bound to this guest."""
 
-    def __init__(self, config: Config, enrolment: Enrolment, gate: Gate, gateway: GatewayRoutes) -> None:
-        self._config, self._enrolment, self._gate, self._gateway = config, enrolment, gate, gateway
+    def __init__(
+        self, config: Config, enrolment: Enrolment, gate: Gate, vault: Vault, gateway: GatewayRoutes
+    ) -> None:
+        self._config, self._enrolment, self._gate = config, enrolment, gate
+        self._vault, self._gateway = vault, gateway
         papers = config.personalisation
         self._pages = Pages(papers.rp_id, papers.portal_origin)
         self._content = Content(Workspace(config.workspace, config.limits), gate, config.patience)
@@ -61,6 +66,7 @@ class Routes:
             ("POST", "/v1/sessions/end"): self.end_other_sessions,
             ("GET", "/v1/members"): self.members,
             ("POST", "/v1/recovery/object"): self.object_to_recovery,
+            **VaultRoutes(self._vault).handlers(),
             **self._content.handlers(),
             **self._gateway.handlers(),
         }
@@ -78,7 +84,7 @@ class Routes:
     async def status(self, _request: web.Request) -> web.Response:
         ledger = self._gate.ledger
         told = {"clock_right": ledger.clock_is_right(int(time.time())), "clock_high": ledger.high}
-        said = status(self._config, self._enrolment)
+        said = status(self._config, self._enrolment, self._vault)
         more = {"trust": self._gate.trust.now.trust.hash, "gateway": self._gateway.gateway.statement()}
         gate = self._gate
         return web.json_response(said | told | more | gate.members.statement() | gate.recovery.statement())
@@ -197,7 +203,7 @@ class Routes:
                 "members": self._gate.members.described(),
                 "recovery": keyring["recovery"],
             }
-        sealing = self._enrolment.keys.sealing_public.hex()
+        sealing = self._vault.sealing_public.hex()
         return web.json_response(
             {
                 "keyring": keyring,

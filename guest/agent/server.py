@@ -27,6 +27,7 @@ from guest.agent.routes import Routes
 from guest.agent.sessions import Sessions
 from guest.agent.tls import add_authorities, server_context, use_certificate
 from guest.agent.trust import TrustStore
+from guest.agent.vault import Vault
 
 HANDSHAKE_SECONDS = 10.0
 HEAD_LIMIT = 8 * 1024
@@ -39,8 +40,8 @@ async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        KeyFileError, StateFileError, MembersFileError, ModelFileError, sqlite3.Error, OSError: the data
-            folder or the address cannot be used.
+        KeyFileError, VaultFileError, StateFileError, MembersFileError, ModelFileError, sqlite3.Error,
+            OSError: the data folder or the address cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -57,9 +58,10 @@ async def serve(config: Config) -> None:
 async def _listening(config: Config) -> AsyncIterator[int]:
     """Open the port for the time of the block and give its number."""
     keys = load_or_create_keys(config.data)
+    vault = Vault(config.data, keys)
     trust = TrustStore(config.data, config.believed)
     context = server_context(trust.now.authorities)
-    enrolment = Enrolment(config, keys, trust, lambda issued: use_certificate(context, issued, keys.tls))
+    enrolment = Enrolment(config, keys, vault, trust, lambda new: use_certificate(context, new, keys.tls))
     served = enrolment.certificate or stand_in_certificate(keys.tls, config.runtime_id)
     use_certificate(context, served, keys.tls)
     doors = Doors(trust, silence=config.patience)
@@ -70,8 +72,9 @@ async def _listening(config: Config) -> AsyncIterator[int]:
 
     trust.changed = changed
     gate = _gate(config, trust, doors)
-    gateway = GatewayRoutes(config, gate, Launcher(config.launcher), _no_secret)
-    runner = await _http(Routes(config, enrolment, gate, gateway), gate, doors, config.patience)
+    gateway = GatewayRoutes(config, gate, Launcher(config.launcher), vault.open_secret)
+    vault.changed = gateway.gateway.secret_changed
+    runner = await _http(Routes(config, enrolment, gate, vault, gateway), gate, doors, config.patience)
     server = await asyncio.get_running_loop().create_server(
         doors,
         config.address,
@@ -88,10 +91,6 @@ async def _listening(config: Config) -> AsyncIterator[int]:
         server.close()
         await runner.cleanup()
         gate.ledger.close()
-
-
-def _no_secret(name: str) -> bytes:
-    raise KeyError(name)
 
 
 def _gate(config: Config, trust: TrustStore, doors: Doors) -> Gate:

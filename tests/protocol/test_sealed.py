@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nacl.public import PrivateKey
 
 from protocol import sealed
-from protocol.sealed import MAX_SECRET_BYTES, OVERHEAD_BYTES, SealError, seal, unseal
+from protocol.sealed import KEY_ID, MAX_SECRET_BYTES, NAME, OVERHEAD_BYTES, SealError, seal, unseal
 
 KEY = PrivateKey(bytes(range(32)))
 PUBLIC = bytes(KEY.public_key)
@@ -37,3 +37,19 @@ def test_refusals() -> None:
 
 def test_a_sealing_key_is_named_by_its_hash() -> None:
     assert sealed.key_id(bytes(32)) == "66687aadf862bd77"
+    assert KEY_ID.fullmatch(sealed.key_id(bytes(32)))
+
+
+@pytest.mark.parametrize("name", ["A", "GITHUB_TOKEN", "X9_", "A" * 64])
+def test_names(name: str) -> None:
+    """As environment variables are called, at most 64 characters."""
+    assert NAME.fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a", "_A", "9A", "A-B", "A.B", "A/B", "A B", "A\n", "A\0", "\u00c4", "\uff21", "A" * 65, "../A"],
+)
+def test_no_names(name: str) -> None:
+    """Lower case, a digit or underscore first, anything that a file or a shell could take for more."""
+    assert NAME.fullmatch(name) is None

@@ -58,6 +58,7 @@ class Gateway:
         self._wanted = False
         self._restarts = 0
         self._start_at: float | None = None
+        self._renewal: asyncio.Task[None] | None = None
 
     @property
     def permitted(self) -> bool:
@@ -271,7 +272,7 @@ class Gateway:
 
     async def _go_down(self, then: State, reason: str) -> None:
         try:
-            await self._starter.launcher.ask({"verb": "gateway_stop"})
+            await self._starter.end()
         except LauncherError as failure:
             _log.warning("the gateway may still run: %s", failure)
         await self._held.aclose()

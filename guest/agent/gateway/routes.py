@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from aiohttp import web
 
-from guest.agent.answers import json_member
+from guest.agent.answers import json_members
 from guest.agent.config import Config
 from guest.agent.gate import Gate
 from guest.agent.gateway.lifecycle import Gateway
@@ -81,7 +80,7 @@ class GatewayRoutes:
         return web.json_response({"model": self._choice.document})
 
     async def choose(self, request: web.Request) -> web.Response:
-        document: Any = await json_member(request, "model")
+        (document,) = await json_members(request, "model")
         if document != self._choice.document:
             self._choice.choose(document)
             await self.gateway.renew("Its model has changed.")

@@ -21,6 +21,8 @@ from guest.gateway.rehearsal import application
 from protocol.enrolment import Limits
 
 ASK_AGAIN_SECONDS = 0.5
+END_SECONDS = 60.0
+"""More than systemd gives it before it ends by force."""
 RUNNING = "running"
 
 _log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ class Starter:
         headers = Headers.fresh()
         try:
             async with asyncio.timeout(self.place.timeout), self._window(), _client() as client:
-                await self.launcher.ask({"verb": "gateway_stop"})
+                await self.end()
                 await self.launcher.ask(self._request(headers))
                 await self._wait(client)
         except TimeoutError:
@@ -75,6 +77,20 @@ class Starter:
             _log.error("the gateway's start failed: %s", type(failure).__name__)
             raise StartFailed("The agent could not prepare the start; see its log.") from None
         return headers
+
+    async def end(self) -> None:
+        """End the gateway, if one runs.
+
+        Raises:
+            LauncherError: nobody knows whether it has ended.
+        """
+        await self.launcher.ask({"verb": "gateway_stop"})
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                while await self.result() is None:
+                    await asyncio.sleep(ASK_AGAIN_SECONDS)
+        except TimeoutError:
+            raise LauncherError("it does not end") from None
 
     async def result(self) -> str | None:
         """How the gateway ended, in systemd's words; None while it runs.
