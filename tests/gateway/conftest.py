@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from protocol.persons import Purpose
+from protocol.persons import PersonKey, Purpose
 from tests.gateway.fake_launcher import Launcher, launching
 from tests.guest.conftest import Site
 from tests.guest.files import Person, Reply
@@ -90,8 +90,8 @@ def wait_for(met: Callable[[], object], seconds: float = 10.0) -> None:
 
 
 @contextmanager
-def staged(folder: Path, *more: str, pinned: bool = True, **limits: int) -> Iterator[Stage]:
-    """A stage whose plan has ``limits``, and whose agent has ``more`` arguments."""
+def staged(folder: Path, *more: str, laptop: PersonKey | None = None, **limits: int) -> Iterator[Stage]:
+    """A stage whose plan has ``limits``, and whose agent has ``more`` arguments. ``laptop``: an owner's passkey."""
     authority = Authority()
     site = Site(
         folder,
@@ -109,8 +109,8 @@ def staged(folder: Path, *more: str, pinned: bool = True, **limits: int) -> Iter
         with running(
             site.personalisation, site.data, *arguments, "--gateway-pauses", "0.2", "0.2", *more
         ) as agent:
-            if pinned:
-                pin(agent, site, entry(OWNER.key), entry(MEMBER.key, "member"))
+            known = [entry(OWNER.key), entry(MEMBER.key, "member")]
+            pin(agent, site, *known, *([entry(laptop)] if laptop else []))
             person = Person(agent, site, str(sign_in(agent, site)[1]["session"]))
             yield Stage(agent, site, launcher, person, port, rehearsal)
 

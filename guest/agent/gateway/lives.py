@@ -17,8 +17,6 @@ from guest.agent.streams import Places, TooManyStreams
 
 SOCKETS, SOCKETS_EACH = 12, 4
 TALKS, TALKS_EACH = 8, 4
-LIFETIME_SECONDS = 30 * 60.0
-"""After which a socket is closed, so that it comes anew past the portal, which may have shut the way."""
 
 
 class Kind(StrEnum):
@@ -52,7 +50,7 @@ class _Life:
 class Lives:
     """All that last. Looked at four times a second (``Place.tick``)."""
 
-    def __init__(self, gateway: Gateway, gate: Gate, lifetime: float = LIFETIME_SECONDS) -> None:
+    def __init__(self, gateway: Gateway, gate: Gate, lifetime: float) -> None:
         self._gateway, self._gate, self._lifetime = gateway, gate, lifetime
         self._places = {Kind.SOCKET: Places(SOCKETS, SOCKETS_EACH), Kind.TALK: Places(TALKS, TALKS_EACH)}
         self._lives: set[_Life] = set()

@@ -15,6 +15,7 @@ START_SECONDS = 300.0
 """Emulated machines take a minute and a half; others ten seconds."""
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 5.0
+SOCKET_SECONDS = 30 * 60.0
 PAUSES = (2.0, 10.0, 60.0, 300.0, 900.0)
 
 
@@ -32,6 +33,8 @@ class Place:
     """Between two looks at consents, sessions and idleness."""
     look: float = LOOK_SECONDS
     """Between two questions to the launcher whether the gateway still runs."""
+    socket_lifetime: float = SOCKET_SECONDS
+    """After which a socket is closed, so that it comes anew past the portal, which may have shut the way."""
     pauses: tuple[float, ...] = PAUSES
     """Before each restart of a gateway that is to be always on; after the last it stays down."""
 
@@ -50,6 +53,9 @@ class Place:
         parser.add_argument("--gateway-timeout", type=float, default=START_SECONDS, metavar="SECONDS")
         parser.add_argument("--gateway-look", type=float, default=LOOK_SECONDS, metavar="SECONDS")
         parser.add_argument(
+            "--gateway-socket-lifetime", type=float, default=SOCKET_SECONDS, metavar="SECONDS"
+        )
+        parser.add_argument(
             "--gateway-pauses", type=float, nargs="+", default=list(PAUSES), metavar="SECONDS"
         )
 
@@ -63,5 +69,6 @@ class Place:
             user=given.gateway_user,
             timeout=given.gateway_timeout,
             look=given.gateway_look,
+            socket_lifetime=given.gateway_socket_lifetime,
             pauses=tuple(given.gateway_pauses),
         )

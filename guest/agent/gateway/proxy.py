@@ -118,7 +118,8 @@ class Proxy:
         if "Origin" in request.headers:
             headers["Origin"] = self._gate.origin
         ended: list[End] = []
-        task = asyncio.ensure_future(self._forward(request, method, path, headers, body, kind))
+        begun: list[web.StreamResponse] = []
+        task = asyncio.ensure_future(self._forward(request, method, path, headers, body, kind, begun))
 
         def cut(end: End) -> None:
             ended.append(end)
@@ -131,7 +132,13 @@ class Proxy:
                 task.cancel()
                 if not ended:
                     raise
-        return self._broken_off(request, ended[0])
+        if begun:
+            # After the head is sent no error can be told: the connection ends before the announced end.
+            _abort(request)
+            return begun[0]
+        if ended[0] is End.SESSION:
+            return error(403, "session_required", str(End.SESSION))
+        return error(503, "gateway_cut", str(ended[0]))
 
     async def _forward(
         self,
@@ -141,27 +148,27 @@ class Proxy:
         headers: Mapping[str, str],
         body: bytes,
         kind: Kind,
+        begun: list[web.StreamResponse],
     ) -> web.StreamResponse:
         silence = TALK_SECONDS if kind is Kind.TALK else PAGE_SECONDS
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
         url = URL(self._base + path, encoded=True)
-        response: web.StreamResponse | None = None
         try:
             async with self._asking().request(
                 method, url, headers=headers, data=body or None, allow_redirects=False, timeout=timeout
             ) as answer:
                 response = self._answer(answer, kind)
+                begun.append(response)
                 await response.prepare(request)
                 async for piece in answer.content.iter_any():
                     async with asyncio.timeout(STALL_SECONDS):
                         await response.write(piece)
                 await response.write_eof()
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
-            if response is None or not response.prepared:
+            if not begun:
                 return await self._nobody(failure)
-            # After the head is sent no error can be told: the connection ends before the announced end.
             _abort(request)
-        return response
+        return begun[0]
 
     def _answer(self, answer: aiohttp.ClientResponse, kind: Kind) -> web.StreamResponse:
         if kind is Kind.FILE:
@@ -202,10 +209,6 @@ class Proxy:
         if isinstance(failure, TimeoutError):
             return error(504, "gateway_silent", "the gateway did not answer in time")
         return error(502, "gateway_unreachable", "the gateway did not answer; look at its state")
-
-    def _broken_off(self, request: web.Request, end: End) -> web.Response:
-        _abort(request)
-        return error(503, "gateway_cut", str(end))
 
 
 def _abort(request: web.Request) -> None:

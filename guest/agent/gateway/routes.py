@@ -37,7 +37,7 @@ class GatewayRoutes:
         )
         self.gateway = Gateway(starter, gate.members)
         self._tick = place.tick
-        self._lives = Lives(self.gateway, gate)
+        self._lives = Lives(self.gateway, gate, place.socket_lifetime)
         self.gateway.left = self._lives.look
         self._proxy = Proxy(self.gateway, gate, self._lives, port=place.port, user=starter.user)
 
