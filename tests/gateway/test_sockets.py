@@ -27,9 +27,9 @@ Socket = aiohttp.ClientWebSocketResponse
 Scene = Callable[[Socket], Awaitable[Any]]
 
 
-def with_socket(person: Person, scene: Scene, path: str = WHERE, *, prove: bool = True, **more: str) -> Any:
+def with_socket(person: Person, scene: Scene, path: str = WHERE, **more: str) -> Any:
     """Open one, with a proof for exactly that request, and play ``scene`` on it."""
-    headers = person.headers("GET", path, EMPTY) if prove else {}
+    headers = person.headers("GET", path, EMPTY)
     headers |= {name.replace("_", "-"): text for name, text in more.items()}
     return asyncio.run(played(person, path, headers, scene))
 
@@ -224,7 +224,7 @@ def test_not_one_message_after_the_end(ready: Stage) -> None:
                 continue
             if message.type is aiohttp.WSMsgType.TEXT:
                 heard.append(message.data)
-            elif message.type is not aiohttp.WSMsgType.TEXT:
+            else:
                 break
         return heard
 

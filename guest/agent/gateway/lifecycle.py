@@ -220,6 +220,8 @@ class Gateway:
             raise GatewayRefused(403, "suspended", "this machine is closed")
         if not self._members.consents.agents:
             raise GatewayRefused(403, "agents_not_agreed", "an owner has to agree to agents first")
+        if not self._starter.launcher.exists:
+            raise GatewayRefused(409, "no_launcher", "this machine is simulated and runs no gateway")
         try:
             limits(self._starter.limits.memory_mib)
         except GatewayConfigError as error:

@@ -31,6 +31,11 @@ _log = logging.getLogger(__name__)
 class Asks(Protocol):
     """The launcher, as far as the gateway needs it."""
 
+    @property
+    def exists(self) -> bool:
+        """Whether this machine has one; a simulated guest has not."""
+        ...
+
     async def ask(self, document: dict[str, Any]) -> dict[str, Any]:
         """Raises LauncherError."""
         ...
@@ -84,6 +89,8 @@ class Starter:
         Raises:
             LauncherError: nobody knows whether it has ended.
         """
+        if not self.launcher.exists:
+            return
         await self.launcher.ask({"verb": "gateway_stop"})
         try:
             async with asyncio.timeout(END_SECONDS):
