@@ -22,7 +22,9 @@ USER, GROUP, FILES_GROUP = 991, 991, 993
 """As in ``guest.image.recipe``: the gateway's own, and the group of the workspace."""
 
 
-def environment(heap_mib: int, *, state: str = STATE, config: str = CONFIG, code: str = CODE) -> dict[str, str]:
+def environment(
+    heap_mib: int, *, state: str = STATE, config: str = CONFIG, code: str = CODE
+) -> dict[str, str]:
     """All that the gateway's process finds in its environment; its tools inherit it."""
     return {
         "HOME": state,

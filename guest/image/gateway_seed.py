@@ -200,7 +200,9 @@ def emptied(source: Path, target: Path) -> None:
     """Write the database's tables without what is in them, all but the note of migrations made."""
     shutil.copyfile(source, target)
     with closing(sqlite3.connect(target, isolation_level=None)) as database:
-        names = database.execute("select name from sqlite_master where type = 'table' and sql not like '%virtual%'")
+        names = database.execute(
+            "select name from sqlite_master where type = 'table' and sql not like '%virtual%'"
+        )
         for (name,) in names.fetchall():
             if name != KEPT_TABLE:
                 database.execute(f'delete from "{name}"')  # noqa: S608 - names of its own tables
