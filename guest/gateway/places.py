@@ -9,7 +9,7 @@ SEED_STATE = f"{TREE}/seed/state"
 SEED_CODE = f"{TREE}/seed/code"
 """What V8 made of the modules, by the modules' paths and contents."""
 STATE = "/var/lib/portal/gateway"
-TEMPORARY = f"{STATE}/tmp"
+TEMPORARY = f"{STATE}/temporary"
 WORKSPACE = "/var/lib/portal/workspace"
 CONFIG_FOLDER = "/run/portal/gateway"
 CONFIG = f"{CONFIG_FOLDER}/openclaw.json"
@@ -28,7 +28,7 @@ def environment(
     """All that the gateway's process finds in its environment; its tools inherit it."""
     return {
         "HOME": state,
-        "TMPDIR": f"{state}/tmp",
+        "TMPDIR": f"{state}/temporary",
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "NODE_OPTIONS": f"--max-old-space-size={heap_mib}",

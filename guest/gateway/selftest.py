@@ -1,7 +1,7 @@
 """``python -m guest.gateway.selftest``: in a guest that only checks its image, one whole use of the gateway.
 
-It stands where the agent stands: asks the launcher, hands a secret over while the gateway starts, speaks to it
-as its trusted proxy. It ends by itself; the result is one line of JSON on standard output.
+It stands where the agent stands: asks the launcher, hands a secret over while the gateway starts, and speaks
+to it as its trusted proxy. It ends by itself; the result is one line of JSON on standard output.
 """
 
 import asyncio
@@ -165,7 +165,7 @@ def main() -> int:
         result = {"good": True, **asyncio.run(main_scene())}
     except Failed as failure:
         result = {"good": False, "reason": str(failure)}
-    except Exception as failure:  # noqa: BLE001 - whatever it is, the host must hear of it
+    except Exception as failure:  # whatever it is, the host must hear of it
         result = {"good": False, "reason": f"{type(failure).__name__}: {failure}"}
     sys.stdout.write(f"\n{PREFIX}{json.dumps(result)}\n")
     sys.stdout.flush()

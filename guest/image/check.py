@@ -1,8 +1,8 @@
 """Check a built image by using it: ``python -m guest.image.check DIRECTORY``.
 
 Boots a guest from it that does nothing else, with an empty data disk and no network, and lets it start the
-gateway and run one turn of an agent (``guest.gateway.selftest``). Writes ``checked.json`` beside the manifest:
-the digests of what was booted, the result, and where the time went.
+gateway and run one turn of an agent (``guest.gateway.selftest``). Writes ``checked.json`` beside the
+manifest: the digests of what was booted, the result, and where the time went.
 """
 
 import argparse
