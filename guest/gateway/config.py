@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from urllib.parse import urlsplit
 
-from guest.gateway.places import STATE, WORKSPACE
+from guest.gateway.places import TEMPORARY, WORKSPACE
 
 PORT = 18789
 BASE_PATH = "/gateway"
@@ -83,10 +83,10 @@ def render(settings: Settings) -> dict[str, object]:
         "cron": {"enabled": False},
         "plugins": {"allow": ["device-pair"], "slots": {"memory": "none"}},
         "skills": {"allowBundled": []},
-        # Its tools can write to the places where these are looked for, and would be inside it at its next start.
+        # Tools can write where these are looked for, and would be inside the gateway at its next start.
         "hooks": {"enabled": False, "internal": {"enabled": False}},
         # The default is /tmp, which is memory here.
-        "logging": {"file": f"{STATE}/tmp/gateway.log", "maxFileBytes": LOG_BYTES},
+        "logging": {"file": f"{TEMPORARY}/gateway.log", "maxFileBytes": LOG_BYTES},
         "agents": {"defaults": {"workspace": WORKSPACE}},
     }
     if settings.model is not None:
@@ -136,7 +136,13 @@ def _gateway(settings: Settings) -> dict[str, object]:
                 "allowLoopback": True,
             },
         },
-        "controlUi": {"allowedOrigins": [settings.origin], "basePath": BASE_PATH},
+        "controlUi": {
+            "allowedOrigins": [settings.origin],
+            "basePath": BASE_PATH,
+            # A browser's own key would need somebody's approval here, for which this release has no rule. The
+            # agent in front has checked the member's key; what a page may do is in the header that it sets.
+            "dangerouslyDisableDeviceAuth": True,
+        },
         "terminal": {"enabled": False},
         "http": {"endpoints": {"chatCompletions": {"enabled": True}}},
     }

@@ -9,7 +9,7 @@ SEED_STATE = f"{TREE}/seed/state"
 SEED_CODE = f"{TREE}/seed/code"
 """What V8 made of the modules, by the modules' paths and contents."""
 STATE = "/var/lib/portal/gateway"
-TEMPORARY = f"{STATE}/tmp"
+TEMPORARY = f"{STATE}/temporary"
 WORKSPACE = "/var/lib/portal/workspace"
 CONFIG_FOLDER = "/run/portal/gateway"
 CONFIG = f"{CONFIG_FOLDER}/openclaw.json"
@@ -22,11 +22,13 @@ USER, GROUP, FILES_GROUP = 991, 991, 993
 """As in ``guest.image.recipe``: the gateway's own, and the group of the workspace."""
 
 
-def environment(heap_mib: int, *, state: str = STATE, config: str = CONFIG, code: str = CODE) -> dict[str, str]:
+def environment(
+    heap_mib: int, *, state: str = STATE, config: str = CONFIG, code: str = CODE
+) -> dict[str, str]:
     """All that the gateway's process finds in its environment; its tools inherit it."""
     return {
         "HOME": state,
-        "TMPDIR": f"{state}/tmp",
+        "TMPDIR": f"{state}/temporary",
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "NODE_OPTIONS": f"--max-old-space-size={heap_mib}",

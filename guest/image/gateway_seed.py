@@ -1,8 +1,8 @@
-"""``python -m guest.image.gateway_seed TREE CELL``: one whole run of the gateway, so that a guest's first starts faster.
+"""``python -m guest.image.gateway_seed TREE CELL``: one whole run, so that a guest's first starts faster.
 
-To be started in name spaces of its own (see ``gateway_tree``). The gateway sees the same paths as in a guest and
-nothing else of this machine. Of its state only empty databases are kept: no key, no session, no identity that
-all guests would share. Prints seconds for each stage, as JSON.
+To be started in name spaces of its own (see ``gateway_tree``). The gateway sees the same paths as in a guest
+and nothing else of this machine. Of its state only empty databases are kept: no key, no session, no identity
+that all guests would share. Prints seconds for each stage, as JSON.
 """
 
 import asyncio
@@ -121,7 +121,7 @@ async def _run(cell: Path) -> dict[str, float]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=lambda: _become_the_gateway(cell),  # noqa: PLW1509 - one thread only
+            preexec_fn=lambda: _become_the_gateway(cell),
         )
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{PORT}") as session:
@@ -200,7 +200,9 @@ def emptied(source: Path, target: Path) -> None:
     """Write the database's tables without what is in them, all but the note of migrations made."""
     shutil.copyfile(source, target)
     with closing(sqlite3.connect(target, isolation_level=None)) as database:
-        names = database.execute("select name from sqlite_master where type = 'table' and sql not like '%virtual%'")
+        names = database.execute(
+            "select name from sqlite_master where type = 'table' and sql not like '%virtual%'"
+        )
         for (name,) in names.fetchall():
             if name != KEPT_TABLE:
                 database.execute(f'delete from "{name}"')  # noqa: S608 - names of its own tables

@@ -171,7 +171,12 @@ def _same_for_all(tree: Path) -> None:
 
 
 def _bare(work: Path) -> dict[str, str]:
-    return {"HOME": str(work), "TMPDIR": str(work), "OPENCLAW_STATE_DIR": str(work / "state"), "PATH": os.defpath}
+    return {
+        "HOME": str(work),
+        "TMPDIR": str(work),
+        "OPENCLAW_STATE_DIR": str(work / "state"),
+        "PATH": os.defpath,
+    }
 
 
 def _pinned(name: str) -> str:
