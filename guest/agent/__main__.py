@@ -7,6 +7,7 @@ import sys
 
 from guest.agent.config import ConfigError, config_from_arguments
 from guest.agent.enrolment import StateFileError
+from guest.agent.jobs.records import JobsFileError
 from guest.agent.keys import KeyFileError
 from guest.agent.members import MembersFileError
 from guest.agent.server import serve
@@ -20,7 +21,7 @@ def main() -> int:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         asyncio.run(serve(config_from_arguments()))
-    except (ConfigError, KeyFileError, StateFileError, MembersFileError) as error:
+    except (ConfigError, KeyFileError, StateFileError, MembersFileError, JobsFileError) as error:
         logging.getLogger(__name__).error("cannot start: %s", error)
         return 1
     except sqlite3.Error as error:

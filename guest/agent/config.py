@@ -38,6 +38,8 @@ class Config:
     limits: Limits
     launcher: Path
     """The socket of the program that starts jobs and the gateway; absent in a simulated guest."""
+    jobs: Path
+    """Where the launcher leaves logs and results."""
     address: str
     port: int
     boot_report: Path | None
@@ -81,6 +83,7 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
         workspace=given.workspace or given.data.parent / "workspace",
         limits=Limits(upload=given.upload_limit, reserve=given.reserve),
         launcher=given.launcher,
+        jobs=given.data.parent / "jobs",
         address=address,
         port=port,
         boot_report=given.boot_report,

@@ -75,6 +75,12 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("DELETE", "/v1/workspace/files"): Access.CONTENT,
     ("POST", "/v1/workspace/folders"): Access.CONTENT,
     ("GET", "/v1/workspace/archive"): Access.CONTENT,
+    ("POST", "/v1/jobs"): Access.CONTENT,
+    ("GET", "/v1/jobs"): Access.CONTENT,
+    ("GET", "/v1/jobs/item"): Access.CONTENT,
+    ("DELETE", "/v1/jobs/item"): Access.CONTENT,
+    ("GET", "/v1/jobs/log"): Access.CONTENT,
+    ("POST", "/v1/jobs/cancel"): Access.CONTENT,
 }
 """Every route that the agent has. One that is missing here cannot be added to the server."""
 
@@ -180,6 +186,19 @@ class Gate:
         token = verify_runtime_token(text, keys, expected)
         self.ledger.spend(token, now)
         return token
+
+    def check_standing(self, request: web.Request) -> None:
+        """What lasts longer than a moment asks again: an end of the session, or of all access, ends it too.
+
+        Raises:
+            SessionRefused: ``suspended`` or ``session_required``.
+        """
+        session, now = request[SESSION], time.monotonic()
+        if not isinstance(session, Session) or self.members.suspended:
+            raise SessionRefused("suspended")
+        if not self.sessions.lives(session, now):
+            raise SessionRefused("session_required")
+        session.used = now
 
     def session(self, request: web.Request, sha256: str) -> Session:
         """The session of this request: a device key's, named and proven by headers, or a browser's cookie.
