@@ -67,7 +67,7 @@ class Runtime:
         content = b"" if document is None else json.dumps(document).encode()
         sent = {} if document is None else {"Content-Type": "application/json"}
         headers = sent | self._proof(Request.of(method, path, content))
-        return self._translated(method, path, headers, content, 200, 201)
+        return self._translated(method, path, headers, content, 200, 201, 204)
 
     def upload(self, path: str, sha256: str, size: int, pieces: Iterable[bytes]) -> None:
         """Stream a file that has this hash and size. Raises Refused, WrongAnswer."""

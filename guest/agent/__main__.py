@@ -8,6 +8,7 @@ import sys
 from guest.agent.config import ConfigError, config_from_arguments
 from guest.agent.enrolment import StateFileError
 from guest.agent.gateway.model import ModelFileError
+from guest.agent.jobs.records import JobsFileError
 from guest.agent.keys import KeyFileError
 from guest.agent.members import MembersFileError
 from guest.agent.server import serve
@@ -31,6 +32,7 @@ def main() -> int:
         StateFileError,
         MembersFileError,
         ModelFileError,
+        JobsFileError,
     ) as error:
         logging.getLogger(__name__).error("cannot start: %s", error)
         return 1

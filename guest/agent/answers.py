@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 from guest.agent.beneath import WorkspaceRefused
 from guest.agent.enrolment import EnrolmentRefused
 from guest.agent.gateway.errors import GatewayRefused
+from guest.agent.jobs.records import JobRefused
 from guest.agent.members import MembersRefused
 from guest.agent.sessions import SessionRefused
 from guest.agent.trust import TrustRefused
@@ -48,7 +49,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return await handler(request)
     except BadRequest as refusal:
         return error(400, "bad_request", str(refusal))
-    except WorkspaceRefused as refusal:
+    except (WorkspaceRefused, JobRefused) as refusal:
         return error(refusal.status, refusal.code, str(refusal))
     except (EnrolmentRefused, VaultRefused) as refusal:
         return error(refusal.status, refusal.code, str(refusal))

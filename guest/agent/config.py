@@ -40,6 +40,8 @@ class Config:
     launcher: Path
     """The socket of the program that starts jobs and the gateway; absent in a simulated guest."""
     gateway: Place
+    jobs: Path
+    """Where the launcher leaves logs and results."""
     address: str
     port: int
     boot_report: Path | None
@@ -85,6 +87,7 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
         limits=Limits(upload=given.upload_limit, reserve=given.reserve),
         launcher=given.launcher,
         gateway=Place.of(given),
+        jobs=given.data.parent / "jobs",
         address=address,
         port=port,
         boot_report=given.boot_report,

@@ -91,6 +91,12 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/gateway/{tail}"): Access.CONTENT,
     ("GET", "/gateway-api/v1/models"): Access.CONTENT,
     ("POST", "/gateway-api/v1/chat/completions"): Access.CONTENT,
+    ("POST", "/v1/jobs"): Access.CONTENT,
+    ("GET", "/v1/jobs"): Access.CONTENT,
+    ("GET", "/v1/jobs/item"): Access.CONTENT,
+    ("DELETE", "/v1/jobs/item"): Access.CONTENT,
+    ("GET", "/v1/jobs/log"): Access.CONTENT,
+    ("POST", "/v1/jobs/cancel"): Access.CONTENT,
 }
 """Every route that the agent has. One that is missing here cannot be added to the server."""
 LARGER = {("POST", "/gateway-api/v1/chat/completions"): 1 << 20}

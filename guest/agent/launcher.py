@@ -46,7 +46,7 @@ class Launcher:
         async with self._turn:
             try:
                 async with asyncio.timeout(self._timeout):
-                    line = await self._exchange(json.dumps(document).encode() + b"\n")
+                    line = await self._exchange(json.dumps(document, ensure_ascii=False).encode() + b"\n")
             except TimeoutError:
                 raise LauncherUnavailable("the launcher did not answer in time") from None
             except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as failure:

@@ -12,6 +12,8 @@ from guest.agent.content import Content
 from guest.agent.enrolment import Enrolment
 from guest.agent.gate import ACCESS, COOKIE, SESSION, Gate
 from guest.agent.gateway.routes import GatewayRoutes
+from guest.agent.jobs.routes import Jobs
+from guest.agent.jobs.runner import Runner
 from guest.agent.pages import Pages
 from guest.agent.sessions import IDLE_SECONDS, LIFETIME_SECONDS, Session, SessionRefused
 from guest.agent.status import status
@@ -29,13 +31,20 @@ class Routes:
     """Handlers, bound to this guest."""
 
     def __init__(
-        self, config: Config, enrolment: Enrolment, gate: Gate, vault: Vault, gateway: GatewayRoutes
+        self,
+        config: Config,
+        enrolment: Enrolment,
+        gate: Gate,
+        vault: Vault,
+        gateway: GatewayRoutes,
+        runner: Runner,
     ) -> None:
         self._config, self._enrolment, self._gate = config, enrolment, gate
         self._vault, self._gateway = vault, gateway
         papers = config.personalisation
         self._pages = Pages(papers.rp_id, papers.portal_origin)
         self._content = Content(Workspace(config.workspace, config.limits), gate, config.patience)
+        self._jobs = Jobs(runner, gate)
 
     def routes(self) -> list[web.RouteDef]:
         """One handler for each route of the table, and none beside."""
@@ -69,6 +78,7 @@ class Routes:
             **VaultRoutes(self._vault).handlers(),
             **self._content.handlers(),
             **self._gateway.handlers(),
+            **self._jobs.handlers(),
         }
         if handlers.keys() != ACCESS.keys():
             raise RuntimeError("a route is missing from the table of access, or has no handler")

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-LINE_LIMIT = 64 * 1024
+LINE_LIMIT = 256 * 1024
 MAX_ARGUMENTS = 256
 MAX_ARGUMENT_BYTES = 32 * 1024
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -107,6 +107,8 @@ def checked_argv(argv: Any) -> tuple[str, ...]:
         raise Refused(f"argv must be a list of 1 to {MAX_ARGUMENTS} texts")
     if any(not isinstance(each, str) or "\0" in each for each in argv) or not argv[0]:
         raise Refused("argv must hold texts without NUL, the first of them not empty")
+    if "=" in argv[0]:  # env would take it for a variable
+        raise Refused("the command's name must not contain =")
     try:
         size = sum(len(each.encode()) + 1 for each in argv)
     except UnicodeEncodeError:

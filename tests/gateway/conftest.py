@@ -78,7 +78,7 @@ class Stage:
 
     def another(self, device: Any = MEMBER) -> Person:
         return Person(
-            self.agent, self.site, str(sign_in(self.agent, self.site, device)[1]["session"]), device=device
+            self.agent, self.site, str(sign_in(self.agent, self.site, device)[1]["session"]), who=device
         )
 
 

@@ -40,16 +40,16 @@ class Person:
     site: Site
     session: str
     counter: int = 0
-    device: Device = field(default_factory=lambda: OWNER)
+    who: Device = field(default_factory=lambda: OWNER)
 
     def headers(self, method: str, path: str, stated: str) -> dict[str, str]:
         """Perfect ones for a body whose hash is ``stated``. Another actor each time: no limit of requests."""
         self.counter += 1
         text = sign(
-            token(method, path, None, bsh=stated, sub=f"user:{self.device.seed[0]}-{self.counter}"),
+            token(method, path, None, bsh=stated, sub=f"user:{self.who.seed[0]}-{self.counter}"),
             TOKEN_SEED,
         )
-        shown = prove(self.device.seed, self.session, Request(method, path, stated), self.counter)
+        shown = prove(self.who.seed, self.session, Request(method, path, stated), self.counter)
         return {"Authorization": f"Bearer {text}", SESSION_HEADER: self.session, PROOF_HEADER: shown}
 
     def line(self) -> http.client.HTTPSConnection:

@@ -59,6 +59,7 @@ BAD: list[Any] = [
     GOOD | {"argv": "echo"},
     GOOD | {"argv": []},
     GOOD | {"argv": [""]},
+    GOOD | {"argv": ["A=1"]},
     GOOD | {"argv": ["a\0b"]},
     GOOD | {"argv": ["a", 1]},
     GOOD | {"argv": ["\ud800"]},
@@ -130,6 +131,13 @@ def test_a_log_is_bounded_and_the_job_goes_on() -> None:
     assert done.returncode == 7
     assert len(done.stdout) < 4096 + 100
     assert b"the log is full" in done.stdout
+
+
+def test_a_log_that_is_full_to_the_byte_says_so_too() -> None:
+    """What comes in whole blocks fills it without a rest."""
+    done = run(128 * 1024, "sh", "-c", "head -c 131072 /dev/zero; sleep 0.3; echo more")
+    assert b"the log is full" in done.stdout
+    assert b"the log is full" not in run(131072, "sh", "-c", "head -c 131072 /dev/zero").stdout
 
 
 @pytest.mark.parametrize(
