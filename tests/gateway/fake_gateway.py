@@ -32,6 +32,61 @@ HOSTILE = {
 }
 
 
+ATTACK = """<!doctype html><title>at work</title><body><script>
+// What a gateway gone bad would try on its members' browser. Each line of the answer is what came of it.
+const late = () => new Promise((done) => setTimeout(() => done("no answer"), 4000));
+const tried = async (deed) => {
+  try { return String(await Promise.race([deed(), late()])); } catch (error) { return `no: ${error.name}`; }
+};
+const read = async (path, more) => (await fetch(path, more)).status;
+const opened = (path) => new Promise((done) => {
+  const other = window.open(path, "_blank");
+  setTimeout(() => {
+    if (!other) return done("no: none");
+    if (other.closed) return done("no: closed");
+    try { other.fetch("/v1/session").then((answer) => done(answer.status), () => done("no: fetch")); }
+    catch (error) { done(`no: ${error.name}`); }
+  }, 1500);
+});
+const framed = (path) => new Promise((done) => {
+  const frame = document.createElement("iframe");
+  frame.src = path;
+  document.body.append(frame);
+  setTimeout(() => {
+    try { done(frame.contentDocument.body.innerText ? "read" : "no: empty"); } catch { done("no: foreign"); }
+  }, 800);
+});
+const socket = (path) => new Promise((done) => {
+  try {
+    const made = new WebSocket(`ws://${location.host}${path}`);
+    made.onmessage = () => done("message");
+    made.onerror = () => done("no: error");
+  } catch (error) { done(`no: ${error.name}`); }
+});
+(async () => {
+  const found = {
+    own: await tried(() => read("/gateway/x")),
+    socket: await tried(() => socket("/gateway/")),
+    session: await tried(() => read("/v1/session")),
+    end: await tried(() => read("/v1/sessions/end", { method: "POST" })),
+    workspace: await tried(() => read("/v1/workspace")),
+    redirect: await tried(() => read("/gateway/redirect/?to=/v1/session")),
+    elsewhere: await tried(() => read("https://evil.example/", { mode: "no-cors" })),
+    worker: await tried(async () => (await navigator.serviceWorker.register("/gateway/worker.js")).scope),
+    frame: await tried(() => framed("/")),
+    passkey: await tried(async () => typeof (await navigator.credentials.get({ publicKey: {
+      challenge: new Uint8Array(32), rpId: "portal.localhost" } }))),
+    eval: await tried(() => eval("1 + 1")),
+    page: await tried(() => opened("/")),
+    answer: await tried(() => opened("/v1/members")),
+    portal: await tried(() => opened("/.portal/nothing")),
+    proxy: await tried(() => opened(`/${"x".repeat(3000)}`)),
+  };
+  document.title = JSON.stringify(found);
+})();
+</script>"""
+
+
 class Fake:
     def __init__(self, config: dict[str, Any], facts: Path, delay: float) -> None:
         self.config, self.facts, self.delay = config, facts, delay
@@ -79,6 +134,12 @@ class Fake:
             return await self.socket(request)
         if request.path == "/gateway/hostile":
             return web.Response(text="<script>1</script>", content_type="text/html", headers=HOSTILE)
+        if request.path == "/gateway/attack":
+            return web.Response(text=ATTACK, content_type="text/html")
+        if request.path == "/gateway/worker.js":
+            return web.Response(
+                text="self.onfetch = () => {}", content_type="text/javascript", headers=HOSTILE
+            )
         if request.path.startswith("/gateway/redirect/"):
             return web.Response(status=302, headers={"Location": request.query["to"]})
         if request.path == "/gateway/own-policy":
