@@ -75,7 +75,7 @@ def runtime(
     client.deliver_keyring(document, OWNER.sign(Purpose.KEYRING, document))
     consent = {"version": 1, "tenant_id": str(tenant.pk), "agents": True, "always_on": True}
     client.deliver_consents(consent, OWNER.sign(Purpose.CONSENT, consent))
-    wait_for(lambda: client.status()["gateway"]["state"] == "ready", 30)
+    wait_for(lambda: client.status()["gateway"]["state"] == "ready", 120)
     return runtime
 
 
