@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 from provisioning.models import GuestImage, Host, Runtime
 from tenants.models import Tenant
 from tests.e2e.test_boundary import BOOT_SECONDS, deliver, person, sign_in  # noqa: F401 - a fixture
+from tests.guest.test_jobs import wait_for
 from tests.portal.test_browser import SIZES, browser, complaints  # noqa: F401 - fixtures
 from tests.provisioning.workers import created
 
@@ -25,9 +26,11 @@ def launcher(host: Host, runtime: Runtime) -> Iterator[None]:
     """Where the simulated guest looks for one in vain."""
     data = Path(host.pool_path) / "data"
     (data / "jobs").mkdir()
-    line = [sys.executable, "-m", "tests.guest.launcher_double", f"{data}/{runtime.pk}/no-launcher"]
-    process = subprocess.Popen([*line, f"{data}/jobs"], cwd=ROOT)
+    socket = data / str(runtime.pk) / "no-launcher"
+    line = [sys.executable, "-m", "tests.guest.launcher_double", str(socket), f"{data}/jobs"]
+    process = subprocess.Popen(line, cwd=ROOT)
     try:
+        wait_for(socket.exists)
         yield
     finally:
         process.kill()
@@ -77,7 +80,7 @@ def test_jobs_on_the_machines_page(
     with launcher(simulated_host, runtime):
         run(page, "for n in 1 2 3; do echo line $n; sleep 1; done; echo '<b onclick=alert(1)>ä</b>'; exit 3")
         log = page.get_by_role("log")
-        expect(log).to_contain_text("line 1")
+        expect(log).to_contain_text("line 1", timeout=15_000)
         expect(page.get_by_role("button", name="Cancel")).to_be_visible()
         expect(log).to_contain_text("line 3\n<b onclick=alert(1)>ä</b>")
         expect(page.get_by_role("cell", name="failed: exit code 3")).to_be_visible()
