@@ -64,6 +64,7 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("POST", "/v1/sealing-key/retire"): Access.CONTROL,
     ("GET", "/"): Access.SIGN_IN,
     ("GET", "/page.js"): Access.SIGN_IN,
+    ("GET", "/jobs.js"): Access.SIGN_IN,
     ("GET", "/page.css"): Access.SIGN_IN,
     ("GET", "/v1/door"): Access.SIGN_IN,
     ("POST", "/v1/sessions/challenge"): Access.SIGN_IN,

@@ -65,6 +65,7 @@ class Routes:
             ("DELETE", "/v1/sessions"): self.end_sessions,
             ("GET", "/"): self._pages.serve,
             ("GET", "/page.js"): self._pages.serve,
+            ("GET", "/jobs.js"): self._pages.serve,
             ("GET", "/page.css"): self._pages.serve,
             ("GET", "/v1/door"): self.door,
             ("POST", "/v1/sessions/challenge"): self.challenge,

@@ -137,7 +137,7 @@ LEFT = """
             found.append(open(f"/proc/{each}/cmdline").read())
         except OSError:
             pass
-    print(sum("31337" in line for line in found))
+    print(sum(line.split(chr(0))[:2] == ["sleep", "31337"] for line in found))
 """
 PLANT = """
     import os, socket

@@ -611,10 +611,11 @@ def test_a_note_that_fails_is_made_later(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_what_is_told_is_json() -> None:
-    job = Job(1, command("sh", "-c", "a b"), State.RUNNING, OLGA, 5)
+    job = Job(1, command("sh", "-c", "it's"), State.RUNNING, OLGA, 5)
     told = json.loads(json.dumps(job.told_whole()))
-    assert (told["title"], told["argv"], told["state"]) == ("sh -c 'a b'", ["sh", "-c", "a b"], "running")
+    assert (told["title"], told["argv"], told["state"]) == ("it's", ["sh", "-c", "it's"], "running")
     assert told["by"] == {"name": "Olga", "fingerprint": "a" * 64}
+    assert command("sh", "-c", "a", "b c").title == "sh -c a 'b c'"
     long = replace(job, asked=command("x" * 30_000))
     assert len(json.dumps(long.told())) < 2000
     assert astuple(OLGA) == ("Olga", "a" * 64)

@@ -93,6 +93,14 @@ class Asked:
     """How long it may run."""
 
     @property
+    def title(self) -> str:
+        """A line for lists. A script for the shell is shown as it was written."""
+        if self.kind is Kind.MESSAGE:
+            return self.text[:TITLE_LENGTH]
+        script = len(self.argv) == 3 and self.argv[:2] == ("sh", "-c")
+        return (self.argv[2] if script else shlex.join(self.argv))[:TITLE_LENGTH]
+
+    @property
     def work(self) -> dict[str, Any]:
         """What is to be done, as asked."""
         return {"argv": list(self.argv)} if self.kind is Kind.COMMAND else {"text": self.text}
@@ -134,11 +142,10 @@ class Job:
 
     def told(self) -> dict[str, Any]:
         """All of it but what it is to do, which is long."""
-        words = shlex.join(self.asked.argv) or self.asked.text
         return {
             "id": self.id,
             "kind": self.asked.kind,
-            "title": words[:TITLE_LENGTH],
+            "title": self.asked.title,
             "seconds": self.asked.seconds,
             "state": self.state,
             "reason": self.reason,
