@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from client import files
-from client.commands import agreement, content, jobs, key, keyring, workspace
+from client.commands import agreement, content, gateway, jobs, key, keyring, workspace
 from client.context import Context
 from client.errors import Failure
 from client.reading import HASH
@@ -129,7 +129,25 @@ def parser() -> argparse.ArgumentParser:
     tar.add_argument("file", type=Path, metavar="FILE")
     tar.add_argument("path", nargs="?", default="", metavar="PATH")
     _add_jobs(commands, add)
+    _add_gateway(commands, add)
     return top
+
+
+def _add_gateway(commands: Any, add: Callable[..., "_Parser"]) -> None:
+    group = commands.add_parser("gateway", help="the tenant's agents").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    add(group, "status", gateway.status, "show how it stands")
+    add(group, "start", gateway.start, "start it, and wait until it is ready")
+    add(group, "stop", gateway.stop, "stop it")
+    model = add(group, "model", gateway.model, "show the model that it asks, or choose another")
+    model.add_argument("choice", nargs="?", choices=["show", "none", "rehearsal", "own"], default="show")
+    model.add_argument("--base-url", metavar="URL", help="where the key and all conversations go")
+    model.add_argument("--name", metavar="NAME", help="the model's name there")
+    model.add_argument("--api", choices=["openai-completions", "openai-responses", "anthropic-messages"])
+    model.add_argument("--secret", metavar="NAME", help="the secret that holds the key")
+    chat = add(group, "chat", gateway.chat, "say one thing to the agent, and print its answer")
+    chat.add_argument("text", metavar="TEXT")
 
 
 def _add_jobs(commands: Any, add: Callable[..., "_Parser"]) -> None:

@@ -65,6 +65,7 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/"): Access.SIGN_IN,
     ("GET", "/page.js"): Access.SIGN_IN,
     ("GET", "/jobs.js"): Access.SIGN_IN,
+    ("GET", "/gateway.js"): Access.SIGN_IN,
     ("GET", "/page.css"): Access.SIGN_IN,
     ("GET", "/v1/door"): Access.SIGN_IN,
     ("POST", "/v1/sessions/challenge"): Access.SIGN_IN,

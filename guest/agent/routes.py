@@ -66,6 +66,7 @@ class Routes:
             ("GET", "/"): self._pages.serve,
             ("GET", "/page.js"): self._pages.serve,
             ("GET", "/jobs.js"): self._pages.serve,
+            ("GET", "/gateway.js"): self._pages.serve,
             ("GET", "/page.css"): self._pages.serve,
             ("GET", "/v1/door"): self.door,
             ("POST", "/v1/sessions/challenge"): self.challenge,

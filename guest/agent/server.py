@@ -19,6 +19,7 @@ from guest.agent.gateway.routes import GatewayRoutes
 from guest.agent.jobs.launched import Bounds, Launched
 from guest.agent.jobs.records import Kind
 from guest.agent.jobs.runner import Runner
+from guest.agent.jobs.spoken import Spoken
 from guest.agent.jobs.store import Store
 from guest.agent.keys import load_or_create_keys
 from guest.agent.launcher import Launcher
@@ -81,6 +82,8 @@ async def _listening(config: Config) -> AsyncIterator[int]:
     jobs = _jobs(config, gate, launcher)
     gateway = GatewayRoutes(config, gate, launcher, vault.open_secret)
     vault.changed = gateway.gateway.secret_changed
+    messages = gateway.messages
+    jobs.register(Kind.MESSAGE, Spoken(config.data / "messages", messages.answer, messages.check))
     routes = Routes(config, enrolment, gate, vault, gateway, jobs)
     runner = await _http(routes, gate, doors, config.patience)
     server = await asyncio.get_running_loop().create_server(

@@ -56,7 +56,9 @@ def test_a_conversation(
     page.goto("/gateway/")
     page.wait_for_timeout(8000)
     page.screenshot(path="/tmp/ui.png")
-    (Path("/tmp/ui.txt")).write_text("\n".join([*said, "", *asked, "", page.locator("body").inner_text()]))
+    (Path("/tmp/ui.txt")).write_text(
+        "\n".join([*said, "", *asked, "", page.locator("body").inner_text()])
+    )
     expect(page.get_by_role("textbox").last).to_be_visible()
     page.get_by_role("textbox").last.fill("run: echo $((6 * 7)) is it")
     page.keyboard.press("Enter")
@@ -64,4 +66,6 @@ def test_a_conversation(
         expect(page.get_by_text("42 is it").last).to_be_visible(timeout=30_000)
     finally:
         page.screenshot(path="/tmp/ui2.png")
-        (Path("/tmp/ui.txt")).write_text("\n".join([*said, "", *asked, "", page.locator("body").inner_text()]))
+        (Path("/tmp/ui.txt")).write_text(
+            "\n".join([*said, "", *asked, "", page.locator("body").inner_text()])
+        )

@@ -107,7 +107,7 @@ class Gateway:
         Raises:
             GatewayRefused: it must not or cannot start; the message says what to change.
         """
-        self._check()
+        self.check()
         if self.state in {State.STARTING, State.READY}:
             return
         if self.state is State.STOPPING:
@@ -142,7 +142,11 @@ class Gateway:
     def secret_changed(self, name: str) -> None:
         """A secret has another value now, or none."""
         if name == self._starter.choice.secret:
-            self._renewal = asyncio.get_running_loop().create_task(self.renew("Its secret has changed."))
+            self.renew_soon("Its secret has changed.")
+
+    def renew_soon(self, reason: str) -> None:
+        """As renew, without waiting for it."""
+        self._renewal = asyncio.get_running_loop().create_task(self.renew(reason))
 
     @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:
@@ -197,7 +201,7 @@ class Gateway:
         if self.state not in {State.OFF, State.FAILED}:
             return
         try:
-            self._check()
+            self.check()
         except GatewayRefused as refusal:
             self._enter(State.FAILED, f"It cannot start: {refusal}.")
         else:
@@ -215,7 +219,8 @@ class Gateway:
             self._result = result if result in _ENDED else ""
             self._fail(f"{_ENDED.get(result, 'It ended')}.")
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises GatewayRefused: it must not or cannot start; the message says what to change."""
         if self._members.suspended:
             raise GatewayRefused(403, "suspended", "this machine is closed")
         if not self._members.consents.agents:

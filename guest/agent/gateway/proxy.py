@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import aiohttp
 from aiohttp import web
@@ -19,6 +19,7 @@ from guest.agent.gateway.passing import answered, asked, fence, upstream
 from guest.agent.gateway.ready import LOOPBACK
 from guest.agent.gateway.sockets import carry
 from guest.agent.gateway.waiting import AGAIN, page
+from guest.gateway.config import Headers
 
 CONNECT_SECONDS = 5.0
 PAGE_SECONDS = 30.0
@@ -83,6 +84,17 @@ class Proxy:
             self._gateway.start()
         return await self._exchange(request, "POST", path, body, Kind.TALK)
 
+    def talk(self, role: str, body: bytes) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Ask the gateway's API, for a member of ``role``, without any request of theirs.
+
+        Raises:
+            GatewayRefused: it does not answer now.
+        """
+        headers = asked({"Content-Type": "application/json"}, self._names(), self._user, role)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=TALK_SECONDS)
+        url = URL(f"{self._base}/v1/chat/completions")
+        return self._asking().post(url, headers=headers, data=body, allow_redirects=False, timeout=timeout)
+
     def _wait(self, request: web.Request) -> web.Response:
         """Somebody opens the page of a gateway that does not run: start it, have the browser come again."""
         refusal = ""
@@ -99,6 +111,9 @@ class Proxy:
             raise GatewayRefused(403, "cross_origin", "only this machine's own pages may ask that")
 
     def _headers(self, request: web.Request) -> CIMultiDict[str]:
+        return asked(request.headers, self._names(), self._user, request[SESSION].member.role)
+
+    def _names(self) -> Headers:
         """Raises GatewayRefused while the gateway does not answer."""
         names = self._gateway.headers
         if names is None or not self._gateway.reachable:
@@ -109,7 +124,7 @@ class Proxy:
                 else "the gateway is not running; start it"
             )
             raise GatewayRefused(503, f"gateway_{self._gateway.state}", f"the gateway is {text}")
-        return asked(request.headers, names, self._user, request[SESSION].member.role)
+        return names
 
     async def _exchange(
         self, request: web.Request, method: str, path: str, body: bytes, kind: Kind

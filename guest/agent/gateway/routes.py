@@ -11,11 +11,14 @@ from guest.agent.config import Config
 from guest.agent.gate import Gate
 from guest.agent.gateway.lifecycle import Gateway
 from guest.agent.gateway.lives import Lives
+from guest.agent.gateway.messages import Messages
 from guest.agent.gateway.model import ModelChoice
 from guest.agent.gateway.proxy import Proxy
 from guest.agent.gateway.start import Asks, Starter
 from guest.agent.resolver import LookUp
 
+ANSWER_SECONDS = 10.0
+"""A stop may take longer; then the answer is that it is stopping."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -37,9 +40,11 @@ class GatewayRoutes:
         )
         self.gateway = Gateway(starter, gate.members)
         self._tick = place.tick
+        self._stopping: asyncio.Future[None] | None = None
         self._lives = Lives(self.gateway, gate, place.socket_lifetime)
         self.gateway.left = self._lives.look
         self._proxy = Proxy(self.gateway, gate, self._lives, port=place.port, user=starter.user)
+        self.messages = Messages(self.gateway, self._proxy, gate.members)
 
     def handlers(self) -> dict[tuple[str, str], Handler]:
         """As in ``gate.ACCESS``."""
@@ -73,7 +78,8 @@ class GatewayRoutes:
         return self._told(202)
 
     async def stop(self, _request: web.Request) -> web.Response:
-        await self.gateway.stop("A member stopped it.")
+        self._stopping = asyncio.ensure_future(self.gateway.stop("A member stopped it."))
+        await asyncio.wait([self._stopping], timeout=ANSWER_SECONDS)
         return self._told()
 
     async def model(self, _request: web.Request) -> web.Response:
@@ -83,7 +89,8 @@ class GatewayRoutes:
         (document,) = await json_members(request, "model")
         if document != self._choice.document:
             self._choice.choose(document)
-            await self.gateway.renew("Its model has changed.")
+            self.gateway.renew_soon("Its model has changed.")
+            await asyncio.sleep(0)
         return web.json_response({"model": self._choice.document})
 
     def _told(self, status: int = 200) -> web.Response:
