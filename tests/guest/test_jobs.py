@@ -238,8 +238,9 @@ def test_what_is_malformed_is_refused(owner: Worker, shop: Shop) -> None:
 
 
 def test_a_message_needs_the_gateway(owner: Worker) -> None:
+    """Which nobody has agreed to here."""
     answer = owner.post({"kind": "message", "text": "hello"})
-    assert (answer.status, answer.code) == (409, "no_gateway")
+    assert (answer.status, answer.code) == (403, "agents_not_agreed")
 
 
 def test_a_simulated_machine_runs_no_commands(site: Site) -> None:
