@@ -54,6 +54,11 @@ class GuestImage(models.Model):
     cmdline = models.CharField(max_length=500, blank=True)
     size_bytes = models.PositiveBigIntegerField()
     retired = models.BooleanField(default=False)
+    checked = models.BooleanField(
+        default=False,
+        help_text="An agent's turn ran in a guest of just these files; see guest/image/check.py.",
+    )
+    check_result = models.JSONField(default=dict, blank=True, help_text="What that check measured.")
     registered_at = models.DateTimeField(auto_now_add=True)
     seal = models.BinaryField(default=b"", help_text="Set by registration; see provisioning/seals.py.")
 

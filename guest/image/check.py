@@ -20,6 +20,8 @@ from typing import Any
 FILES = ("vmlinuz", "initrd.img", "root.img")
 MANIFEST = "manifest.json"
 CHECKED = "checked.json"
+NOT_CHECKED = 2
+"""Exit status if no machine could be run: nothing is known of the image."""
 TARGET = "systemd.unit=portal-selftest.target"
 PREFIX = "portal-selftest: "
 MEMORY_MIB = 2048
@@ -153,14 +155,14 @@ def _say(line: str) -> None:
 
 
 def main() -> int:
-    """Command line; returns the exit status."""
+    """Command line; returns 0 if the image is good, 1 if not, 2 if that could not be found out."""
     parser = argparse.ArgumentParser(description="Check a built guest image.")
     parser.add_argument("directory", type=Path)
     try:
         result = ensure(parser.parse_args().directory.resolve(), _say)
     except CheckError as failure:
         sys.stderr.write(f"guest image: {failure}\n")
-        return 1
+        return NOT_CHECKED
     shown = {name: value for name, value in result.items() if name != "sha256"}
     _say(json.dumps(shown))
     return 0 if result["good"] else 1

@@ -66,7 +66,7 @@ def start(gateway: Gateway) -> None:
         raise Refused("systemd did not take the gateway")
 
 
-def write_config(text: str, path: Path = Path(places.CONFIG), group: str = "gateway") -> None:
+def write_config(text: str, path: Path = Path(places.CONFIG), group: str | int = "gateway") -> None:
     """Write it, whole or not at all, for the gateway's eyes only: jobs and the agent cannot read it."""
     shutil.chown(path.parent, group=group)
     path.parent.chmod(0o750)

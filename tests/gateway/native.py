@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.conf import settings
 
 from guest.gateway import places
-from guest.gateway.config import BASE_PATH, Headers, Model, Settings, render
+from guest.gateway.config import Headers, Model, Settings, render
 from guest.image.gateway_tree import REPORT, digest
 
 ORIGIN = "https://acme.portal.test"
@@ -106,7 +106,7 @@ def running(folder: Path, model: Model | None = None, **more: Any) -> Iterator[N
     for each in (state / "temporary", workspace, folder / "code"):
         each.mkdir(parents=True, exist_ok=True)
     headers = Headers.fresh()
-    port = _free_port()
+    port = free_port()
     rendered: Any = render(Settings(ORIGIN, USER, headers, model, port=port, **more))
     rendered["agents"]["defaults"]["workspace"] = str(workspace)
     rendered["logging"]["file"] = str(folder / "own.log")
@@ -235,10 +235,7 @@ def _until_ready(native: Native) -> None:
     raise AssertionError(f"not ready after {READY_SECONDS} s: {native.log.read_text()[-2000:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
-
-
-__all__ = ["BASE_PATH", "ORIGIN", "Native", "Outcome", "knock", "running", "tree"]

@@ -12,7 +12,7 @@ import pytest
 
 from guest.launcher.__main__ import answer, serve_one
 from guest.launcher.units import command
-from guest.launcher.wire import LINE_LIMIT, Job, parse
+from guest.launcher.wire import LINE_LIMIT, Gateway, Job, parse
 
 ID = "6a1c3f1e-0d1b-4a55-9c1f-2f6f6f0f9a01"
 GOOD = {
@@ -45,6 +45,16 @@ class Recorder:
 
     def forget(self, job: str) -> None:
         self.asked.append(job)
+
+    def gateway_start(self, gateway: Gateway) -> None:
+        self.asked.append(gateway)
+
+    def gateway_status(self) -> dict[str, Any]:
+        self.asked.append("gateway")
+        return {"state": "off"}
+
+    def gateway_stop(self) -> None:
+        self.asked.append("gateway")
 
 
 BAD: list[Any] = [
