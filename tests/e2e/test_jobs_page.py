@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from provisioning.models import GuestImage, Host, Runtime
 from tenants.models import Tenant
 from tests.e2e.test_boundary import BOOT_SECONDS, deliver, person, sign_in  # noqa: F401 - a fixture
-from tests.guest.test_jobs import wait_for
+from tests.guest.shop import wait_for
 from tests.portal.test_browser import SIZES, browser, complaints  # noqa: F401 - fixtures
 from tests.provisioning.workers import created
 
@@ -95,10 +95,10 @@ def test_jobs_on_the_machines_page(
         expect(row.get_by_role("cell", name="running")).to_be_visible()
         expect(page.locator("#log-state")).to_have_text("running")
         page.screenshot(path=tmp_path / "jobs.png", full_page=True)
-        page.set_viewport_size(SIZES["phone"])
+        page.set_viewport_size(SIZES["phone"])  # type: ignore[arg-type]
         page.screenshot(path=tmp_path / "jobs-phone.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        page.set_viewport_size(SIZES["desktop"])
+        page.set_viewport_size(SIZES["desktop"])  # type: ignore[arg-type]
         row.get_by_role("button", name="Cancel").click()
         expect(row.get_by_role("cell", name="cancelled")).to_be_visible()
         row.get_by_role("button", name="Forget").click()
