@@ -8,11 +8,13 @@ import argparse
 import os
 import re
 import sys
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from client import files
-from client.commands import agreement, content, key, keyring, workspace
+from client.commands import agreement, content, gateway, jobs, key, keyring, workspace
 from client.context import Context
 from client.errors import Failure
 from client.reading import HASH
@@ -126,7 +128,50 @@ def parser() -> argparse.ArgumentParser:
     tar = add(space, "archive", workspace.archive, "download a folder as tar")
     tar.add_argument("file", type=Path, metavar="FILE")
     tar.add_argument("path", nargs="?", default="", metavar="PATH")
+    _add_jobs(commands, add)
+    _add_gateway(commands, add)
     return top
+
+
+def _add_gateway(commands: Any, add: Callable[..., "_Parser"]) -> None:
+    group = commands.add_parser("gateway", help="the tenant's agents").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    add(group, "status", gateway.status, "show how it stands")
+    add(group, "start", gateway.start, "start it, and wait until it is ready")
+    add(group, "stop", gateway.stop, "stop it")
+    model = add(group, "model", gateway.model, "show the model that it asks, or choose another")
+    model.add_argument("choice", nargs="?", choices=["show", "none", "rehearsal", "own"], default="show")
+    model.add_argument("--base-url", metavar="URL", help="where the key and all conversations go")
+    model.add_argument("--name", metavar="NAME", help="the model's name there")
+    model.add_argument("--api", choices=["openai-completions", "openai-responses", "anthropic-messages"])
+    model.add_argument("--secret", metavar="NAME", help="the secret that holds the key")
+    chat = add(group, "chat", gateway.chat, "say one thing to the agent, and print its answer")
+    chat.add_argument("text", metavar="TEXT")
+
+
+def _add_jobs(commands: Any, add: Callable[..., "_Parser"]) -> None:
+    work = commands.add_parser("jobs", help="what the tenant's machine is to do").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    run = add(work, "run", jobs.run, "run a command in the workspace: jobs run TENANT -- COMMAND ...")
+    run.add_argument("argv", nargs="+", metavar="COMMAND")
+    said = add(work, "message", jobs.message, "ask the machine's agent something")
+    said.add_argument("text", metavar="TEXT")
+    for asking in (run, said):
+        asking.add_argument("--follow", action="store_true", help="print the output until the job is over")
+        asking.add_argument("--seconds", type=_seconds, metavar="N", help="how long it may run (3600)")
+    listing = add(work, "list", jobs.listing, "list jobs, the newest first")
+    listing.add_argument("--all", action="store_true", help="not only the newest 50")
+    show = add(work, "show", jobs.show, "show all that is known of a job")
+    log = add(work, "log", jobs.log, "print a job's output")
+    log.add_argument("--follow", action="store_true", help="until the job is over")
+    cancel = add(work, "cancel", jobs.cancel, "end a job")
+    forget = add(work, "forget", jobs.forget, "forget a job that is over, with its log")
+    for one in (show, log, cancel, forget):
+        one.add_argument("id", type=_job, metavar="ID")
+    for shown in (listing, show):
+        shown.add_argument("--json", action="store_true", help="for programs")
 
 
 _Parser = argparse.ArgumentParser
@@ -154,6 +199,19 @@ def _fingerprint(text: str) -> str:
     if not HASH.fullmatch(text.lower()):
         raise argparse.ArgumentTypeError("give all 64 hexadecimal digits")
     return text.lower()
+
+
+def _job(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError("give a job's id as jobs list shows it") from None
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= 7 * 24 * 3600:
+        raise argparse.ArgumentTypeError("give 1 to 604800 seconds (a week)")
+    return int(text)
 
 
 def _name(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from client.device import Device
 from client.errors import Failure, Refused, WrongAnswer
 from client.reading import take
-from client.wire import Sink, Wire, as_json
+from client.wire import SLOW, TIMEOUT, Sink, Wire, as_json
 from protocol.persons import Purpose
 from protocol.sessions import PROOF_HEADER, SESSION_HEADER, Request, prove
 
@@ -62,12 +62,16 @@ class Runtime:
         """The same, for a request that changes something."""
         return self._ask("POST", path, 200)
 
-    def send(self, method: str, path: str, document: Any = None) -> Any:
-        """A request with a JSON body, or none; any success. Raises Refused, WrongAnswer."""
+    def send(self, method: str, path: str, document: Any = None, *, slow: bool = False) -> Any:
+        """A request with a JSON body, or none; any success. ``slow``: wait for minutes.
+
+        Raises:
+            Refused, WrongAnswer.
+        """
         content = b"" if document is None else json.dumps(document).encode()
         sent = {} if document is None else {"Content-Type": "application/json"}
         headers = sent | self._proof(Request.of(method, path, content))
-        return self._translated(method, path, headers, content, 200, 201)
+        return self._translated(method, path, headers, content, 200, 201, 202, 204, slow=slow)
 
     def upload(self, path: str, sha256: str, size: int, pieces: Iterable[bytes]) -> None:
         """Stream a file that has this hash and size. Raises Refused, WrongAnswer."""
@@ -118,8 +122,10 @@ class Runtime:
         headers: dict[str, str],
         content: bytes | Iterable[bytes],
         *statuses: int,
+        slow: bool = False,
     ) -> Any:
-        answer = self._wire.ask(method, path, content=content, headers=headers)
+        timeout = SLOW if slow else TIMEOUT
+        answer = self._wire.ask(method, path, content=content, headers=headers, timeout=timeout)
         try:
             answer.expect(*statuses or (200,))
         except Refused as error:

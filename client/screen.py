@@ -1,5 +1,6 @@
 """What the person sees and is asked. Nothing that came from elsewhere reaches the terminal as it is."""
 
+import codecs
 import getpass
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,31 @@ def say(*lines: str) -> None:
 def warn(text: str) -> None:
     """To standard error."""
     print(text, file=sys.stderr)
+
+
+class Output:
+    """A program's output, as it comes, to standard output: whole into a file or pipe, tamed on a terminal."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if sys.stdout.isatty() else None
+
+    def write(self, data: bytes) -> None:
+        """The next piece."""
+        if self._decoder is not None:
+            self._show(self._decoder.decode(data))
+        else:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+    def close(self) -> None:
+        """There is no more."""
+        if self._decoder is not None:
+            self._show(self._decoder.decode(b"", final=True))
+
+    def _show(self, text: str) -> None:
+        tamed = "".join(each if each.isprintable() or each in "\n\t" else "?" for each in text)
+        print(tamed, end="", flush=True)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -16,6 +16,8 @@ from client.origins import Origin
 from client.screen import plain
 
 TIMEOUT = httpx.Timeout(15.0, connect=5.0)
+SLOW = httpx.Timeout(330.0, connect=5.0)
+"""For what a machine thinks about."""
 """Seconds for each step of an exchange."""
 DEADLINE_SECONDS = 45.0
 """For a whole answer, however steadily it trickles in."""
@@ -93,6 +95,7 @@ class Wire:
         content: bytes | Iterable[bytes] = b"",
         headers: Mapping[str, str] | None = None,
         sink: Sink | None = None,
+        timeout: httpx.Timeout = TIMEOUT,
     ) -> Answer:
         """Send one request. ``path``: with its query, already escaped. ``sink``: gets the body of a success.
 
@@ -101,7 +104,7 @@ class Wire:
         """
         began = time.monotonic()
         try:
-            answer = self._exchange(method, path, content, headers or {}, sink)
+            answer = self._exchange(method, path, content, headers or {}, sink, timeout)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Unreachable(f"{self.who} at {self.origin} cannot be reached: {_why(error)}.") from None
         except httpx.TimeoutException:
@@ -122,6 +125,7 @@ class Wire:
         content: bytes | Iterable[bytes],
         headers: Mapping[str, str],
         sink: Sink | None,
+        timeout: httpx.Timeout,
     ) -> Answer:
         url = f"{self.origin.scheme}://{self.origin.address}:{self.origin.port}{path}"
         sent = {
@@ -134,7 +138,9 @@ class Wire:
             **headers,
         }
         name = {"sni_hostname": self.origin.host}
-        with self._client.stream(method, url, content=content, headers=sent, extensions=name) as response:
+        with self._client.stream(
+            method, url, content=content, headers=sent, extensions=name, timeout=timeout
+        ) as response:
             body, until = bytearray(), time.monotonic() + DEADLINE_SECONDS
             for part in response.iter_raw():
                 if sink is not None and response.status_code < 300:

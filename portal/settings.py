@@ -31,6 +31,7 @@ BASE_URL = env.str("PORTAL_BASE_URL", "http://portal.localhost:8000")
 PILOT_TENANT_CAP = env.int("PILOT_TENANT_CAP", 5)
 NETWORK_POOL = env.str("PORTAL_NETWORK_POOL", "10.83.0.0/16")
 AGENT_PORT = env.int("PORTAL_AGENT_PORT", 8443)
+GATEWAY_IDLE_SECONDS = env.int("PORTAL_GATEWAY_IDLE_SECONDS", 1800)
 LEASE_SECONDS = env.float("PORTAL_LEASE_SECONDS", 30.0)
 BOOT_TIMEOUT_SECONDS = env.float("PORTAL_BOOT_TIMEOUT_SECONDS", 300.0)
 SHUTDOWN_TIMEOUT_SECONDS = env.float("PORTAL_SHUTDOWN_TIMEOUT_SECONDS", 60.0)
@@ -70,6 +71,8 @@ for _name, _key in {
 }.items():
     if _key and len(_key) != 32:
         raise ImproperlyConfigured(f"{_name} must be 32 bytes, as base64.")
+if not 1 <= GATEWAY_IDLE_SECONDS <= 7 * 24 * 3600:
+    raise ImproperlyConfigured("PORTAL_GATEWAY_IDLE_SECONDS must be from 1 to 604800 (a week).")
 if PORTAL_ROLE not in {"web", "worker", "beat", "manage"}:
     raise ImproperlyConfigured("PORTAL_ROLE must be web, worker, beat or manage.")
 

@@ -16,6 +16,8 @@ from protocol.canonical import canonical
 SECRET_BYTES = 32
 NONCE_BYTES = 32
 MAX_TRUSTED = 64
+VERSION = 3
+"""Of the personalisation; guests take no other."""
 CREDENTIAL_NAME = "portal.personalisation"
 """Name of the systemd credential that carries the personalisation into the guest."""
 
@@ -105,6 +107,44 @@ class Trust:
         return cls(**document)
 
 
+LIMIT_RANGES = {
+    "memory_mib": (64, 16 << 20),
+    "processes": (16, 4096),
+    "jobs_running": (1, 64),
+    "jobs_waiting": (1, 1000),
+    "gateway_idle_seconds": (1, 7 * 24 * 3600),
+}
+"""The least and the most that each of `Limits` may be."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the tenant's plan lets a guest do. Told at each start."""
+
+    memory_mib: int
+    """Of the whole guest."""
+    processes: int
+    """Processes and threads of the gateway, and the most that one job may have."""
+    jobs_running: int
+    jobs_waiting: int
+    gateway_idle_seconds: int
+    """How long the gateway may go unused before it is stopped, unless an owner has chosen always-on."""
+
+    @classmethod
+    def parse(cls, document: Any) -> Self:
+        """Read one from JSON.
+
+        Raises:
+            EnrolmentError: members missing, unknown, of the wrong kind or out of range.
+        """
+        if not isinstance(document, dict) or document.keys() != LIMIT_RANGES.keys():
+            raise EnrolmentError("malformed limits: wrong members")
+        for name, (least, most) in LIMIT_RANGES.items():
+            if type(document[name]) is not int or not least <= document[name] <= most:
+                raise EnrolmentError(f"malformed limits: {name} must be a whole number, {least} to {most}")
+        return cls(**document)
+
+
 @dataclass(frozen=True)
 class Personalisation:
     """What makes the common image one tenant's guest. All public but ``enrolment_secret``."""
@@ -119,6 +159,7 @@ class Personalisation:
     agent_port: int
     trust: Trust
     """As it was when the guest was started."""
+    limits: Limits
     enrolment_secret: str | None = None
     """32 bytes as hex, or None once enrolment is done."""
     rp_id: str = ""
@@ -130,7 +171,7 @@ class Personalisation:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, as delivered in the credential."""
-        return canonical({"version": 2, **asdict(self)})
+        return canonical({"version": VERSION, **asdict(self)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -141,9 +182,13 @@ class Personalisation:
         """
         try:
             document: dict[str, Any] = json.loads(data)
-            if document.pop("version") != 2:
+            if document.pop("version") != VERSION:
                 raise EnrolmentError("unknown version of the personalisation")
-            return cls(**{**document, "trust": Trust.parse(document["trust"])})
+            parsed = {
+                "trust": Trust.parse(document["trust"]),
+                "limits": Limits.parse(document["limits"]),
+            }
+            return cls(**{**document, **parsed})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise EnrolmentError(f"malformed personalisation: {type(error).__name__}") from None
 

@@ -286,7 +286,7 @@ class HostAdmin(ReadOnlyAdmin[Host]):
 class GuestImageAdmin(ReadOnlyAdmin[GuestImage]):
     """Images that runtimes boot."""
 
-    list_display = ("version", "size_bytes", "retired", "registered_at")
+    list_display = ("version", "checked", "size_bytes", "retired", "registered_at")
     actions = ("retire_images",)
 
     @admin.action(description="Retire the chosen images", permissions=["operate"])

@@ -46,6 +46,13 @@ def personalisation(runtime: Runtime, secret: bytes | None) -> messages.Personal
         prefix=ends.prefix,
         agent_port=settings.AGENT_PORT,
         trust=trust(),
+        limits=messages.Limits(
+            memory_mib=runtime.memory_mib,
+            processes=runtime.processes,
+            jobs_running=runtime.jobs_running,
+            jobs_waiting=runtime.jobs_waiting,
+            gateway_idle_seconds=settings.GATEWAY_IDLE_SECONDS,
+        ),
         enrolment_secret=secret.hex() if secret else None,
         rp_id=rp_id(),
         portal_origin=settings.BASE_URL,

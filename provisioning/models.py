@@ -54,6 +54,11 @@ class GuestImage(models.Model):
     cmdline = models.CharField(max_length=500, blank=True)
     size_bytes = models.PositiveBigIntegerField()
     retired = models.BooleanField(default=False)
+    checked = models.BooleanField(
+        default=False,
+        help_text="An agent's turn ran in a guest of just these files; see guest/image/check.py.",
+    )
+    check_result = models.JSONField(default=dict, blank=True, help_text="What that check measured.")
     registered_at = models.DateTimeField(auto_now_add=True)
     seal = models.BinaryField(default=b"", help_text="Set by registration; see provisioning/seals.py.")
 
@@ -98,6 +103,9 @@ class Runtime(models.Model):
     memory_mib = models.PositiveIntegerField()
     disk_gib = models.PositiveIntegerField()
     iops = models.PositiveIntegerField(null=True)
+    processes = models.PositiveSmallIntegerField(default=512)
+    jobs_running = models.PositiveSmallIntegerField(default=2)
+    jobs_waiting = models.PositiveSmallIntegerField(default=20)
     network_index = models.PositiveIntegerField(help_text="Which /30 of the pool.")
     mac = models.CharField(max_length=17)
     volume_key = models.BinaryField(null=True, help_text="The data volume's passphrase, wrapped.")

@@ -14,7 +14,7 @@ from provisioning.wrapping import derived_key
 
 SEALED: dict[type[Host] | type[GuestImage], tuple[str, ...]] = {
     Host: ("name", "uri", "engine", "pool_path", "capabilities"),
-    GuestImage: ("version", "directory", "sha256", "cmdline"),
+    GuestImage: ("version", "directory", "sha256", "cmdline", "checked"),
 }
 """The columns that a worker acts upon."""
 

@@ -61,6 +61,9 @@ def runtime_create(*, actor: Actor, tenant: Tenant) -> Operation:
         memory_mib=plan.memory_mib,
         disk_gib=plan.disk_gib,
         iops=plan.iops,
+        processes=plan.processes,
+        jobs_running=plan.jobs_running,
+        jobs_waiting=plan.jobs_waiting,
         network_index=addresses.free_index(
             set(Runtime.objects.exclude(phase=Runtime.Phase.DELETED).values_list("network_index", flat=True))
         ),
@@ -269,27 +272,50 @@ def _supersede(operation: Operation, actor: Actor) -> None:
 
 @transaction.atomic
 def image_register(
-    *, actor: Actor, version: str, directory: str, sha256: dict[str, str], cmdline: str, size_bytes: int
+    *,
+    actor: Actor,
+    version: str,
+    directory: str,
+    sha256: dict[str, str],
+    cmdline: str,
+    size_bytes: int,
+    check: dict[str, object],
 ) -> GuestImage:
-    """Make an image known. New and rebuilt runtimes boot the newest. Idempotent."""
+    """Make an image known. New and rebuilt runtimes boot the newest. Idempotent.
+
+    Args:
+        check: what the image's check found (``checked.json``); empty if there was none.
+
+    Raises:
+        ValidationError: the image did not pass for just these digests, and a host really runs guests.
+    """
+    checked = check.get("good") is True and check.get("sha256") == sha256
+    if not checked and not _all_hosts_are_simulated():
+        raise ValidationError(f"Image {version} has not passed its check. Run `make image`, then try again.")
+    sealed = {"directory": directory, "sha256": sha256, "cmdline": cmdline, "checked": checked}
     image, created = GuestImage.objects.update_or_create(
         version=version,
         defaults={
-            "directory": directory,
-            "sha256": sha256,
-            "cmdline": cmdline,
+            **sealed,
             "size_bytes": size_bytes,
+            "check_result": {name: value for name, value in check.items() if name != "sha256"},
             "retired": False,
-            "seal": seal(GuestImage(version=version, directory=directory, sha256=sha256, cmdline=cmdline)),
+            "seal": seal(GuestImage(version=version, **sealed)),
         },
     )
     record(
         action="image.registered" if created else "image.updated",
         actor=actor,
         target=("image", image.pk),
-        data={"version": version, "sha256": sha256},
+        data={"version": version, "sha256": sha256, "checked": checked},
     )
     return image
+
+
+def _all_hosts_are_simulated() -> bool:
+    """Then no guest ever boots from the image."""
+    engines = set(Host.objects.values_list("engine", flat=True))
+    return engines == {Host.Engine.TEST}
 
 
 @transaction.atomic

@@ -89,7 +89,10 @@ class TenantAdmin(ServiceAdmin[Tenant]):
 class PlanAdmin(ServiceAdmin[Plan]):
     """Plans. Changing one does not change runtimes that exist; none is deleted, for tenants refer to it."""
 
-    list_display = ("name", "slug", "vcpus", "memory_mib", "disk_gib", "cpu_percent", "cost_floor_cents")
+    list_display = (
+        *("name", "slug", "vcpus", "memory_mib", "disk_gib", "cpu_percent"),
+        *("processes", "jobs_running", "jobs_waiting", "cost_floor_cents"),
+    )
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """The record names plans that tenants had."""

@@ -1,9 +1,11 @@
 import uuid
 
 from django.conf import settings
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import BaseValidator, MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
+
+from protocol.enrolment import LIMIT_RANGES
 
 RESERVED_SLUGS = frozenset({"admin", "api", "www", "static", "portal", "status", "mail"})
 
@@ -11,6 +13,12 @@ slug_validator = RegexValidator(
     r"\A[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?\Z",
     "Use 1 to 32 small letters, digits and hyphens; begin with a letter, end with a letter or digit.",
 )
+
+
+def _within(name: str) -> list[BaseValidator]:
+    """What a guest takes as this limit; it would refuse its papers otherwise."""
+    least, most = LIMIT_RANGES[name]
+    return [MinValueValidator(least), MaxValueValidator(most)]
 
 
 class Plan(models.Model):
@@ -25,6 +33,17 @@ class Plan(models.Model):
     memory_mib = models.PositiveIntegerField("memory (MiB)", default=512, validators=[MinValueValidator(384)])
     disk_gib = models.PositiveIntegerField("disk (GiB)", default=2, validators=[MinValueValidator(1)])
     iops = models.PositiveIntegerField("disk operations per second", null=True, blank=True)
+    processes = models.PositiveSmallIntegerField(
+        default=512,
+        validators=_within("processes"),
+        help_text="Processes and threads of the gateway, and the most that one job may have.",
+    )
+    jobs_running = models.PositiveSmallIntegerField(
+        "jobs at once", default=2, validators=_within("jobs_running")
+    )
+    jobs_waiting = models.PositiveSmallIntegerField(
+        "jobs waiting", default=20, validators=_within("jobs_waiting")
+    )
     cost_floor_cents = models.PositiveIntegerField("cost floor (cents a month)")
 
     class Meta:
@@ -33,7 +52,16 @@ class Plan(models.Model):
             models.CheckConstraint(
                 condition=Q(vcpus__gte=1, memory_mib__gte=384, disk_gib__gte=1, cpu_percent__gte=5),
                 name="plan_has_room_for_a_guest",
-            )
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    **{
+                        f"{name}__range": LIMIT_RANGES[name]
+                        for name in ("processes", "jobs_running", "jobs_waiting")
+                    }
+                ),
+                name="plan_limits_a_guest_takes",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -127,6 +127,7 @@ def image(db: None, image_files: Path) -> GuestImage:
         directory=str(image_files),
         sha256={p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in image_files.iterdir()},
         size_bytes=3000,
+        checked=True,
     )
 
 
@@ -221,6 +222,7 @@ def real_image(db: None, real_image_directory: Path) -> GuestImage:
         directory=str(real_image_directory),
         sha256=manifest["sha256"],
         cmdline=manifest["cmdline"],
+        checked=True,
         size_bytes=sum(manifest["size"].values()),
     )
 

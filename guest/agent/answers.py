@@ -10,6 +10,8 @@ from aiohttp.typedefs import Handler
 
 from guest.agent.beneath import WorkspaceRefused
 from guest.agent.enrolment import EnrolmentRefused
+from guest.agent.gateway.errors import GatewayRefused
+from guest.agent.jobs.records import JobRefused
 from guest.agent.members import MembersRefused
 from guest.agent.sessions import SessionRefused
 from guest.agent.trust import TrustRefused
@@ -21,6 +23,14 @@ PATIENCE = web.AppKey("patience", float)
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+
+
+class TooLarge(Exception):
+    """The body has more bytes than ``limit``."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
 
 
 class BadRequest(Exception):
@@ -39,7 +49,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return await handler(request)
     except BadRequest as refusal:
         return error(400, "bad_request", str(refusal))
-    except WorkspaceRefused as refusal:
+    except (WorkspaceRefused, JobRefused) as refusal:
         return error(refusal.status, refusal.code, str(refusal))
     except (EnrolmentRefused, VaultRefused) as refusal:
         return error(refusal.status, refusal.code, str(refusal))
@@ -49,8 +59,10 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return error(422 if refusal.code == "malformed" else 409, refusal.code, str(refusal))
     except SessionRefused as refusal:
         return error(403, refusal.code, "sign the challenge with a member's key")
-    except web.HTTPRequestEntityTooLarge:
-        return _closing(error(413, "too_large", f"at most {BODY_LIMIT} bytes"))
+    except GatewayRefused as refusal:
+        return error(refusal.status, refusal.code, str(refusal))
+    except TooLarge as refusal:
+        return _closing(error(413, "too_large", f"at most {refusal.limit} bytes"))
     except web.HTTPException as refusal:
         code = refusal.reason.lower().replace(" ", "_")
         return error(refusal.status, code, refusal.reason)
@@ -62,14 +74,23 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return error(500, "internal", "the agent failed; see its log")
 
 
-async def body_of(request: web.Request) -> bytes:
+async def body_of(request: web.Request, limit: int = BODY_LIMIT) -> bytes:
     """The whole body, if it arrives in time; aiohttp keeps it for whoever asks again.
 
     Raises:
         TimeoutError: it does not. Its answer is 408.
+        TooLarge: it has more than ``limit`` bytes. Its answer is 413.
     """
-    async with asyncio.timeout(request.app[PATIENCE]):
-        return await request.read()
+    if (request.content_length or 0) > limit:
+        raise TooLarge(limit)
+    try:
+        async with asyncio.timeout(request.app[PATIENCE]):
+            body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise TooLarge(limit) from None
+    if len(body) > limit:
+        raise TooLarge(limit)
+    return body
 
 
 async def json_fields(request: web.Request, *names: str) -> list[str]:

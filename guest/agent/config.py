@@ -6,6 +6,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from guest.agent.gateway.place import Place
+from guest.agent.launcher import SOCKET
 from guest.agent.trust import Believed, TrustRefused
 from guest.agent.workspace import Limits
 from protocol.enrolment import SECRET_BYTES, EnrolmentError, Personalisation
@@ -35,6 +37,11 @@ class Config:
     data: Path
     workspace: Path
     limits: Limits
+    launcher: Path
+    """The socket of the program that starts jobs and the gateway; absent in a simulated guest."""
+    gateway: Place
+    jobs: Path
+    """Where the launcher leaves logs and results."""
     address: str
     port: int
     boot_report: Path | None
@@ -61,6 +68,8 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
     parser.add_argument(
         "--reserve", type=int, default=Limits.reserve, metavar="BYTES", help="what uploads leave free"
     )
+    parser.add_argument("--launcher", type=Path, default=SOCKET, metavar="SOCKET")
+    Place.add_arguments(parser)
     parser.add_argument("--listen", metavar="ADDRESS:PORT", help="default: as the personalisation says")
     parser.add_argument("--boot-report", type=Path, metavar="FILE")
     parser.add_argument("--patience", type=float, default=PATIENCE_SECONDS, metavar="SECONDS")
@@ -76,6 +85,9 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
         data=given.data,
         workspace=given.workspace or given.data.parent / "workspace",
         limits=Limits(upload=given.upload_limit, reserve=given.reserve),
+        launcher=given.launcher,
+        gateway=Place.of(given),
+        jobs=given.data.parent / "jobs",
         address=address,
         port=port,
         boot_report=given.boot_report,

@@ -9,15 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 from aiohttp import web
 
 from guest.agent.answers import BadRequest, json_fields
 from guest.agent.archive import CHUNK, Cut, archive, measure
 from guest.agent.beneath import WorkspaceRefused, checked
-from guest.agent.gate import SESSION, Gate
-from guest.agent.sessions import Session, SessionRefused
+from guest.agent.gate import Gate
+from guest.agent.queries import query
+from guest.agent.sessions import SessionRefused
 from guest.agent.streams import HASH_HEADER, stated_hash
 from guest.agent.workspace import Opened, Workspace
 
@@ -58,7 +59,7 @@ class Content:
         return web.json_response(await self._run(self._workspace.listing, ""))
 
     async def listing(self, request: web.Request) -> web.Response:
-        asked = _query(request, "path", "after")
+        asked = query(request, "path", "after")
         found = await self._run(
             self._workspace.listing, asked.get("path", ""), checked(asked.get("after", ""))
         )
@@ -70,7 +71,7 @@ class Content:
         return web.json_response({"path": path}, status=201)
 
     async def delete(self, request: web.Request) -> web.Response:
-        asked = _query(request, "path", "recursive")
+        asked = query(request, "path", "recursive")
         if asked.get("recursive", "0") not in {"0", "1"}:
             raise BadRequest("recursive must be 0 or 1")
         recursive = asked.get("recursive") == "1"
@@ -82,12 +83,12 @@ class Content:
         stated = stated_hash(request)
         if stated is None:
             raise BadRequest(f"state the body's SHA-256 in {HASH_HEADER}: 64 lower-case hexadecimal digits")
-        path = _query(request, "path").get("path", "")
+        path = query(request, "path").get("path", "")
         upload = await self._run(self._workspace.begin, path, request.content_length)
         try:
             async for data in self._arriving(request):
                 await self._run(upload.write, data)
-            self._check_standing(request)
+            self._gate.check_standing(request)
             told = await self._run(upload.finish, stated)
         finally:
             await self._run(upload.abort)
@@ -95,7 +96,7 @@ class Content:
 
     async def read(self, request: web.Request) -> web.StreamResponse:
         """A file, or the one range of it that is asked for; always as something to keep, never to show."""
-        path = _query(request, "path").get("path", "")
+        path = query(request, "path").get("path", "")
         file = await self._run(self._workspace.open_file, path)
         try:
             span = _span(request, file)
@@ -110,7 +111,7 @@ class Content:
 
     async def archive(self, request: web.Request) -> web.StreamResponse:
         """A folder as a tar stream. It has no announced length: one that was cut ends without its end."""
-        path = _query(request, "path").get("path", "")
+        path = query(request, "path").get("path", "")
         await self._run(measure, self._workspace, path)
         name = (path.rpartition("/")[2] or "workspace") + ".tar"
         response = web.StreamResponse(headers=_kept(name, "application/x-tar"))
@@ -148,7 +149,7 @@ class Content:
         return response
 
     async def _send(self, request: web.Request, response: web.StreamResponse, data: bytes) -> None:
-        self._check_standing(request)
+        self._gate.check_standing(request)
         async with asyncio.timeout(STALL_SECONDS):
             await response.write(data)
 
@@ -162,20 +163,11 @@ class Content:
             if time.monotonic() - began > SLACK_SECONDS + size / SLOWEST:
                 raise TimeoutError
             if waiting and (not data or len(waiting) >= CHUNK):
-                self._check_standing(request)
+                self._gate.check_standing(request)
                 yield bytes(waiting)
                 waiting.clear()
             if not data:
                 return
-
-    def _check_standing(self, request: web.Request) -> None:
-        """A session that ends, and a machine that is closed, end their streams too."""
-        session, now = request[SESSION], time.monotonic()
-        if not isinstance(session, Session) or self._gate.members.suspended:
-            raise SessionRefused("suspended")
-        if not any(each is session for each in self._gate.sessions.listed(now)):
-            raise SessionRefused("session_required")
-        session.used = now
 
     async def _run(self, deed: Callable[..., T], *given: object) -> T:
         """Have a thread do it, and see its end even if nobody waits any more: it holds descriptors."""
@@ -193,22 +185,6 @@ def _own_umask() -> None:
     if libc.unshare(CLONE_FS) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
     os.umask(0o007)
-
-
-def _query(request: web.Request, *names: str) -> dict[str, str]:
-    """The members of the query, each at most once. Read from what was signed, not from what became of it."""
-    text = request.raw_path.partition("?")[2]
-    try:
-        text.encode("ascii")
-        pairs = parse_qsl(
-            text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=8
-        )
-    except ValueError:
-        raise BadRequest("the query must be name=value, percent-encoded UTF-8") from None
-    found = dict(pairs)
-    if len(found) != len(pairs) or not found.keys() <= set(names):
-        raise BadRequest(f"the query may have, once each: {', '.join(names)}")
-    return found
 
 
 def _span(request: web.Request, file: Opened) -> tuple[int, int] | None:

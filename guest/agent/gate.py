@@ -8,7 +8,7 @@ from enum import StrEnum
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from guest.agent.answers import body_of, error
+from guest.agent.answers import BODY_LIMIT, body_of, error
 from guest.agent.callers import Caller
 from guest.agent.ledger import Ledger
 from guest.agent.members import Members
@@ -64,6 +64,8 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("POST", "/v1/sealing-key/retire"): Access.CONTROL,
     ("GET", "/"): Access.SIGN_IN,
     ("GET", "/page.js"): Access.SIGN_IN,
+    ("GET", "/jobs.js"): Access.SIGN_IN,
+    ("GET", "/gateway.js"): Access.SIGN_IN,
     ("GET", "/page.css"): Access.SIGN_IN,
     ("GET", "/v1/door"): Access.SIGN_IN,
     ("POST", "/v1/sessions/challenge"): Access.SIGN_IN,
@@ -82,8 +84,25 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("DELETE", "/v1/workspace/files"): Access.CONTENT,
     ("POST", "/v1/workspace/folders"): Access.CONTENT,
     ("GET", "/v1/workspace/archive"): Access.CONTENT,
+    ("GET", "/v1/gateway"): Access.CONTENT,
+    ("POST", "/v1/gateway/start"): Access.CONTENT,
+    ("POST", "/v1/gateway/stop"): Access.CONTENT,
+    ("GET", "/v1/gateway/model"): Access.OWNER,
+    ("PUT", "/v1/gateway/model"): Access.OWNER,
+    ("GET", "/gateway"): Access.CONTENT,
+    ("GET", "/gateway/{tail}"): Access.CONTENT,
+    ("GET", "/gateway-api/v1/models"): Access.CONTENT,
+    ("POST", "/gateway-api/v1/chat/completions"): Access.CONTENT,
+    ("POST", "/v1/jobs"): Access.CONTENT,
+    ("GET", "/v1/jobs"): Access.CONTENT,
+    ("GET", "/v1/jobs/item"): Access.CONTENT,
+    ("DELETE", "/v1/jobs/item"): Access.CONTENT,
+    ("GET", "/v1/jobs/log"): Access.CONTENT,
+    ("POST", "/v1/jobs/cancel"): Access.CONTENT,
 }
 """Every route that the agent has. One that is missing here cannot be added to the server."""
+LARGER = {("POST", "/gateway-api/v1/chat/completions"): 1 << 20}
+"""Bytes that a body may have, where that is more than elsewhere: a whole conversation comes each time."""
 
 ROUTED = frozenset({Access.SIGN_IN, Access.CONTENT, Access.OWNER})
 """What members' own requests reach: the portal need not know their body, and the proxy carries them."""
@@ -144,7 +163,11 @@ class Gate:
                 return error(403, "not_for_this_caller", "this certificate opens other routes")
             if access is Access.OPEN:
                 return await handler(request)
-            sha256 = assumed_hash(request) if flow is Flow.IN else body_hash(await body_of(request))
+            sha256 = (
+                assumed_hash(request)
+                if flow is Flow.IN
+                else body_hash(await body_of(request, LARGER.get(route, BODY_LIMIT)))
+            )
             try:
                 token = self._token(request, sha256, routed=access in ROUTED)
             except TokenError as refusal:
@@ -188,6 +211,19 @@ class Gate:
         self.ledger.spend(token, now)
         return token
 
+    def check_standing(self, request: web.Request) -> None:
+        """What lasts longer than a moment asks again: an end of the session, or of all access, ends it too.
+
+        Raises:
+            SessionRefused: ``suspended`` or ``session_required``.
+        """
+        session, now = request[SESSION], time.monotonic()
+        if not isinstance(session, Session) or self.members.suspended:
+            raise SessionRefused("suspended")
+        if not self.sessions.lives(session, now):
+            raise SessionRefused("session_required")
+        session.used = now
+
     def session(self, request: web.Request, sha256: str) -> Session:
         """The session of this request: a device key's, named and proven by headers, or a browser's cookie.
 
@@ -210,7 +246,10 @@ class Gate:
     def _check_origin(self, request: web.Request) -> None:
         """A cookie comes with whatever page asks; SameSite stops none of another tenant's, a sibling's."""
         site = request.headers.get("Sec-Fetch-Site", "")
-        if request.method == "GET":
+        if "Upgrade" in request.headers:
+            # Browsers name the origin of the page with every such request, but not all say the site.
+            fits = site in {"same-origin", ""} and request.headers.get("Origin") == self.origin
+        elif request.method == "GET":
             fits = site in {"same-origin", "none"}
         else:
             fits = site == "same-origin" and request.headers.get("Origin") == self.origin

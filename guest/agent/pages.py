@@ -9,6 +9,8 @@ _FOLDER = Path(__file__).parent / "page"
 FILES = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
+    "/jobs.js": ("jobs.js", "text/javascript"),
+    "/gateway.js": ("gateway.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
 HEADERS = {

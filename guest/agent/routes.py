@@ -11,6 +11,9 @@ from guest.agent.config import Config
 from guest.agent.content import Content
 from guest.agent.enrolment import Enrolment
 from guest.agent.gate import ACCESS, COOKIE, SESSION, Gate
+from guest.agent.gateway.routes import GatewayRoutes
+from guest.agent.jobs.routes import Jobs
+from guest.agent.jobs.runner import Runner
 from guest.agent.pages import Pages
 from guest.agent.sessions import IDLE_SECONDS, LIFETIME_SECONDS, Session, SessionRefused
 from guest.agent.status import status
@@ -27,11 +30,21 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Routes:
     """Handlers, bound to this guest."""
 
-    def __init__(self, config: Config, enrolment: Enrolment, gate: Gate, vault: Vault) -> None:
-        self._config, self._enrolment, self._gate, self._vault = config, enrolment, gate, vault
+    def __init__(
+        self,
+        config: Config,
+        enrolment: Enrolment,
+        gate: Gate,
+        vault: Vault,
+        gateway: GatewayRoutes,
+        runner: Runner,
+    ) -> None:
+        self._config, self._enrolment, self._gate = config, enrolment, gate
+        self._vault, self._gateway = vault, gateway
         papers = config.personalisation
         self._pages = Pages(papers.rp_id, papers.portal_origin)
         self._content = Content(Workspace(config.workspace, config.limits), gate, config.patience)
+        self._jobs = Jobs(runner, gate)
 
     def routes(self) -> list[web.RouteDef]:
         """One handler for each route of the table, and none beside."""
@@ -52,6 +65,8 @@ class Routes:
             ("DELETE", "/v1/sessions"): self.end_sessions,
             ("GET", "/"): self._pages.serve,
             ("GET", "/page.js"): self._pages.serve,
+            ("GET", "/jobs.js"): self._pages.serve,
+            ("GET", "/gateway.js"): self._pages.serve,
             ("GET", "/page.css"): self._pages.serve,
             ("GET", "/v1/door"): self.door,
             ("POST", "/v1/sessions/challenge"): self.challenge,
@@ -64,10 +79,15 @@ class Routes:
             ("POST", "/v1/recovery/object"): self.object_to_recovery,
             **VaultRoutes(self._vault).handlers(),
             **self._content.handlers(),
+            **self._gateway.handlers(),
+            **self._jobs.handlers(),
         }
         if handlers.keys() != ACCESS.keys():
             raise RuntimeError("a route is missing from the table of access, or has no handler")
-        return [web.route(method, path, handler) for (method, path), handler in handlers.items()]
+        return [
+            web.route(method, path.replace("{tail}", "{tail:.*}"), handler)
+            for (method, path), handler in handlers.items()
+        ]
 
     async def health(self, _request: web.Request) -> web.Response:
         enrolled = self._enrolment.certificate is not None
@@ -77,9 +97,9 @@ class Routes:
         ledger = self._gate.ledger
         told = {"clock_right": ledger.clock_is_right(int(time.time())), "clock_high": ledger.high}
         said = status(self._config, self._enrolment, self._vault)
-        trust = {"trust": self._gate.trust.now.trust.hash}
+        more = {"trust": self._gate.trust.now.trust.hash, "gateway": self._gateway.gateway.statement()}
         gate = self._gate
-        return web.json_response(said | told | trust | gate.members.statement() | gate.recovery.statement())
+        return web.json_response(said | told | more | gate.members.statement() | gate.recovery.statement())
 
     async def enrol(self, request: web.Request) -> web.Response:
         (nonce,) = await json_fields(request, "nonce")

@@ -14,8 +14,15 @@ from guest.agent.certificates import stand_in_certificate
 from guest.agent.config import Config
 from guest.agent.door import Doors
 from guest.agent.enrolment import Enrolment
-from guest.agent.gate import Gate
+from guest.agent.gate import LARGER, Gate
+from guest.agent.gateway.routes import GatewayRoutes
+from guest.agent.jobs.launched import Bounds, Launched
+from guest.agent.jobs.records import Kind
+from guest.agent.jobs.runner import Runner
+from guest.agent.jobs.spoken import Spoken
+from guest.agent.jobs.store import Store
 from guest.agent.keys import load_or_create_keys
+from guest.agent.launcher import Launcher
 from guest.agent.ledger import Ledger
 from guest.agent.members import Members
 from guest.agent.notify import notify
@@ -23,6 +30,7 @@ from guest.agent.pages import add_headers
 from guest.agent.recovery import Recovery
 from guest.agent.routes import Routes
 from guest.agent.sessions import Sessions
+from guest.agent.status import boot_id
 from guest.agent.tls import add_authorities, server_context, use_certificate
 from guest.agent.trust import TrustStore
 from guest.agent.vault import Vault
@@ -38,8 +46,8 @@ async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        KeyFileError, VaultFileError, StateFileError, MembersFileError, sqlite3.Error, OSError: the data
-            folder or the address cannot be used.
+        KeyFileError, VaultFileError, StateFileError, MembersFileError, ModelFileError, JobsFileError,
+            sqlite3.Error, OSError: the data folder or the address cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -70,7 +78,14 @@ async def _listening(config: Config) -> AsyncIterator[int]:
 
     trust.changed = changed
     gate = _gate(config, trust, doors)
-    runner = await _http(Routes(config, enrolment, gate, vault), gate, doors, config.patience)
+    launcher = Launcher(config.launcher)
+    jobs = _jobs(config, gate, launcher)
+    gateway = GatewayRoutes(config, gate, launcher, vault.open_secret)
+    vault.changed = gateway.gateway.secret_changed
+    messages = gateway.messages
+    jobs.register(Kind.MESSAGE, Spoken(config.data / "messages", messages.answer, messages.check))
+    routes = Routes(config, enrolment, gate, vault, gateway, jobs)
+    runner = await _http(routes, gate, doors, config.patience)
     server = await asyncio.get_running_loop().create_server(
         doors,
         config.address,
@@ -80,12 +95,28 @@ async def _listening(config: Config) -> AsyncIterator[int]:
         ssl_shutdown_timeout=1.0,
         backlog=BACKLOG,
     )
+    jobs.begin()
     try:
-        yield server.sockets[0].getsockname()[1]
+        async with gateway.tended():
+            yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
         await runner.cleanup()
+        await jobs.close()
         gate.ledger.close()
+
+
+def _jobs(config: Config, gate: Gate, launcher: Launcher) -> Runner:
+    limits, members = config.personalisation.limits, gate.members
+    jobs = Runner(
+        Store(config.data),
+        limits,
+        boot_id(),
+        suspended=lambda: members.suspended,
+        is_member=lambda fingerprint: members.member(fingerprint) is not None,
+    )
+    jobs.register(Kind.COMMAND, Launched(launcher, config.jobs, Bounds.of(limits)))
+    return jobs
 
 
 def _gate(config: Config, trust: TrustStore, doors: Doors) -> Gate:
@@ -106,7 +137,8 @@ def _gate(config: Config, trust: TrustStore, doors: Doors) -> Gate:
 
 async def _http(routes: Routes, gate: Gate, doors: Doors, patience: float) -> web.AppRunner:
     app = web.Application(
-        middlewares=[doors.middleware(), errors_as_json, gate.middleware()], client_max_size=BODY_LIMIT
+        middlewares=[doors.middleware(), errors_as_json, gate.middleware()],
+        client_max_size=max(BODY_LIMIT, *LARGER.values()),
     )
     app[PATIENCE] = patience
     app.on_response_prepare.append(add_headers)

@@ -109,6 +109,10 @@ class Sessions:
             reverse=True,
         )
 
+    def lives(self, session: Session, now: float) -> bool:
+        """Whether ``session`` is one of those that live."""
+        return self._sessions.get(session.name) is session and self._alive(session, now)
+
     def end(self, name: str) -> None:
         """End one session."""
         self._sessions.pop(name, None)

@@ -27,7 +27,7 @@ def status(config: Config, enrolment: Enrolment, vault: Vault) -> dict[str, Any]
         "tenant_id": config.personalisation.tenant_id,
         "agent_version": AGENT_VERSION,
         "image_version": config.image_version,
-        "boot_id": BOOT_ID.read_text().strip(),
+        "boot_id": boot_id(),
         "enrolled": certificate is not None,
         "certificate": _certificate(certificate) if certificate else None,
         "sealing_public_key": vault.sealing_public.hex(),
@@ -36,6 +36,11 @@ def status(config: Config, enrolment: Enrolment, vault: Vault) -> dict[str, Any]
         "memory": _memory(),
         "boot": _boot(config.boot_report),
     }
+
+
+def boot_id() -> str:
+    """Another one after each start of the machine."""
+    return BOOT_ID.read_text().strip()
 
 
 def _certificate(certificate: x509.Certificate) -> dict[str, str]:

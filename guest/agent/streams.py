@@ -53,12 +53,14 @@ class TooManyStreams(Exception):
 class Places:
     """How many streams run, in all and for each person."""
 
+    most: int = MAX_STREAMS
+    each: int = MAX_STREAMS_EACH
     _held: Counter[str] = field(default_factory=Counter)
 
     @contextmanager
     def place(self, person: str) -> Iterator[None]:
         """Raises TooManyStreams."""
-        if self._held.total() >= MAX_STREAMS or self._held[person] >= MAX_STREAMS_EACH:
+        if self._held.total() >= self.most or self._held[person] >= self.each:
             raise TooManyStreams
         self._held[person] += 1
         try:

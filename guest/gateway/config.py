@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from secrets import token_hex
 from urllib.parse import urlsplit
 
+from guest.gateway.places import TEMPORARY, WORKSPACE
+
 PORT = 18789
+BASE_PATH = "/gateway"
+"""Below which its page lies; ``/v1`` and the probes stay at the root."""
+RESOLVER_MILLISECONDS = 60_000
+LOG_BYTES = 4 << 20
 RESOLVER = "/usr/lib/portal/gateway-secret"
-WORKSPACE = "/var/lib/portal/workspace"
 APIS = frozenset({"openai-completions", "openai-responses", "anthropic-messages"})
 RESERVE_MIB = 384
 """Left to the kernel, the agent and jobs when the gateway may use all the rest."""
@@ -78,6 +83,10 @@ def render(settings: Settings) -> dict[str, object]:
         "cron": {"enabled": False},
         "plugins": {"allow": ["device-pair"], "slots": {"memory": "none"}},
         "skills": {"allowBundled": []},
+        # Tools can write where these are looked for, and would be inside the gateway at its next start.
+        "hooks": {"enabled": False, "internal": {"enabled": False}},
+        # The default is /tmp, which is memory here.
+        "logging": {"file": f"{TEMPORARY}/gateway.log", "maxFileBytes": LOG_BYTES},
         "agents": {"defaults": {"workspace": WORKSPACE}},
     }
     if settings.model is not None:
@@ -127,7 +136,13 @@ def _gateway(settings: Settings) -> dict[str, object]:
                 "allowLoopback": True,
             },
         },
-        "controlUi": {"allowedOrigins": [settings.origin]},
+        "controlUi": {
+            "allowedOrigins": [settings.origin],
+            "basePath": BASE_PATH,
+            # A browser's own key would need somebody's approval here, for which this release has no rule. The
+            # agent in front has checked the member's key; what a page may do is in the header that it sets.
+            "dangerouslyDisableDeviceAuth": True,
+        },
         "terminal": {"enabled": False},
         "http": {"endpoints": {"chatCompletions": {"enabled": True}}},
     }
@@ -146,7 +161,14 @@ def _model(model: Model, resolver: str) -> dict[str, object]:
     if model.secret is not None:
         provider["apiKey"] = {"source": "exec", "provider": "portal", "id": model.secret}
         # The release wants a program that the gateway's user owns; root's, in a read-only system, is safer.
-        provider_of_secrets = {"source": "exec", "command": resolver, "allowInsecurePath": True}
+        provider_of_secrets = {
+            "source": "exec",
+            "command": resolver,
+            "allowInsecurePath": True,
+            # Its own limit is 5 s, in which an emulated processor hardly starts Python.
+            "timeoutMs": RESOLVER_MILLISECONDS,
+            "noOutputTimeoutMs": RESOLVER_MILLISECONDS,
+        }
         rendered["secrets"] = {"providers": {"portal": provider_of_secrets}}
     return rendered
 

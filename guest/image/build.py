@@ -13,9 +13,9 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-from guest.image import recipe
+from guest.image import gateway_tree, recipe
 from guest.image.initramfs import archive, initramfs_entries
-from guest.image.rootfs import Tree, bootstrap, configure, install_agent, pack
+from guest.image.rootfs import Tree, bootstrap, configure, install_agent, install_gateway, pack
 from guest.image.tools import BuildError, check_host
 from guest.image.version import image_version
 
@@ -44,19 +44,21 @@ def build(out: Path, progress: Progress) -> Path:
         work = Path(name)
         # mmdebstrap's helpers and QEMU run as other users and must get through.
         work.chmod(0o755)
-        finished = _build_in(work, version, progress)
+        gateway = gateway_tree.ensure(out / ".gateway", progress)
+        finished = _build_in(work, version, gateway, progress)
         if image_version() != version:
             raise BuildError("the recipe's files changed during the build; build again")
         finished.rename(target)
     return target
 
 
-def _build_in(work: Path, version: str, progress: Progress) -> Path:
+def _build_in(work: Path, version: str, gateway: Path, progress: Progress) -> Path:
     started = time.monotonic()
     progress(f"{version}: installing Debian {recipe.SUITE}")
     tree = bootstrap(work)
     progress(f"{version}: installing the agent")
     install_agent(tree.root)
+    install_gateway(tree.root, gateway)
     configure(tree.root, version)
     progress(f"{version}: packing")
     image = work / "image"
@@ -65,19 +67,20 @@ def _build_in(work: Path, version: str, progress: Progress) -> Path:
     entries = initramfs_entries(tree.busybox, recipe.INIT_SCRIPT, tree.modules, recipe.MODULES)
     (image / "initrd.img").write_bytes(archive(entries, recipe.EPOCH))
     pack(tree.root, image / "root.img")
-    _write_manifest(image, version, tree, round(time.monotonic() - started, 1))
+    _write_manifest(image, version, tree, gateway, round(time.monotonic() - started, 1))
     for path in image.iterdir():
         path.chmod(0o644)
     return image
 
 
-def _write_manifest(image: Path, version: str, tree: Tree, seconds: float) -> None:
+def _write_manifest(image: Path, version: str, tree: Tree, gateway: Path, seconds: float) -> None:
     manifest = {
         "version": version,
         "sha256": {name: _sha256(image / name) for name in FILES},
         "size": {name: (image / name).stat().st_size for name in FILES},
         "cmdline": recipe.CMDLINE,
         "built_seconds": seconds,
+        "gateway": json.loads((gateway / gateway_tree.REPORT).read_text()),
         "packages": dict(sorted(tree.packages.items())),
     }
     (image / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")

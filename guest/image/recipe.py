@@ -111,6 +111,7 @@ USERS = {"agent": (990, "Tenant agent"), "gateway": (991, "Gateway"), "tenant": 
 WORKSPACE_GROUP = ("workspace", 993, ("agent", "gateway", "tenant"))
 
 AGENT_HOME = "opt/agent"
+GATEWAY_HOME = "opt/gateway"
 EPOCH = 1_700_000_000
 """SOURCE_DATE_EPOCH: every time stamp in the image, in seconds since 1970."""
 

@@ -78,10 +78,15 @@ def install_agent(root: Path) -> None:
     only_wheels = ["--only-binary=:all:", "--implementation=cp", "--python-version=3.11"]
     run([*pip, *only_wheels, "--no-compile", "--target", home, "--requirement", requirements])
     shutil.rmtree(home / "bin", ignore_errors=True)
-    for source in ("protocol", "guest/agent", "guest/launcher"):
+    for source in ("protocol", "guest/agent", "guest/gateway", "guest/launcher"):
         unwanted = shutil.ignore_patterns("__pycache__")
         shutil.copytree(recipe.REPOSITORY / source, home / source, ignore=unwanted)
     (home / "guest/__init__.py").touch()
+
+
+def install_gateway(root: Path, tree: Path) -> None:
+    """Put the gateway's files, as ``gateway_tree`` made them, into ``root``."""
+    run(["cp", "--archive", tree, root / recipe.GATEWAY_HOME])
 
 
 def configure(root: Path, version: str) -> None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from guest.image import recipe
@@ -14,6 +14,9 @@ REQUIRED = {
     "dpkg-deb": "dpkg",
     "apt-get": "apt",
     "chroot": "coreutils",
+    "strip": "binutils",
+    "unshare": "util-linux",
+    "ip": "iproute2",
 }
 """Program to Debian package."""
 
@@ -33,13 +36,15 @@ def check_host() -> None:
         raise BuildError("the image is built as root, because it makes a file system owned by root")
 
 
-def run(command: Sequence[str | Path], *, cwd: Path | None = None) -> str:
+def run(
+    command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] = os.environ
+) -> str:
     """Run ``command`` and return its standard output.
 
     Raises:
         BuildError: it exits with another status than 0; carries the end of what it printed.
     """
-    environment = os.environ | {"SOURCE_DATE_EPOCH": str(recipe.EPOCH), "LC_ALL": "C.UTF-8"}
+    environment = {**env, "SOURCE_DATE_EPOCH": str(recipe.EPOCH), "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
         [str(part) for part in command],
         capture_output=True,
@@ -50,7 +55,7 @@ def run(command: Sequence[str | Path], *, cwd: Path | None = None) -> str:
         env=environment,
     )
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()[-8:]
+        said = (done.stderr or done.stdout).strip().splitlines()[-12:]
         raise BuildError(f"{command[0]} ended with status {done.returncode}:\n  " + "\n  ".join(said))
     return done.stdout
 

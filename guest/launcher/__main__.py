@@ -11,7 +11,7 @@ import sys
 from typing import Any, Protocol
 
 from guest.launcher.units import Units
-from guest.launcher.wire import LINE_LIMIT, Job, Refused, parse
+from guest.launcher.wire import LINE_LIMIT, Gateway, Job, Refused, parse
 
 FIRST_PASSED = 3
 IDLE_SECONDS = 60.0
@@ -20,32 +20,44 @@ _PEER = struct.Struct("3i")
 
 
 class Backend(Protocol):
-    """What can run jobs."""
+    """What can run jobs and the gateway."""
 
     def start(self, job: Job) -> None: ...
     def status(self, job: str) -> dict[str, Any]: ...
     def stop(self, job: str) -> None: ...
     def forget(self, job: str) -> None: ...
+    def gateway_start(self, gateway: Gateway) -> None: ...
+    def gateway_status(self) -> dict[str, Any]: ...
+    def gateway_stop(self) -> None: ...
 
 
 def answer(backend: Backend, line: bytes) -> dict[str, Any]:
     """Carry out one request; never raises."""
     try:
         verb, subject = parse(line)
-        if isinstance(subject, Job):
-            backend.start(subject)
-            return {"ok": True}
-        if verb == "job_status":
-            return {"ok": True, **backend.status(subject)}
-        if verb == "job_stop":
-            backend.stop(subject)
-        else:
-            backend.forget(subject)
-        return {"ok": True}
+        return {"ok": True, **_carry_out(backend, verb, subject)}
     except Refused as refusal:
         return {"ok": False, "message": str(refusal)}
     except (OSError, subprocess.SubprocessError) as failure:
         return {"ok": False, "message": f"the launcher failed: {type(failure).__name__}"}
+
+
+def _carry_out(backend: Backend, verb: str, subject: Job | Gateway | str) -> dict[str, Any]:
+    if isinstance(subject, Job):
+        backend.start(subject)
+    elif isinstance(subject, Gateway):
+        backend.gateway_start(subject)
+    elif verb == "job_status":
+        return backend.status(subject)
+    elif verb == "job_stop":
+        backend.stop(subject)
+    elif verb == "job_forget":
+        backend.forget(subject)
+    elif verb == "gateway_status":
+        return backend.gateway_status()
+    else:
+        backend.gateway_stop()
+    return {}
 
 
 def serve_one(connection: socket.socket, backend: Backend, uid: int) -> None:

@@ -37,15 +37,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _copy(reader: int, limit: int) -> None:
-    left = limit
+    left, told = limit, False
     while block := os.read(reader, BLOCK):
         kept = block[:left]
-        note = NOTE if left and len(block) > left else b""
+        note = NOTE if len(block) > left and not told else b""
+        told = told or bool(note)
         left -= len(kept)
         try:
             _write(kept + note)
         except OSError:  # the volume is full: the job goes on
-            left = 0
+            left, told = 0, True
 
 
 def _write(block: bytes) -> None:

@@ -5,10 +5,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from guest.launcher.wire import Job, Refused
+from guest.launcher import gateway_unit
+from guest.launcher.wire import Gateway, Job, Refused
 
 JOBS = Path("/var/lib/portal/jobs")
-CALL_SECONDS = 20
+CALL_SECONDS = gateway_unit.CALL_SECONDS
 _CLOSED_IN = (
     *("Type=exec", "Slice=jobs.slice", "KillMode=control-group", "TimeoutStopSec=5", "OOMPolicy=stop"),
     *("WorkingDirectory=/var/lib/portal/workspace", "UMask=0007", "LimitCORE=0", "NoNewPrivileges=yes"),
@@ -30,7 +31,7 @@ _STATES = {"active", "activating", "deactivating", "reloading"}
 
 
 def command(job: Job) -> list[str]:
-    """What starts ``job``. The tenant's words come after ``--`` and meet no shell."""
+    """What starts ``job``. The tenant's words come after ``--`` and meet no shell and no $NAME."""
     bounds = (
         f"MemoryMax={job.memory_bytes}",
         f"TasksMax={job.tasks}",
@@ -47,15 +48,15 @@ def command(job: Job) -> list[str]:
         *(f"--property={each}" for each in (*_CLOSED_IN, *bounds)),
         *(f"--setenv={each}" for each in environment),
         *("--setenv=PYTHONPATH=/opt/agent", "--", "/usr/bin/python3", "-S", "-s", "-m", "guest.launcher.run"),
-        *(str(job.log_bytes), "/usr/bin/env", "-u", "PYTHONPATH", "--", *_literal(job.argv)),
+        *(
+            str(job.log_bytes),
+            "/usr/bin/env",
+            "-u",
+            "PYTHONPATH",
+            "--",
+            *(each.replace("$", "$$") for each in job.argv),
+        ),
     ]
-
-
-def _literal(argv: tuple[str, ...]) -> list[str]:
-    # env would take NAME=VALUE for a variable, and systemd would fill in $NAME.
-    if "=" in argv[0]:
-        raise Refused("the command's name must not contain =")
-    return [each.replace("$", "$$") for each in argv]
 
 
 class Units:
@@ -79,6 +80,8 @@ class Units:
         """``running``, or ``ended`` with the result, or ``unknown``."""
         show = ["/usr/bin/systemctl", "show", "--property=ActiveState", "--value", f"job-{job}.service"]
         done = subprocess.run(show, capture_output=True, text=True, timeout=CALL_SECONDS, check=False)
+        if done.returncode:
+            raise Refused("systemd does not answer")
         if done.stdout.strip() in _STATES:
             return {"state": "running"}
         try:
@@ -97,3 +100,15 @@ class Units:
             raise Refused("the job is running")
         for suffix in ("log", "json"):
             (JOBS / f"{job}.{suffix}").unlink(missing_ok=True)
+
+    def gateway_start(self, gateway: Gateway) -> None:
+        """Start it, unless one runs. Raises Refused."""
+        gateway_unit.start(gateway)
+
+    def gateway_status(self) -> dict[str, Any]:
+        """State, result of the last end, and memory."""
+        return gateway_unit.status()
+
+    def gateway_stop(self) -> None:
+        """Let it end; by force after a while."""
+        gateway_unit.stop()

@@ -33,6 +33,8 @@ AGENT_COMMAND = (
     "{data}",
     "--workspace",
     "{workspace}",
+    "--launcher",
+    "{launcher}",
     "--listen",
     "{listen}",
 )
@@ -174,6 +176,8 @@ class SimulatedDriver(LibvirtDriver):
             "personalisation": str(self._papers(spec.runtime_id)),
             "data": str(self._data(spec.runtime_id)),
             "workspace": str(self._workspace(spec.runtime_id)),
+            # Nothing is there: no tenant's command may run on the host itself.
+            "launcher": str(self._data(spec.runtime_id) / "no-launcher"),
             "listen": f"{address}:{port}",
         }
         return [part.format_map(fields) for part in self._command]

@@ -58,7 +58,10 @@ def unplace(context: Context) -> None:
 
 
 def check_image(context: Context) -> None:
-    """Hash the image's files before anything boots from them."""
+    """Hash the image's files before anything boots from them. No guest really boots from an unchecked one."""
+    image, host = context.runtime.image, context.runtime.host
+    if not image.checked and host is not None and host.engine != Host.Engine.TEST:
+        raise StepFailed("image_unchecked", f"Image {image} has not passed its check. Run `make image`.")
     context.driver.verify_image(image_spec(context.runtime.image))
 
 

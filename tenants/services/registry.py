@@ -98,6 +98,9 @@ def plan_save(*, actor: Actor, plan: Plan) -> Plan:
             "memory_mib": plan.memory_mib,
             "disk_gib": plan.disk_gib,
             "cpu_percent": plan.cpu_percent,
+            "processes": plan.processes,
+            "jobs_running": plan.jobs_running,
+            "jobs_waiting": plan.jobs_waiting,
             "cost_floor_cents": plan.cost_floor_cents,
         },
     )

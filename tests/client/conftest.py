@@ -44,7 +44,7 @@ class Person:
         self.monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
         self.monkeypatch.setattr(getpass, "getpass", lambda _prompt: password)
         try:
-            status = main([*words, "-v", "--portal", self.portal, "--config", str(self.folder)])
+            status = main(["-v", "--portal", self.portal, "--config", str(self.folder), *words])
         except SystemExit as error:
             status = int(str(error.code))
         ended = Ended(status, *self.capture.readouterr())

@@ -22,6 +22,8 @@ from guest.agent.members import Members, MembersRefused
 from guest.agent.sessions import Request, Session, SessionRefused, Sessions
 from protocol.keyrings import Keyring, KeyringError, accept
 from protocol.persons import PersonKey, Purpose, SignatureError, Site, verify
+from tests.client.gateway_fake import FakeGateway
+from tests.client.jobs_fake import JobsFake
 from tests.protocol.people import Device
 
 PASSWORD = "a password for the tests"
@@ -84,6 +86,8 @@ class Fake:
         self.entries = [{"name": "notes.txt", "kind": "file", "size": 12}]
         self.stored: dict[str, bytes] = {}
         self.tar = b"x" * 512 + bytes(1024)
+        self.jobs = JobsFake()
+        self.gateway = FakeGateway()
         self.asked: list[Asked] = []
         self.bent: dict[tuple[str, str], Bend] = {}
         self.nonces: dict[str, str] = {}
@@ -339,6 +343,10 @@ class Fake:
             for f, member in keyring.members.items()
         ]
         own = next(entry for entry in listed if entry["fingerprint"] == session.member.key.fingerprint)
+        if asked.path.startswith("/v1/jobs"):
+            return Answer(*self.jobs.answer(asked.method, asked.path, asked.body))
+        if asked.path.startswith(("/v1/gateway", "/gateway-api/")):
+            return Answer(*self.gateway.answer(asked.method, asked.path, asked.body))
         where, query = urlsplit(asked.path).path, parse_qs(urlsplit(asked.path).query)
         name = query.get("path", [""])[0]
         match asked.method, where:

@@ -36,6 +36,18 @@ def test_only_files_may_be_large(tmp_path: Path) -> None:
         assert f"proxy_set_header {header};" in text
 
 
+def test_only_the_gateway_gets_sockets(tmp_path: Path) -> None:
+    """Nothing that a caller writes into Upgrade or Connection is passed on as it is."""
+    text = rendered(tmp_path)
+    assert '"~*^/gateway/? websocket$" websocket;' in text
+    assert "proxy_set_header Upgrade $upgrade;" in text
+    assert "proxy_set_header Connection $passed_connection;" in text
+    for variable in ("$http_connection", "$connection_upgrade", "$http_sec_websocket_protocol"):
+        assert variable not in text
+    assert text.count("$http_upgrade") == 1
+    assert text.index("location ~ ^/gateway(-api)?(/|$) {") < text.index("proxy_read_timeout 330s;")
+
+
 @pytest.mark.parametrize("bad", ["a; return 200", "a b", "a{", 'a"', "", "a\nb"])
 def test_a_value_cannot_break_out(tmp_path: Path, bad: str) -> None:
     with pytest.raises(Stop, match="cannot stand in nginx's configuration"):

@@ -52,6 +52,8 @@ def test_doors_that_are_always_shut(settings: Settings) -> None:
     assert gateway["auth"]["trustedProxy"]["requiredHeaders"] == [settings.headers.request]
     assert gateway["trustedProxies"] == ["127.0.0.1"]
     assert gateway["controlUi"]["allowedOrigins"] == [settings.origin]
+    assert gateway["controlUi"]["basePath"] == "/gateway"
+    assert rendered["hooks"] == {"enabled": False, "internal": {"enabled": False}}
     assert gateway["terminal"]["enabled"] is False
     assert [rendered[part]["enabled"] for part in ("browser", "cron")] == [False, False]
     assert rendered["discovery"]["mdns"]["mode"] == "off"

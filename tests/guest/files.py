@@ -12,7 +12,7 @@ from protocol.sessions import PROOF_HEADER, SESSION_HEADER, Request, prove
 from protocol.tokens import sign
 from tests.guest.conftest import Site
 from tests.guest.fleet import TOKEN_SEED, Agent, token
-from tests.protocol.people import OWNER
+from tests.protocol.people import OWNER, Device
 
 FILES = "/v1/workspace/files"
 
@@ -40,12 +40,16 @@ class Person:
     site: Site
     session: str
     counter: int = 0
+    who: Device = field(default_factory=lambda: OWNER)
 
     def headers(self, method: str, path: str, stated: str) -> dict[str, str]:
         """Perfect ones for a body whose hash is ``stated``. Another actor each time: no limit of requests."""
         self.counter += 1
-        text = sign(token(method, path, None, bsh=stated, sub=f"user:{self.counter}"), TOKEN_SEED)
-        shown = prove(OWNER.seed, self.session, Request(method, path, stated), self.counter)
+        text = sign(
+            token(method, path, None, bsh=stated, sub=f"user:{self.who.seed[0]}-{self.counter}"),
+            TOKEN_SEED,
+        )
+        shown = prove(self.who.seed, self.session, Request(method, path, stated), self.counter)
         return {"Authorization": f"Bearer {text}", SESSION_HEADER: self.session, PROOF_HEADER: shown}
 
     def line(self) -> http.client.HTTPSConnection:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from protocol.enrolment import CONTROL_PLANE_URI, Personalisation, Trust, runtime_dns_name
+from protocol.enrolment import CONTROL_PLANE_URI, Limits, Personalisation, Trust, runtime_dns_name
 from protocol.tokens import RuntimeToken, new_runtime_token, public_key, sign
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,7 +140,12 @@ def runtime_name(runtime_id: str = RUNTIME_ID) -> list[x509.GeneralName]:
     return [x509.DNSName(runtime_dns_name(runtime_id))]
 
 
-def personalise(folder: Path, authority: Authority, secret: str | None = SECRET) -> Path:
+LIMITS = Limits(memory_mib=512, processes=512, jobs_running=2, jobs_waiting=20, gateway_idle_seconds=1800)
+
+
+def personalise(
+    folder: Path, authority: Authority, secret: str | None = SECRET, limits: Limits = LIMITS
+) -> Path:
     """Write a personalisation file for an agent on loopback."""
     path = folder / "personalisation.json"
     document = Personalisation(
@@ -151,6 +156,7 @@ def personalise(folder: Path, authority: Authority, secret: str | None = SECRET)
         prefix=8,
         agent_port=0,
         trust=trust(authority),
+        limits=limits,
         enrolment_secret=secret,
         rp_id="portal.localhost",
         portal_origin="http://portal.localhost:8000",

@@ -105,7 +105,7 @@ def test_requirements_agree() -> None:
 
 
 @pytest.mark.parametrize("script", ["image/init", *[f"image/rootfs/usr/lib/portal/{name}" for name in
-    ("boot-report", "data-volume", "network", "power-button")]])  # fmt: skip
+    ("boot-report", "data-volume", "gateway-ended", "gateway-start", "network", "power-button")]])  # fmt: skip
 def test_scripts_parse(script: str) -> None:
     """Every shell script of the guest is executable and free of syntax errors."""
     path = recipe.REPOSITORY / "guest" / script

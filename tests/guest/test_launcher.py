@@ -12,7 +12,7 @@ import pytest
 
 from guest.launcher.__main__ import answer, serve_one
 from guest.launcher.units import command
-from guest.launcher.wire import LINE_LIMIT, Job, parse
+from guest.launcher.wire import LINE_LIMIT, Gateway, Job, parse
 
 ID = "6a1c3f1e-0d1b-4a55-9c1f-2f6f6f0f9a01"
 GOOD = {
@@ -46,6 +46,16 @@ class Recorder:
     def forget(self, job: str) -> None:
         self.asked.append(job)
 
+    def gateway_start(self, gateway: Gateway) -> None:
+        self.asked.append(gateway)
+
+    def gateway_status(self) -> dict[str, Any]:
+        self.asked.append("gateway")
+        return {"state": "off"}
+
+    def gateway_stop(self) -> None:
+        self.asked.append("gateway")
+
 
 BAD: list[Any] = [
     [],
@@ -59,6 +69,7 @@ BAD: list[Any] = [
     GOOD | {"argv": "echo"},
     GOOD | {"argv": []},
     GOOD | {"argv": [""]},
+    GOOD | {"argv": ["A=1"]},
     GOOD | {"argv": ["a\0b"]},
     GOOD | {"argv": ["a", 1]},
     GOOD | {"argv": ["\ud800"]},
@@ -130,6 +141,13 @@ def test_a_log_is_bounded_and_the_job_goes_on() -> None:
     assert done.returncode == 7
     assert len(done.stdout) < 4096 + 100
     assert b"the log is full" in done.stdout
+
+
+def test_a_log_that_is_full_to_the_byte_says_so_too() -> None:
+    """What comes in whole blocks fills it without a rest."""
+    done = run(128 * 1024, "sh", "-c", "head -c 131072 /dev/zero; sleep 0.3; echo more")
+    assert b"the log is full" in done.stdout
+    assert b"the log is full" not in run(131072, "sh", "-c", "head -c 131072 /dev/zero").stdout
 
 
 @pytest.mark.parametrize(

@@ -349,6 +349,7 @@ def test_an_image_is_retired_with_an_entry(world: World) -> None:
 def test_plans_are_saved_once_in_the_record(world: World) -> None:
     """Adding one leaves one entry, with its figures."""
     form = {"slug": "big", "name": "Big", "vcpus": 2, "cpu_percent": 100, "memory_mib": 1024, "disk_gib": 5}
+    form |= {"processes": 256, "jobs_running": 3, "jobs_waiting": 9}
     before = len(actions())
     assert world.client("operator").post("/admin/tenants/plan/add/", form).status_code == 200
     response = world.client("operator").post("/admin/tenants/plan/add/", {**form, "cost_floor_cents": 9900})

@@ -1,12 +1,17 @@
 import hashlib
 import hmac
+import json
+from dataclasses import asdict
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.enrolment import (
+    LIMIT_RANGES,
     EnrolmentError,
+    Limits,
     Personalisation,
     Trust,
     certificate_mac,
@@ -16,7 +21,8 @@ from protocol.enrolment import (
 
 SECRET = bytes(range(32))
 TRUST = Trust(["PEM"], ["ab" * 32], [], [], 7)
-PAPERS = Personalisation("r", "t", "10.0.0.2", "10.0.0.1", 30, 8443, TRUST, SECRET.hex())
+LIMITS = Limits(512, 512, 2, 20, 1800)
+PAPERS = Personalisation("r", "t", "10.0.0.2", "10.0.0.1", 30, 8443, TRUST, LIMITS, SECRET.hex())
 
 
 def test_request_mac_known_answer() -> None:
@@ -58,8 +64,33 @@ def test_personalisation_round_trip() -> None:
     assert SECRET.hex().encode() not in PAPERS.without_secret().to_bytes()
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"version":2}', b'{"version":1,"other":1}', b"\xff"])
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"version":3}', b'{"version":2,"other":1}', b"\xff"])
 def test_malformed_personalisation_is_refused(data: bytes) -> None:
     """With an error that repeats nothing of the content."""
     with pytest.raises(EnrolmentError):
         Personalisation.from_bytes(data)
+
+
+def _with_limits(limits: Any) -> bytes:
+    return json.dumps({**json.loads(PAPERS.to_bytes()), "limits": limits}).encode()
+
+
+@pytest.mark.parametrize("name", LIMIT_RANGES)
+def test_limits_are_whole_numbers_in_their_range(name: str) -> None:
+    """Both ends belong to it; the next number beyond, a text, a truth value and a fraction do not."""
+    good = asdict(LIMITS)
+    for value in LIMIT_RANGES[name]:
+        assert asdict(Personalisation.from_bytes(_with_limits(good | {name: value})).limits)[name] == value
+    least, most = LIMIT_RANGES[name]
+    for bad in (least - 1, most + 1, True, str(least), least + 0.5, None):
+        with pytest.raises(EnrolmentError):
+            Personalisation.from_bytes(_with_limits(good | {name: bad}))
+
+
+def test_limits_have_exactly_their_members() -> None:
+    """A guest that does not know a limit would not keep it."""
+    good = asdict(LIMITS)
+    bad: list[Any] = [None, [], good | {"more": 1}, {n: v for n, v in good.items() if n != "processes"}]
+    for limits in bad:
+        with pytest.raises(EnrolmentError):
+            Personalisation.from_bytes(_with_limits(limits))

@@ -30,7 +30,13 @@ def test_a_changed_host_is_refused(simulated_host: Host, column: str, value: obj
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("directory", "/srv/evil"), ("sha256", {}), ("cmdline", "init=/bin/sh"), ("version", "g-other")],
+    [
+        ("directory", "/srv/evil"),
+        ("sha256", {}),
+        ("cmdline", "init=/bin/sh"),
+        ("version", "g-other"),
+        ("checked", False),
+    ],
 )
 def test_a_changed_image_is_refused(image: GuestImage, column: str, value: object) -> None:
     """An image from elsewhere, with other hashes or another command line, is not booted."""

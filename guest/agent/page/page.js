@@ -14,6 +14,7 @@ const REASONS = {
   machine_unreachable: "The machine does not answer. See its page at the portal.",
   too_many_requests: "Too many requests. Wait a few seconds, then try again.",
 };
+let me = null;
 const $ = (id) => document.getElementById(id);
 
 class Refused extends Error {
@@ -218,6 +219,7 @@ async function show() {
   const [session, members] = await Promise.all([
     call("GET", "/v1/session"), call("GET", "/v1/members"), openFolder(folder),
   ]);
+  me = session;
   $("who").textContent = session.name;
   $("role").textContent = session.role === "owner" ? "Owner" : "Member";
   $("left").textContent = lasting(session.seconds_left);
@@ -233,6 +235,7 @@ async function show() {
   }
   $("door").hidden = true;
   $("inside").hidden = false;
+  document.dispatchEvent(new Event("signed-in"));
 }
 
 function say(text, bad) {
@@ -242,8 +245,15 @@ function say(text, bad) {
 }
 
 function knock() {
+  me = null;
+  document.dispatchEvent(new Event("signed-out"));
   $("inside").hidden = true;
   $("door").hidden = false;
+}
+
+function refusedHere(error) {
+  if (["session_required", "suspended", "route_required", "route_refused"].includes(error.code)) knock();
+  say(error instanceof Refused ? error.message : "Something went wrong. Load the page again.", true);
 }
 
 async function act(button, deed) {
@@ -252,8 +262,7 @@ async function act(button, deed) {
   try {
     await deed();
   } catch (error) {
-    if (["session_required", "suspended", "route_required", "route_refused"].includes(error.code)) knock();
-    say(error instanceof Refused ? error.message : "Something went wrong. Load the page again.", true);
+    refusedHere(error);
   } finally {
     button.disabled = false;
   }
