@@ -10,6 +10,7 @@ from guest.agent.enrolment import StateFileError
 from guest.agent.keys import KeyFileError
 from guest.agent.members import MembersFileError
 from guest.agent.server import serve
+from guest.agent.vault_record import VaultFileError
 
 
 def main() -> int:
@@ -20,7 +21,7 @@ def main() -> int:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         asyncio.run(serve(config_from_arguments()))
-    except (ConfigError, KeyFileError, StateFileError, MembersFileError) as error:
+    except (ConfigError, KeyFileError, VaultFileError, StateFileError, MembersFileError) as error:
         logging.getLogger(__name__).error("cannot start: %s", error)
         return 1
     except sqlite3.Error as error:

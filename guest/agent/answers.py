@@ -13,6 +13,7 @@ from guest.agent.enrolment import EnrolmentRefused
 from guest.agent.members import MembersRefused
 from guest.agent.sessions import SessionRefused
 from guest.agent.trust import TrustRefused
+from guest.agent.vault import VaultRefused
 
 BODY_LIMIT = 64 * 1024
 PATIENCE = web.AppKey("patience", float)
@@ -40,7 +41,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return error(400, "bad_request", str(refusal))
     except WorkspaceRefused as refusal:
         return error(refusal.status, refusal.code, str(refusal))
-    except EnrolmentRefused as refusal:
+    except (EnrolmentRefused, VaultRefused) as refusal:
         return error(refusal.status, refusal.code, str(refusal))
     except MembersRefused as refusal:
         return error(422 if refusal.code == "malformed" else 403, refusal.code, str(refusal))
@@ -107,6 +108,15 @@ async def json_flag(request: web.Request, name: str) -> bool:
     """The one member ``name``, true or false. Raises BadRequest."""
     ((_, value),) = await _members(request, (name,))
     return _typed(name, value, bool, "true or false")
+
+
+async def json_members(request: web.Request, *names: str) -> list[Any]:
+    """The members ``names`` of the request's JSON object, of whatever kind; it must have exactly these.
+
+    Raises:
+        BadRequest: the body is something else.
+    """
+    return [value for _, value in await _members(request, names)]
 
 
 async def _members(request: web.Request, names: tuple[str, ...]) -> list[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from guest.agent.config import Config
 from guest.agent.files import read_optional, write_atomically
 from guest.agent.keys import Keys, signing_request
 from guest.agent.trust import TrustStore
+from guest.agent.vault import Vault
 from protocol.canonical import canonical
 from protocol.enrolment import EnrolmentError, certificate_mac, check_mac, request_mac, runtime_dns_name
 
@@ -66,6 +67,7 @@ class Enrolment:
 
     config: Config
     keys: Keys
+    vault: Vault
     trust: TrustStore
     on_certificate: Callable[[x509.Certificate], None]
     _record: Record = field(init=False)
@@ -92,7 +94,7 @@ class Enrolment:
         """
         secret = self._unspent_secret()
         csr = signing_request(self.keys.tls, self.config.runtime_id)
-        sealing = self.keys.sealing_public
+        sealing = self.vault.sealing_public
         self._nonce = nonce
         return {
             "csr": csr.public_bytes(Encoding.PEM).decode(),

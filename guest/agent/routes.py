@@ -14,6 +14,8 @@ from guest.agent.gate import ACCESS, COOKIE, SESSION, Gate
 from guest.agent.pages import Pages
 from guest.agent.sessions import IDLE_SECONDS, LIFETIME_SECONDS, Session, SessionRefused
 from guest.agent.status import status
+from guest.agent.vault import Vault
+from guest.agent.vault_routes import VaultRoutes
 from guest.agent.workspace import Workspace
 from protocol.enrolment import NONCE_BYTES
 from protocol.tokens import body_hash
@@ -25,8 +27,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Routes:
     """Handlers, bound to this guest."""
 
-    def __init__(self, config: Config, enrolment: Enrolment, gate: Gate) -> None:
-        self._config, self._enrolment, self._gate = config, enrolment, gate
+    def __init__(self, config: Config, enrolment: Enrolment, gate: Gate, vault: Vault) -> None:
+        self._config, self._enrolment, self._gate, self._vault = config, enrolment, gate, vault
         papers = config.personalisation
         self._pages = Pages(papers.rp_id, papers.portal_origin)
         self._content = Content(Workspace(config.workspace, config.limits), gate, config.patience)
@@ -60,6 +62,7 @@ class Routes:
             ("POST", "/v1/sessions/end"): self.end_other_sessions,
             ("GET", "/v1/members"): self.members,
             ("POST", "/v1/recovery/object"): self.object_to_recovery,
+            **VaultRoutes(self._vault).handlers(),
             **self._content.handlers(),
         }
         if handlers.keys() != ACCESS.keys():
@@ -73,7 +76,7 @@ class Routes:
     async def status(self, _request: web.Request) -> web.Response:
         ledger = self._gate.ledger
         told = {"clock_right": ledger.clock_is_right(int(time.time())), "clock_high": ledger.high}
-        said = status(self._config, self._enrolment)
+        said = status(self._config, self._enrolment, self._vault)
         trust = {"trust": self._gate.trust.now.trust.hash}
         gate = self._gate
         return web.json_response(said | told | trust | gate.members.statement() | gate.recovery.statement())
@@ -192,7 +195,7 @@ class Routes:
                 "members": self._gate.members.described(),
                 "recovery": keyring["recovery"],
             }
-        sealing = self._enrolment.keys.sealing_public.hex()
+        sealing = self._vault.sealing_public.hex()
         return web.json_response(
             {
                 "keyring": keyring,

@@ -25,6 +25,7 @@ from guest.agent.routes import Routes
 from guest.agent.sessions import Sessions
 from guest.agent.tls import add_authorities, server_context, use_certificate
 from guest.agent.trust import TrustStore
+from guest.agent.vault import Vault
 
 HANDSHAKE_SECONDS = 10.0
 HEAD_LIMIT = 8 * 1024
@@ -37,8 +38,8 @@ async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        KeyFileError, StateFileError, MembersFileError, sqlite3.Error, OSError: the data folder or the
-            address cannot be used.
+        KeyFileError, VaultFileError, StateFileError, MembersFileError, sqlite3.Error, OSError: the data
+            folder or the address cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -55,9 +56,10 @@ async def serve(config: Config) -> None:
 async def _listening(config: Config) -> AsyncIterator[int]:
     """Open the port for the time of the block and give its number."""
     keys = load_or_create_keys(config.data)
+    vault = Vault(config.data, keys)
     trust = TrustStore(config.data, config.believed)
     context = server_context(trust.now.authorities)
-    enrolment = Enrolment(config, keys, trust, lambda issued: use_certificate(context, issued, keys.tls))
+    enrolment = Enrolment(config, keys, vault, trust, lambda new: use_certificate(context, new, keys.tls))
     served = enrolment.certificate or stand_in_certificate(keys.tls, config.runtime_id)
     use_certificate(context, served, keys.tls)
     doors = Doors(trust, silence=config.patience)
@@ -68,7 +70,7 @@ async def _listening(config: Config) -> AsyncIterator[int]:
 
     trust.changed = changed
     gate = _gate(config, trust, doors)
-    runner = await _http(Routes(config, enrolment, gate), gate, doors, config.patience)
+    runner = await _http(Routes(config, enrolment, gate, vault), gate, doors, config.patience)
     server = await asyncio.get_running_loop().create_server(
         doors,
         config.address,

@@ -11,6 +11,7 @@ from cryptography import x509
 from guest.agent import AGENT_VERSION
 from guest.agent.config import Config
 from guest.agent.enrolment import Enrolment
+from guest.agent.vault import Vault
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MEMORY = Path("/proc/meminfo")
@@ -18,7 +19,7 @@ KIBIBYTE = 1024
 BOOT_REPORT_LIMIT = 4096
 
 
-def status(config: Config, enrolment: Enrolment) -> dict[str, Any]:
+def status(config: Config, enrolment: Enrolment, vault: Vault) -> dict[str, Any]:
     """The document of ``GET /v1/status``: sizes in bytes, times in seconds, the clock in Unix time."""
     certificate = enrolment.certificate
     return {
@@ -29,7 +30,7 @@ def status(config: Config, enrolment: Enrolment) -> dict[str, Any]:
         "boot_id": BOOT_ID.read_text().strip(),
         "enrolled": certificate is not None,
         "certificate": _certificate(certificate) if certificate else None,
-        "sealing_public_key": enrolment.keys.sealing_public.hex(),
+        "sealing_public_key": vault.sealing_public.hex(),
         "clock": int(time.time()),
         "data_volume": _volume(config.data),
         "memory": _memory(),

@@ -222,7 +222,7 @@ def test_files_are_private(agent: Agent, site: Site) -> None:
     """Only the agent's user can read what it stores, and nothing unfinished lies about."""
     enrol(agent, site)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in site.data.iterdir()}
-    assert modes.keys() >= {"tls.key", "sealing.key", "enrolment.json", "tokens.sqlite3"}
+    assert modes.keys() >= {"tls.key", "vault.json", "enrolment.json", "tokens.sqlite3"}
     assert set(modes.values()) == {0o600}
     assert stat.S_IMODE(site.data.stat().st_mode) == 0o700
 

@@ -1,0 +1,85 @@
+"""What the vault remembers, as bytes. One file, so that keys and secrets change in the same instant."""
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Self
+
+from protocol.canonical import canonical
+from protocol.sealed import KEY_ID, NAME
+
+MAX_NAMES = 64
+MAX_VERSION = 2**31 - 1
+
+
+class VaultFileError(Exception):
+    """The vault's record is missing or damaged. The agent stops: a fresh one would take old secrets again."""
+
+
+@dataclass(frozen=True)
+class Secret:
+    """One version of one name."""
+
+    version: int
+    sealed: bytes | None
+    """To the current key; None once revoked."""
+    before: str = ""
+    """Mark of the box that this one was made from by sealing it anew; the portal may still hold that one."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """All of it. Keys by their id."""
+
+    current: str
+    previous: str | None
+    secrets: Mapping[str, Secret]
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON, after a line with its SHA-256: no damaged digit passes for another version."""
+        secrets = {name: _plain(secret) for name, secret in self.secrets.items()}
+        document = {"version": 1, "current": self.current, "previous": self.previous, "secrets": secrets}
+        content = canonical(document)
+        return sha256(content).hexdigest().encode() + b"\n" + content
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises VaultFileError if ``data`` is no record."""
+        digest, _, content = data.partition(b"\n")
+        if sha256(content).hexdigest().encode() != digest:
+            raise VaultFileError("vault.json is damaged")
+        try:
+            document: dict[str, Any] = json.loads(content)
+            if document["version"] != 1:
+                raise VaultFileError("vault.json is of an unknown version")
+            secrets = {_matching(NAME, name): _secret(each) for name, each in document["secrets"].items()}
+            previous = document["previous"]
+            return cls(
+                _matching(KEY_ID, document["current"]),
+                None if previous is None else _matching(KEY_ID, previous),
+                secrets,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise VaultFileError("vault.json is damaged") from None
+
+
+def _plain(secret: Secret) -> dict[str, Any]:
+    sealed = None if secret.sealed is None else b64encode(secret.sealed).decode()
+    return {"version": secret.version, "sealed": sealed, "before": secret.before}
+
+
+def _secret(document: dict[str, Any]) -> Secret:
+    sealed = document["sealed"]
+    return Secret(
+        int(document["version"]),
+        None if sealed is None else b64decode(sealed, validate=True),
+        str(document["before"]),
+    )
+
+
+def _matching(pattern: Any, text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError("another form")
+    return text
