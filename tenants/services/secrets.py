@@ -16,7 +16,7 @@ from tenants.signals import secrets_changed
 from tenants.tenant_keys import wrap
 
 MAX_NAMES = 64
-"""That a tenant may have at once; the guest counts too."""
+"""That a tenant may have. As in the guest: a revoked one counts, for its versions must not begin anew."""
 State = ConnectorSecret.State
 
 
@@ -39,9 +39,9 @@ def secret_put(
     if key is None:
         raise SecretRefused("no_tenant_key", "The tenant's key is being made. Try again in a few seconds.")
     versions = ConnectorSecret.objects.filter(tenant=tenant, name=name)
-    if not versions.filter(state__in=ConnectorSecret.LIVE).exists() and _names(tenant) >= MAX_NAMES:
+    if not versions.exists() and _names(tenant) >= MAX_NAMES:
         raise SecretRefused(
-            "too_many", f"There are {MAX_NAMES} secrets. Revoke one that is not needed first."
+            "too_many", f"There are {MAX_NAMES} names, revoked ones included. Use one of them again."
         )
     secret = ConnectorSecret(
         tenant=tenant,
@@ -140,8 +140,7 @@ def _check(name: str, connector: str, sealing_key: str, sealed: bytes) -> None:
 
 
 def _names(tenant: Tenant) -> int:
-    live = ConnectorSecret.objects.filter(tenant=tenant, state__in=ConnectorSecret.LIVE)
-    return live.order_by().values("name").distinct().count()
+    return ConnectorSecret.objects.filter(tenant=tenant).order_by().values("name").distinct().count()
 
 
 def lost(tenant_id: UUID, refusal: str) -> None:
