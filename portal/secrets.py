@@ -1,6 +1,8 @@
 """A tenant's connector secrets as people see them: names, versions and states. Values never come here."""
 
+from base64 import b64encode
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -24,6 +26,13 @@ ADVICE = {
     "damaged": "The portal's copy was changed. Tell an operator, then save it again.",
 }
 """By the code of a refusal: what happened, and what to do."""
+BADGES = {
+    State.HELD: "ready",
+    State.WAITING: "provisioning",
+    State.REVOKING: "provisioning",
+    State.REFUSED: "failed",
+}
+"""The colour of a state, as the style sheet knows it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,11 @@ class SealingKey:
     def id(self) -> str:
         """Its name, that both sides agree on."""
         return key_id(self.public_key)
+
+    @property
+    def base64(self) -> str:
+        """As the API and the page hand it out."""
+        return b64encode(self.public_key).decode()
 
     @classmethod
     def of(cls, runtime: Runtime | None) -> "SealingKey":
@@ -103,7 +117,7 @@ def secrets_page(person: AbstractBaseUser | AnonymousUser, tenant: Tenant) -> di
     rows = listed(tenant)
     active = runtime and runtime.operations.filter(state__in=Operation.ACTIVE).first()
     return {
-        "rows": [{**row, "label": State(row["state"]).label} for row in rows],
+        "rows": [_row(row) for row in rows],
         "key": SealingKey.of(runtime) if runtime and runtime.sealing_public_key else None,
         "may_save": owner,
         "may_revoke": owner or is_operator(person, tenant),
@@ -115,4 +129,16 @@ def secrets_page(person: AbstractBaseUser | AnonymousUser, tenant: Tenant) -> di
         "unsettled": bool(active) or any(row["state"] in {State.WAITING, State.REVOKING} for row in rows),
         "runtime": runtime,
         "max_bytes": MAX_SECRET_BYTES,
+    }
+
+
+def _row(shown: dict[str, Any]) -> dict[str, Any]:
+    state = State(shown["state"])
+    return {
+        **shown,
+        "label": state.label,
+        "badge": BADGES.get(state, ""),
+        "connector_label": ConnectorSecret.Connector(shown["connector"]).label,
+        "created_at": datetime.fromisoformat(shown["created_at"]),
+        "may_revoke": state in {*ConnectorSecret.DELIVERABLE, State.REFUSED} or shown["held_version"],
     }

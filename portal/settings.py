@@ -264,7 +264,7 @@ USE_TZ = True
 USE_I18N = False
 STATIC_URL = "static/"
 STATIC_ROOT = STATE_DIR / "static"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+STATICFILES_DIRS = [BASE_DIR / "static", BASE_DIR / "static-built"]
 WHITENOISE_USE_FINDERS = not PRODUCTION
 
 LOGGING = {

@@ -231,12 +231,12 @@ class ConnectorSecret(models.Model):
         GITHUB = "github", "GitHub"
 
     class State(models.TextChoices):
-        WAITING = "waiting", "waiting for the machine"
-        HELD = "held", "held by the machine"
-        SUPERSEDED = "superseded", "replaced by a newer version"
+        WAITING = "waiting", "waiting"
+        HELD = "held", "on the machine"
+        SUPERSEDED = "superseded", "replaced"
         REVOKING = "revoking", "being revoked"
         REVOKED = "revoked", "revoked"
-        REFUSED = "refused", "refused by the machine"
+        REFUSED = "refused", "refused"
 
     DELIVERABLE = (State.WAITING, State.HELD)
     LIVE = (*DELIVERABLE, State.REVOKING)

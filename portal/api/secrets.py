@@ -58,7 +58,7 @@ class PublicKeyView(SecretsView):
     def get(self, _request: Request, slug: str) -> Response:
         """The machine's own key, as it states it; 409 while it has stated none."""
         key = SealingKey.of(present_runtime(self.tenant(slug)))
-        return Response({"key_id": key.id, "key": base64.b64encode(key.public_key).decode()})
+        return Response({"key_id": key.id, "key": key.base64})
 
 
 class SecretView(SecretsView):

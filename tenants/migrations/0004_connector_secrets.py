@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
                 ('connector', models.CharField(choices=[('github', 'GitHub')], max_length=16)),
                 ('name', models.CharField(max_length=64)),
                 ('version', models.PositiveIntegerField()),
-                ('state', models.CharField(choices=[('waiting', 'waiting for the machine'), ('held', 'held by the machine'), ('superseded', 'replaced by a newer version'), ('revoking', 'being revoked'), ('revoked', 'revoked'), ('refused', 'refused by the machine')], default='waiting', max_length=16)),
+                ('state', models.CharField(choices=[('waiting', 'waiting'), ('held', 'on the machine'), ('superseded', 'replaced'), ('revoking', 'being revoked'), ('revoked', 'revoked'), ('refused', 'refused')], default='waiting', max_length=16)),
                 ('sealing_key', models.CharField(help_text="Id of the machine's key that it is sealed to.", max_length=16)),
                 ('wrapped', models.BinaryField(help_text='Empty once nobody may deliver it any more.', null=True)),
                 ('refusal', models.CharField(blank=True, help_text="The code of the machine's refusal.", max_length=40)),
