@@ -10,6 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 
 from audit.context import Actor
 from audit.models import Entry
+from audit.reasons import REASON_MAXIMUM, REASON_MINIMUM
 from audit.services import record
 
 M = TypeVar("M", bound=models.Model)
@@ -87,6 +88,17 @@ class ServiceAdmin(ScopedAdmin[M]):
         form = super().get_form(request, obj, change=change, **kwargs)
         setattr(form, "refusal", request.META.get("portal.refusal"))  # noqa: B010 - unknown to the stubs
         return form
+
+
+class ReasonForm(forms.Form):
+    """The typed reason that a destructive action asks for."""
+
+    reason = forms.CharField(
+        min_length=REASON_MINIMUM,
+        max_length=REASON_MAXIMUM,
+        widget=forms.Textarea(attrs={"rows": 3, "cols": 70, "autofocus": True}),
+        help_text=f"{REASON_MINIMUM} characters or more. It is kept in the audit record.",
+    )
 
 
 class RecordedAdmin(ScopedAdmin[M]):

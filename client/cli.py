@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from client import files
-from client.commands import agreement, content, gateway, jobs, key, keyring, workspace
+from client.commands import agreement, content, gateway, jobs, key, keyring, secrets, workspace
 from client.context import Context
 from client.errors import Failure
 from client.reading import HASH
 from client.screen import warn
+from protocol.sealed import KEY_ID, NAME
 
 Command = Callable[[Context, argparse.Namespace], int]
 _SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -107,6 +108,16 @@ def parser() -> argparse.ArgumentParser:
     sessions = add(commands, "sessions", content.sessions, "list sessions, or end all others", tenant=False)
     sessions.add_argument("action", nargs="?", choices=["end"], metavar="end")
     sessions.add_argument("tenant", type=_slug, metavar="TENANT")
+    hidden = commands.add_parser("secrets", help="a connector's credentials").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    add(hidden, "list", secrets.listing, "list names, versions and states")
+    sealing = add(hidden, "set", secrets.put, "seal a value and save it; it is read from standard input")
+    sealing.add_argument("name", type=_secret, metavar="NAME")
+    sealing.add_argument("--accept", type=_key_id, metavar="KEY", help="take this new sealing key, by its id")
+    revoking = add(hidden, "revoke", secrets.revoke, "erase a secret, and have the machine forget it")
+    revoking.add_argument("name", type=_secret, metavar="NAME")
+    revoking.add_argument("--yes", action="store_true", help="do not ask")
     space = commands.add_parser("workspace", help="the tenant's files").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -212,6 +223,18 @@ def _seconds(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text[:9]) <= 7 * 24 * 3600:
         raise argparse.ArgumentTypeError("give 1 to 604800 seconds (a week)")
     return int(text)
+
+
+def _secret(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError("a name has 1 to 64 capital letters, digits and underscores")
+    return text
+
+
+def _key_id(text: str) -> str:
+    if not KEY_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError("give the key's 16 hexadecimal digits")
+    return text
 
 
 def _name(text: str) -> str:

@@ -1,6 +1,7 @@
 """The portal's API, with a session that lasts as long as the command."""
 
 import re
+from base64 import b64decode, b64encode
 from types import TracebackType
 from typing import Any, Self
 
@@ -8,10 +9,11 @@ from client.device import Device
 from client.errors import Failure, Refused, WrongAnswer
 from client.origins import Origin
 from client.overview import Overview, Registered, runtime_origin
-from client.reading import HASH, take
+from client.reading import HASH, objects, take
 from client.wire import Answer, Wire, as_form, as_json
 from protocol.keyrings import Keyring
 from protocol.persons import Purpose
+from protocol.sealed import key_id
 
 SESSION_COOKIE = "__Host-session"
 CSRF_COOKIE = "__Host-csrf"
@@ -112,6 +114,37 @@ class Portal:
         told = self._post(f"tenants/{slug}/consents/", wanted).expect(200).json()
         if take(told, "version", int) != document["version"]:
             raise WrongAnswer("The portal kept another consent than the one that was signed.")
+
+    def secrets(self, slug: str) -> list[dict[str, Any]]:
+        """Names and states of the connector secrets. Raises Refused, WrongAnswer."""
+        found = self._call("GET", f"{API}/tenants/{slug}/secrets/").expect(200).json()
+        return objects(found, "secrets")
+
+    def sealing_key(self, slug: str) -> bytes:
+        """The key that the portal shows, by its word only. Raises Refused, WrongAnswer."""
+        told = self._call("GET", f"{API}/tenants/{slug}/secrets/public-key/").expect(200).json()
+        try:
+            key = b64decode(take(told, "key", str), validate=True)
+        except ValueError:
+            raise WrongAnswer("The portal shows a sealing key that cannot be read.") from None
+        if len(key) != 32 or key_id(key) != take(told, "key_id", str):
+            raise WrongAnswer("The portal shows a sealing key under another key's id. Do not seal anything.")
+        return key
+
+    def put_secret(self, slug: str, name: str, key: str, sealed: bytes) -> dict[str, Any]:
+        """Hand in a sealed box. Raises Refused, WrongAnswer."""
+        wanted = {"encrypted_value": b64encode(sealed).decode(), "key_id": key, "connector": "github"}
+        told = self._call("PUT", f"{API}/tenants/{slug}/secrets/{name}/", wanted).expect(200, 201).json()
+        if take(told, "name", str) != name or take(told, "key_id", str) != key:
+            raise WrongAnswer("The portal kept another secret than the one that was sent.")
+        return dict(told)
+
+    def revoke_secret(self, slug: str, name: str) -> dict[str, Any]:
+        """Have it erased and forgotten. Raises Refused, WrongAnswer."""
+        told = self._call("DELETE", f"{API}/tenants/{slug}/secrets/{name}/").expect(200).json()
+        if take(told, "name", str) != name or take(told, "state", str) not in {"revoking", "revoked"}:
+            raise WrongAnswer("The portal did not revoke what it was asked to.")
+        return dict(told)
 
     def enter(self, slug: str) -> tuple[Origin, str]:
         """A runtime's origin, and the path with a ticket that opens the way to it once."""

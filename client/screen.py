@@ -77,6 +77,21 @@ def credentials() -> tuple[str, str]:
         raise Failure("No password was given.") from None
 
 
+def hidden(prompt: str, limit: int) -> bytes:
+    """What is sent to standard input, or typed unseen; without the line ends at its end.
+
+    A little more than ``limit`` bytes at most. Raises Failure if nobody is there to type.
+    """
+    if sys.stdin.isatty():
+        try:
+            return getpass.getpass(prompt).encode()
+        except EOFError:
+            raise Failure("No value was given.") from None
+    raw = getattr(sys.stdin, "buffer", None)
+    sent = raw.read(limit + 64) if raw is not None else sys.stdin.read(limit + 64).encode()
+    return bytes(sent).rstrip(b"\r\n")
+
+
 def _ask(prompt: str) -> str:
     # Prompts go where warnings go, so that output can be piped.
     print(prompt, end="", file=sys.stderr, flush=True)

@@ -256,7 +256,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.CursorPagination",
     "PAGE_SIZE": 50,
     "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"user": "120/min", "sign_in": "20/min"},
+    "DEFAULT_THROTTLE_RATES": {"user": "120/min", "sign_in": "20/min", "secrets": "30/min"},
     # Nobody's word counts for their address but the connection's own.
     "NUM_PROXIES": 0,
 }
@@ -267,7 +267,7 @@ USE_TZ = True
 USE_I18N = False
 STATIC_URL = "static/"
 STATIC_ROOT = STATE_DIR / "static"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+STATICFILES_DIRS = [BASE_DIR / "static", BASE_DIR / "static-built"]
 WHITENOISE_USE_FINDERS = not PRODUCTION
 
 LOGGING = {

@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
-from portal import views
+from portal import secrets_views, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -14,6 +14,8 @@ urlpatterns = [
     path("t/<slug:slug>/access/", views.tenant_access, name="tenant-access"),
     path("t/<slug:slug>/open/", views.tenant_open, name="tenant-open"),
     path("t/<slug:slug>/members/", views.tenant_members, name="tenant-members"),
+    path("t/<slug:slug>/secrets/", secrets_views.tenant_secrets, name="tenant-secrets"),
+    path("t/<slug:slug>/secrets/live/", secrets_views.tenant_secrets_live, name="tenant-secrets-live"),
     path("healthz", views.healthz, name="healthz"),
     path("api/v1/", include("portal.api")),
     path("admin/", admin.site.urls),

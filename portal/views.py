@@ -32,7 +32,7 @@ from provisioning.services import (
     access_reopen,
     operation_request,
 )
-from provisioning.transitions import refusal
+from provisioning.transitions import TRANSITIONS, refusal
 from tenants.models import Tenant
 from tenants.selectors import is_member, tenants_for
 from tenants.sites import tenant_origin
@@ -192,6 +192,8 @@ def _tenant_context(request: HttpRequest, slug: str) -> dict[str, object]:
 def _runtime_context(request: HttpRequest, found: Tenant, runtime: Runtime) -> dict[str, object]:
     operations = operations_for(request.user).filter(runtime=runtime)
     active = operations.filter(state__in=Operation.ACTIVE).first()
+    # What gives way to people keeps no button from them.
+    free = active is None or TRANSITIONS[active.kind].yields
     # Once: whoever may stop a machine may press every button of this page (policy.OWNER_MAY).
     may = may_request(Actor.of(request.user), found, Operation.Kind.STOP)
     return {
@@ -203,7 +205,7 @@ def _runtime_context(request: HttpRequest, found: Tenant, runtime: Runtime) -> d
         "buttons": [
             (kind.value, kind.label.capitalize())
             for kind in BUTTONS
-            if may and active is None and refusal(runtime, kind) is None
+            if may and free and refusal(runtime, kind) is None
         ],
     }
 

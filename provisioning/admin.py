@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet, Sum
@@ -16,14 +15,13 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from audit.admin import ReadOnlyAdmin, ServiceAdmin
+from audit.admin import ReadOnlyAdmin, ReasonForm, ServiceAdmin
 from audit.context import Actor
 from provisioning.models import GuestImage, Host, Operation, Runtime
 from provisioning.policy import may_request
 from provisioning.selectors import operations_for, runtimes_for
 from provisioning.sequences import LABELS
 from provisioning.services import (
-    REASON_MINIMUM,
     OperationRefused,
     PermissionRefused,
     access_close,
@@ -37,17 +35,6 @@ from provisioning.services import (
 from provisioning.transitions import TRANSITIONS
 
 Action = Callable[["RuntimeAdmin", HttpRequest, "QuerySet[Runtime]"], HttpResponse | None]
-
-
-class ReasonForm(forms.Form):
-    """The typed reason that a destructive action asks for."""
-
-    reason = forms.CharField(
-        min_length=REASON_MINIMUM,
-        max_length=500,
-        widget=forms.Textarea(attrs={"rows": 3, "cols": 70, "autofocus": True}),
-        help_text=f"{REASON_MINIMUM} characters or more. It is kept in the audit record.",
-    )
 
 
 def _request_action(kind: Operation.Kind) -> Action:

@@ -19,6 +19,7 @@ from django.utils import timezone
 from audit.context import SYSTEM
 from audit.services import record
 from protocol.keyrings import MAX_MEMBERS
+from provisioning import sealing
 from provisioning.models import Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
 from provisioning.selectors import ready_runtime, settled
@@ -151,6 +152,7 @@ def _note(
         if refusal and (refusal, *told) != (row.members_refused, row.keyring_told, row.consents_told):
             about = {"code": refusal, "keyring": told[0], "consents": told[1]}
             _record("guest.keyring_refused", row, about)
+        sealing.follow(row, held["sealing_public_key"])
         Runtime.objects.filter(pk=row.pk).update(
             stated=held,
             stated_at=asked_at,

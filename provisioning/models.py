@@ -178,6 +178,8 @@ class Operation(models.Model):
         REBUILD = "rebuild"
         DELETE = "delete"
         FORCE_DELETE = "force_delete", "force-delete"
+        DELIVER = "deliver", "deliver secrets"
+        RESEAL = "reseal", "rotate the sealing key"
 
     class State(models.TextChoices):
         QUEUED = "queued"

@@ -7,7 +7,7 @@ from tenants.selectors import is_operator, is_owner
 
 Kind = Operation.Kind
 
-OWNER_MAY = frozenset({Kind.START, Kind.STOP, Kind.RESTART})
+OWNER_MAY = frozenset({Kind.START, Kind.STOP, Kind.RESTART, Kind.RESEAL})
 """What a tenant's owner may ask for. Operators may ask for everything."""
 
 

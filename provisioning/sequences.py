@@ -19,6 +19,8 @@ LABELS = {
     "reach": "Wait for the guest to answer",
     "enrol": "Issue the guest's certificate",
     "configure": "Deliver keyring and consents",
+    "secrets": "Deliver connector secrets",
+    "rotate": "Make a new sealing key in the guest",
     "ready": "Confirm over mutual TLS",
     "shutdown": "Shut the guest down",
     "newest": "Choose the newest image",
@@ -46,7 +48,7 @@ def _steps(*names: str) -> tuple[Planned, ...]:
     return tuple(Planned(name.rstrip("-"), undone=name.endswith("-")) for name in names)
 
 
-_BOOT = ("network", "filter", "define", "start-", "reach", "enrol", "configure", "ready")
+_BOOT = ("network", "filter", "define", "start-", "reach", "enrol", "configure", "secrets", "ready")
 _REMOVAL = ("shred", "poweroff", "undefine", "unfilter", "unnetwork", "unvolume", "release")
 
 SEQUENCES: dict[str, tuple[Planned, ...]] = {
@@ -59,4 +61,6 @@ SEQUENCES: dict[str, tuple[Planned, ...]] = {
     Kind.REBUILD: _steps("place-", "shutdown", "newest", "image", "keys", "volume", "personalise", *_BOOT),
     Kind.DELETE: _steps(*_REMOVAL),
     Kind.FORCE_DELETE: _steps(*_REMOVAL),
+    Kind.DELIVER: _steps("secrets"),
+    Kind.RESEAL: _steps("rotate", "secrets"),
 }

@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from audit.context import Actor
+from audit.reasons import REASON_MAXIMUM, reason_problem
 from audit.services import record
 from provisioning import addresses
 from provisioning.models import GuestImage, Host, Operation, Runtime, Step
@@ -22,7 +23,6 @@ from tenants.models import Tenant
 from tenants.selectors import is_operator
 
 log = logging.getLogger(__name__)
-REASON_MINIMUM = 10
 
 
 class OperationRefused(ValidationError):
@@ -50,6 +50,8 @@ def runtime_create(*, actor: Actor, tenant: Tenant) -> Operation:
         raise OperationRefused("No guest image is registered. Run `make image`, then try again.")
     # Serialises address allocation: every creation passes through the tenant table's first lock.
     list(Tenant.objects.select_for_update().order_by("pk").values_list("pk", flat=True))
+    if Tenant.objects.filter(pk=tenant.pk).exclude(offboarded_at=None).exists():
+        raise OperationRefused(f"{tenant.name} is offboarded. It gets no runtime any more.")
     if Runtime.objects.filter(tenant=tenant).exclude(phase=Runtime.Phase.DELETED).exists():
         raise OperationRefused(f"{tenant.name} has a runtime already.")
     plan = tenant.plan
@@ -96,17 +98,16 @@ def operation_request(*, actor: Actor, runtime_id: UUID, kind: str, reason: str 
         raise PermissionRefused("You may not ask for this operation.")
     if why := refusal(runtime, kind):
         raise OperationRefused(why)
-    if transition.destructive and len(reason) < REASON_MINIMUM:
-        raise OperationRefused(f"Give a reason of {REASON_MINIMUM} characters or more.")
-    if len(reason) > 500:
-        raise OperationRefused("Give a reason of 500 characters or fewer.")
+    if (transition.destructive or len(reason) > REASON_MAXIMUM) and (problem := reason_problem(reason)):
+        raise OperationRefused(problem)
     active = runtime.operations.filter(state__in=Operation.ACTIVE).first()
     if active is not None:
-        if kind != Operation.Kind.FORCE_DELETE:
+        yields = TRANSITIONS[active.kind].yields and not transition.yields
+        if kind != Operation.Kind.FORCE_DELETE and not yields:
             raise OperationRefused(
                 f"{active.get_kind_display()} is still going on. Wait for it or cancel it."
             )
-        _supersede(active, actor)
+        _supersede(active, actor, kind)
     if kind == Operation.Kind.CREATE:
         refuse_if_never_fits(runtime)
     operation = Operation(
@@ -253,10 +254,11 @@ def _send(task: str, identifier: UUID) -> None:
         log.warning("no worker could be told of %s: %s", identifier, type(error).__name__)
 
 
-def _supersede(operation: Operation, actor: Actor) -> None:
-    """End an operation so that a forced deletion can begin; its worker loses the lease."""
+def _supersede(operation: Operation, actor: Actor, kind: str) -> None:
+    """End an operation so that one of ``kind`` can begin; its worker loses the lease."""
     operation.state = Operation.State.FAILED
-    operation.error_code, operation.error_message = "superseded", "Ended by a forced deletion."
+    operation.error_code = "superseded"
+    operation.error_message = f"Ended by a request to {Operation.Kind(kind).label}."
     operation.finished_at = timezone.now()
     operation.holds_slot = False
     operation.lease_owner = operation.lease_until = None

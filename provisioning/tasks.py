@@ -5,11 +5,13 @@ import uuid
 
 from celery import Task, shared_task
 
-from audit.context import bind
-from provisioning import access, machine, members, observation, renewal, trust
+from audit.context import SYSTEM, bind
+from provisioning import access, connector_secrets, machine, members, observation, renewal, trust
 from provisioning.driver import DriverError
 from provisioning.models import Host
 from provisioning.runtime_client import AgentRefused, AgentUnreachable
+from tenants.selectors import current_key, keys_due
+from tenants.services import tenant_key_ensure, tenant_key_rotate
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,10 @@ def operations_sweep() -> None:
         trust_apply.delay(str(runtime_id))
     for runtime_id in members.unconfirmed().values_list("pk", flat=True):
         members_apply.delay(str(runtime_id))
+    for runtime_id in connector_secrets.due().values_list("pk", flat=True):
+        secrets_apply.delay(str(runtime_id))
+    for tenant_id in keys_due().values_list("pk", flat=True):
+        tenant_key_apply.delay(str(tenant_id))
 
 
 @shared_task(bind=True, name="provisioning.tasks.access_apply")
@@ -62,6 +68,26 @@ def members_apply(self: "Task[..., None]", runtime_id: str) -> None:
             members.apply(uuid.UUID(runtime_id))
         except (AgentUnreachable, AgentRefused, DriverError) as error:
             log.warning("runtime %s: keyring and consents not delivered: %s", runtime_id, error)
+
+
+@shared_task(bind=True, name="provisioning.tasks.secrets_apply")
+def secrets_apply(self: "Task[..., None]", runtime_id: str) -> None:
+    """Request the delivery of secrets that wait; the sweeper repeats it while some do."""
+    with bind(task_id=str(self.request.id or "")):
+        connector_secrets.apply(uuid.UUID(runtime_id))
+
+
+@shared_task(bind=True, name="provisioning.tasks.tenant_key_apply")
+def tenant_key_apply(self: "Task[..., None]", tenant_id: str) -> None:
+    """Make the key that a tenant lacks, or the next one that somebody has asked for."""
+    with bind(task_id=str(self.request.id or "")):
+        tenant = keys_due().filter(pk=tenant_id).first()
+        if tenant is None:
+            return
+        if current_key(tenant.pk) is None:
+            tenant_key_ensure(tenant.pk)
+        else:
+            tenant_key_rotate(actor=SYSTEM, tenant=tenant)
 
 
 @shared_task(name="provisioning.tasks.powers_observe")

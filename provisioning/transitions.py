@@ -20,6 +20,8 @@ class Transition:
     """The phase after a cancelled operation is undone; None: it cannot be cancelled."""
     destructive: bool = False
     """Needs a typed reason."""
+    yields: bool = False
+    """Ends when somebody asks for another kind: it changes nothing that the next one could not do again."""
     needs_data: bool | None = None
     """True: only for a runtime that has been ready before; False: only for one that has not."""
 
@@ -76,6 +78,25 @@ TRANSITIONS: dict[str, Transition] = {
         Phase.DELETED,
         Phase.FAILED,
         destructive=True,
+    ),
+    # Whatever comes of these two, the guest runs as before: nobody sees another phase.
+    Kind.DELIVER: Transition(
+        frozenset({Phase.READY}),
+        Phase.READY,
+        Phase.READY,
+        Phase.READY,
+        cancelled=Phase.READY,
+        yields=True,
+        needs_data=True,
+    ),
+    Kind.RESEAL: Transition(
+        frozenset({Phase.READY}),
+        Phase.READY,
+        Phase.READY,
+        Phase.READY,
+        cancelled=Phase.READY,
+        yields=True,
+        needs_data=True,
     ),
 }
 

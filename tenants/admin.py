@@ -1,16 +1,39 @@
 """Staff pages of the registry. Forms call services; no field is written here."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
-from audit.admin import ReadOnlyAdmin, ServiceAdmin, ServiceForm
+from audit.admin import ReadOnlyAdmin, ReasonForm, ServiceAdmin, ServiceForm
 from audit.context import Actor
-from tenants.models import ConsentVersion, KeyringVersion, MemberKey, Membership, Plan, Tenant
+from tenants.models import (
+    ConnectorSecret,
+    ConsentVersion,
+    KeyringVersion,
+    MemberKey,
+    Membership,
+    Plan,
+    Tenant,
+    TenantKey,
+)
 from tenants.selectors import is_operator, tenants_for
-from tenants.services import membership_add, membership_remove, plan_save, tenant_change, tenant_create
+from tenants.services import (
+    SecretRefused,
+    TenantError,
+    membership_add,
+    membership_remove,
+    plan_save,
+    secret_revoke,
+    tenant_change,
+    tenant_create,
+    tenant_key_ask_rotation,
+    tenant_offboard,
+)
 
 
 class MembershipInline(admin.TabularInline[Membership, Tenant]):
@@ -41,10 +64,10 @@ class TenantAdmin(ServiceAdmin[Tenant]):
     """Tenants, scoped to those that the operator may operate."""
 
     form = TenantForm
-    list_display = ("name", "slug", "plan", "price_cents", "created_at")
+    list_display = ("name", "slug", "plan", "price_cents", "created_at", "offboarded_at")
     search_fields = ("name", "slug")
     inlines = (MembershipInline,)
-    actions = ()
+    actions = ("rotate_keys", "offboard")
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Only what this person may know of."""
@@ -55,8 +78,48 @@ class TenantAdmin(ServiceAdmin[Tenant]):
         return ("slug", "plan", "cost_floor_cents", "created_at") if obj else ()
 
     def has_change_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:
-        """Staff who are mere members of a tenant may look, not change."""
-        return super().has_change_permission(request, obj) and (obj is None or is_operator(request.user, obj))
+        """Staff who are mere members of a tenant may look, not change; nobody changes an offboarded one."""
+        return super().has_change_permission(request, obj) and (
+            obj is None or (is_operator(request.user, obj) and obj.offboarded_at is None)
+        )
+
+    @admin.action(description="Rotate the keys of the chosen tenants")
+    def rotate_keys(self, request: HttpRequest, chosen: "QuerySet[Tenant]") -> None:
+        """A worker makes new ones; this process holds nothing to make them with."""
+        self._each(request, chosen, tenant_key_ask_rotation, "the key changes within seconds")
+
+    @admin.action(description="Offboard the chosen tenants")
+    def offboard(self, request: HttpRequest, chosen: "QuerySet[Tenant]") -> HttpResponse | None:
+        """End them, after a typed reason."""
+        form = ReasonForm(request.POST if "reason" in request.POST else None)
+        if not form.is_valid():
+            context = {
+                **self.admin_site.each_context(request),
+                "title": "Offboard: why?",
+                "chosen": chosen,
+                "form": form,
+                "action": "offboard",
+                "opts": self.model._meta,
+            }
+            return TemplateResponse(request, "admin/offboard.html", context)
+        self._each(request, chosen, tenant_offboard, "offboarded", reason=form.cleaned_data["reason"])
+        return None
+
+    def _each(
+        self,
+        request: HttpRequest,
+        chosen: "QuerySet[Tenant]",
+        service: Callable[..., object],
+        told: str,
+        **more: str,
+    ) -> None:
+        for tenant in chosen:
+            try:
+                service(actor=Actor.of(request.user), tenant=tenant, **more)
+            except TenantError as error:
+                self.message_user(request, f"{tenant}: {' '.join(error.messages)}", messages.ERROR)
+            else:
+                self.message_user(request, f"{tenant}: {told}")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """A tenant is offboarded, never deleted."""
@@ -103,11 +166,11 @@ class PlanAdmin(ServiceAdmin[Plan]):
         plan_save(actor=Actor.of(request.user), plan=obj)
 
 
-M = TypeVar("M", MemberKey, KeyringVersion, ConsentVersion)
+M = TypeVar("M", MemberKey, KeyringVersion, ConsentVersion, TenantKey, ConnectorSecret)
 
 
 class TenantsOwnAdmin(ReadOnlyAdmin[M]):
-    """What a tenant's members registered or signed: staff look, and change nothing."""
+    """What a tenant's members registered, signed or sealed: staff look, and change nothing."""
 
     ordering = ("-created_at",)
 
@@ -140,3 +203,39 @@ class ConsentVersionAdmin(TenantsOwnAdmin[ConsentVersion]):
 
     list_display = ("tenant", "version", "document", "created_by", "created_at")
     list_select_related = ("tenant", "created_by")
+
+
+@admin.register(TenantKey)
+class TenantKeyAdmin(TenantsOwnAdmin[TenantKey]):
+    """The keys that wrap what tenants have sealed; never their private halves."""
+
+    list_display = ("tenant", "version", "state", "created_at", "changed_at")
+    list_select_related = ("tenant",)
+    exclude = ("private_key",)
+
+
+@admin.register(ConnectorSecret)
+class ConnectorSecretAdmin(TenantsOwnAdmin[ConnectorSecret]):
+    """Names and states of connector secrets; never what is in them, sealed or not."""
+
+    list_display = ("name", "tenant", "connector", "version", "state", "refusal", "created_by", "created_at")
+    list_filter = ("state", "connector")
+    list_select_related = ("tenant", "created_by")
+    search_fields = ("=name", "tenant__slug")
+    exclude = ("wrapped",)
+    actions = ("revoke",)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Without the ciphertext: no page has a use for it."""
+        return super().get_queryset(request).defer("wrapped")
+
+    @admin.action(description="Revoke the chosen secrets")
+    def revoke(self, request: HttpRequest, chosen: "QuerySet[ConnectorSecret]") -> None:
+        """Erase what is kept, and have the machine forget it."""
+        for secret in {(row.tenant_id, row.name): row for row in chosen.select_related("tenant")}.values():
+            try:
+                secret_revoke(actor=Actor.of(request.user), tenant=secret.tenant, name=secret.name)
+            except SecretRefused as refusal:
+                self.message_user(request, f"{secret.tenant}: {refusal}", messages.ERROR)
+            else:
+                self.message_user(request, f"{secret.tenant}: {secret.name} is being revoked")

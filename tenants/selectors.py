@@ -1,11 +1,21 @@
 """Every read of the registry, scoped by the person who reads."""
 
+from uuid import UUID
+
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 from guardian.shortcuts import get_objects_for_user
 
 from protocol.keyrings import Keyring
-from tenants.models import ConsentVersion, KeyringVersion, MemberKey, Membership, Tenant
+from tenants.models import (
+    ConnectorSecret,
+    ConsentVersion,
+    KeyringVersion,
+    MemberKey,
+    Membership,
+    Tenant,
+    TenantKey,
+)
 
 Person = AbstractBaseUser | AnonymousUser
 
@@ -14,20 +24,22 @@ def tenants_for(user: Person) -> QuerySet[Tenant]:
     """The tenants that ``user`` may know of: staff by permission, others by membership."""
     if not isinstance(user, User) or not user.is_active:
         return Tenant.objects.none()
-    scope = Q(memberships__user=user)
+    # An offboarded tenant is there for staff only: its rows are kept, its people's places count no more.
+    scope = Q(memberships__user=user, offboarded_at=None)
     if user.is_staff:
         operated = get_objects_for_user(user, "tenants.operate_tenant", Tenant)
         scope |= Q(pk__in=operated.values("pk"))
     return Tenant.objects.filter(scope).distinct()
 
 
+def places() -> QuerySet[Membership]:
+    """The places that count: those in tenants that are not offboarded."""
+    return Membership.objects.filter(tenant__offboarded_at=None)
+
+
 def is_member(user: Person, tenant: Tenant) -> bool:
     """Whether ``user`` has a place in ``tenant``, as owner or member."""
-    return (
-        isinstance(user, User)
-        and user.is_active
-        and Membership.objects.filter(user=user, tenant=tenant).exists()
-    )
+    return isinstance(user, User) and user.is_active and places().filter(user=user, tenant=tenant).exists()
 
 
 def is_owner(user: Person, tenant: Tenant) -> bool:
@@ -35,7 +47,7 @@ def is_owner(user: Person, tenant: Tenant) -> bool:
     return (
         isinstance(user, User)
         and user.is_active
-        and Membership.objects.filter(user=user, tenant=tenant, role=Membership.Role.OWNER).exists()
+        and places().filter(user=user, tenant=tenant, role=Membership.Role.OWNER).exists()
     )
 
 
@@ -76,6 +88,29 @@ def keys_of(tenant: Tenant) -> QuerySet[MemberKey]:
 def key_holder(fingerprint: str) -> User | None:
     """The one active person who signs in with this key, as a member of the tenant it is registered for."""
     keys = MemberKey.objects.filter(fingerprint=fingerprint, kind=MemberKey.Kind.DEVICE, user__is_active=True)
-    present = Membership.objects.filter(tenant=OuterRef("tenant"), user=OuterRef("user"))
+    present = places().filter(tenant=OuterRef("tenant"), user=OuterRef("user"))
     holders = {key.user for key in keys.filter(Exists(present)).select_related("user")}
     return holders.pop() if len(holders) == 1 else None
+
+
+def secrets_for(user: Person) -> QuerySet[ConnectorSecret]:
+    """Every version of the connector secrets that ``user`` may know of; never what is in them."""
+    return ConnectorSecret.objects.filter(tenant__in=tenants_for(user)).select_related("tenant", "created_by")
+
+
+def secrets_of(tenant: Tenant) -> QuerySet[ConnectorSecret]:
+    """Those of ``tenant``, which the caller has found in their scope; by name, the newest version first."""
+    return ConnectorSecret.objects.filter(tenant=tenant).select_related("created_by").defer("wrapped")
+
+
+def current_key(tenant_id: UUID) -> TenantKey | None:
+    """The key that wraps what ``tenant_id`` seals now."""
+    return TenantKey.objects.filter(tenant=tenant_id, state=TenantKey.State.CURRENT).first()
+
+
+def keys_due() -> QuerySet[Tenant]:
+    """Tenants for which a worker has to make a key: they have none, or somebody has asked for the next."""
+    current = TenantKey.objects.filter(tenant=OuterRef("pk"), state=TenantKey.State.CURRENT)
+    return Tenant.objects.filter(offboarded_at=None).filter(
+        ~Exists(current) | Exists(current.filter(rotation_wanted=True))
+    )

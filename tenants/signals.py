@@ -4,3 +4,6 @@ from django.dispatch import Signal
 
 members_changed = Signal()
 """A keyring or consent of ``tenant_id`` was accepted. Sent inside the transaction."""
+
+secrets_changed = Signal()
+"""``tenant_id`` has a connector secret to deliver or to revoke. Sent inside the transaction."""

@@ -21,6 +21,7 @@ from audit.context import Actor, command
 from portal.management.commands.demo_people import OPERATOR_PERMISSIONS
 from provisioning.models import GuestImage, Host
 from provisioning.seals import seal
+from tenants import key_triggers
 from tenants import triggers as signed_triggers
 from tenants.models import Membership, Plan, Tenant
 from tenants.services import membership_add, plan_save, tenant_create
@@ -34,17 +35,18 @@ if not django_settings.ROUTE_KEY:
     os.environ["PORTAL_ROUTE_KEY"] = base64.b64encode(django_settings.ROUTE_KEY).decode()
 # The real hasher is slow on purpose, and nothing here tests it.
 django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+_TRIGGERS = (triggers, signed_triggers, key_triggers)
 _teardown: Callable[[TransactionTestCase], None] = vars(TransactionTestCase)["_fixture_teardown"]
 
 
 def _teardown_with_triggers_down(self: TransactionTestCase) -> None:
     """Emptying the tables between tests is just what the triggers refuse."""
-    for room in (triggers, signed_triggers):
+    for room in _TRIGGERS:
         room.remove(connection)
     try:
         _teardown(self)
     finally:
-        for room in (triggers, signed_triggers):
+        for room in _TRIGGERS:
             room.install(connection)
 
 

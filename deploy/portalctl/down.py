@@ -20,6 +20,7 @@ _CACHES = (
     ".hypothesis",
     ".import_linter_cache",
     "staticfiles",
+    "static-built",
 )
 
 

@@ -30,6 +30,7 @@ _SOURCES = (
     "protocol",
     "templates",
     "static",
+    "static-built",
     "deploy",
 )
 _LARGEST_LOG = 50_000_000

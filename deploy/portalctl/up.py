@@ -7,6 +7,7 @@ import os
 import re
 
 from deploy.portalctl import (
+    assets,
     down,
     environments,
     image,
@@ -72,6 +73,7 @@ def prepare(places: Places, kind: venv.Kind) -> str:
     places_module.prepare(places)
     packages.ensure(places, ["run"] if kind == "run" else ["run", "test"])
     venv.ensure(places, kind)
+    assets.ensure(places)
     venv.give_back(places)
     kernel.ensure()
     kernel.open_kvm()

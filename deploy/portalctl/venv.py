@@ -68,7 +68,8 @@ def give_back(places: Places) -> None:
     owner = os.environ.get("SUDO_UID")
     if owner is None or os.geteuid() != 0:
         return
-    names = [".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".import_linter_cache"]
+    caches = [".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".import_linter_cache"]
+    names = [".venv", "static-built", *caches]
     present = [str(places.checkout / name) for name in names if (places.checkout / name).exists()]
     if present:
         group = os.environ.get("SUDO_GID", "")

@@ -2,20 +2,18 @@
 
 from typing import Any
 
-from django.contrib.auth.models import User
 from django.http import Http404
 from django.urls import path
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from audit.context import Actor
-from portal.api.parsing import BoundedJSONParser
+from portal.api.tenants import TenantView
 from portal.members import entry, overview
 from portal.passkeys import PasskeyRefused, creation_options, registered
-from tenants.models import MemberKey, Tenant
-from tenants.selectors import keys_of, tenants_for
+from tenants.models import MemberKey
+from tenants.selectors import keys_of
 from tenants.services import MembersRefused, consent_accept, key_register, key_remove, keyring_accept
 
 
@@ -44,37 +42,7 @@ class SignedRequest(serializers.Serializer[Any]):
     signature = serializers.DictField()
 
 
-class MembersView(APIView):
-    """What the views here share: the tenant in scope, and one shape of refusals."""
-
-    parser_classes = (BoundedJSONParser,)
-
-    def person(self) -> User:
-        """The caller."""
-        user = self.request.user
-        if not isinstance(user, User):
-            raise Http404
-        return user
-
-    def tenant(self, slug: str) -> Tenant:
-        """The tenant, if the caller may know of it; else 404."""
-        found = tenants_for(self.request.user).filter(slug=slug).first()
-        if found is None:
-            raise Http404
-        return found
-
-    def handle_exception(self, exc: Exception) -> Response:
-        """A service's refusal: 403 for who asks, 409 for what was asked."""
-        if not isinstance(exc, MembersRefused):
-            return super().handle_exception(exc)
-        forbidden = exc.code == MembersRefused.NOT_ALLOWED
-        return Response(
-            {"code": exc.code, "detail": str(exc)},
-            status.HTTP_403_FORBIDDEN if forbidden else status.HTTP_409_CONFLICT,
-        )
-
-
-class KeyringView(MembersView):
+class KeyringView(TenantView):
     """The keyring: all that a signer needs, and the place to send what was signed."""
 
     def get(self, _request: Request, slug: str) -> Response:
@@ -88,7 +56,7 @@ class KeyringView(MembersView):
         return Response({"version": kept.version, "hash": kept.hash})
 
 
-class ConsentsView(MembersView):
+class ConsentsView(TenantView):
     """What owners agree to."""
 
     def post(self, request: Request, slug: str) -> Response:
@@ -98,7 +66,7 @@ class ConsentsView(MembersView):
         return Response({"version": kept.version})
 
 
-class KeysView(MembersView):
+class KeysView(TenantView):
     """One's own keys."""
 
     def post(self, request: Request, slug: str) -> Response:
@@ -127,7 +95,7 @@ class KeysView(MembersView):
         return Response(entry(made, user, frozenset()), status.HTTP_201_CREATED)
 
 
-class KeyOptionsView(MembersView):
+class KeyOptionsView(TenantView):
     """What the browser needs to make a passkey."""
 
     def post(self, request: Request, slug: str) -> Response:
@@ -143,7 +111,7 @@ class KeyOptionsView(MembersView):
         return Response(options)
 
 
-class KeyView(MembersView):
+class KeyView(TenantView):
     """One registered key."""
 
     def delete(self, _request: Request, slug: str, fingerprint: str) -> Response:

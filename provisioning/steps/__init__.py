@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from provisioning.steps import boot, build, removal
+from provisioning.steps import boot, build, removal, sealed
 from provisioning.steps.context import Context, StepFailed, Wait
 
 
@@ -32,6 +32,8 @@ ACTIONS: dict[str, Action] = {
     "reach": Action(boot.reach),
     "enrol": Action(boot.enrol),
     "configure": Action(boot.configure),
+    "secrets": Action(sealed.deliver),
+    "rotate": Action(sealed.rotate),
     "ready": Action(boot.confirm),
     "shutdown": Action(boot.shut_down),
     "newest": Action(build.choose_newest_image),

@@ -28,7 +28,7 @@ def start(context: Context) -> None:
 def reach(context: Context) -> None:
     """Wait until something answers on the guest's one port. Fails if the guest dies meanwhile."""
     runtime = context.runtime
-    client = _client(context, runtime)
+    client = client_of(context, runtime)
     limit = settings.BOOT_TIMEOUT_SECONDS
     while True:
         if client.listening():
@@ -50,7 +50,7 @@ def reach(context: Context) -> None:
 def enrol(context: Context) -> None:
     """Issue a certificate to the guest that proves the one-time secret; skip if it holds a valid one."""
     runtime = context.runtime
-    client = _client(context, runtime)
+    client = client_of(context, runtime)
     if runtime.enrolment_secret is None:
         return
     secret = unwrap(runtime.enrolment_secret, identity=f"runtime/{runtime.pk}/enrolment_secret")
@@ -87,7 +87,7 @@ def configure(context: Context) -> None:
     """Deliver what owners have signed. What the guest refuses is shown; it starts all the same."""
     runtime = context.runtime
     try:
-        members.confirm(runtime, _client(context, runtime))
+        members.confirm(runtime, client_of(context, runtime))
     except (AgentUnreachable, AgentRefused) as error:
         raise StepFailed("not_configured", f"The guest did not take it: {error}", retryable=True) from None
 
@@ -95,7 +95,7 @@ def configure(context: Context) -> None:
 def confirm(context: Context) -> None:
     """Ask the guest, over mutual TLS, who it is; then destroy the spent secret."""
     runtime = context.runtime
-    client = _client(context, runtime)
+    client = client_of(context, runtime)
     try:
         status = client.status()
         if status.get("runtime_id") == str(runtime.pk) and bool(status.get("suspended")) != bool(
@@ -134,6 +134,7 @@ def _observe(context: Context, power: Power) -> None:
         runtime.power, runtime.power_seen_at = power.value, timezone.now()
 
 
-def _client(context: Context, runtime: Runtime) -> RuntimeClient:
+def client_of(context: Context, runtime: Runtime) -> RuntimeClient:
+    """For the agent, where the host's driver says that it is."""
     address, port = context.driver.endpoint(runtime_spec(runtime))
     return RuntimeClient(runtime, address, port)

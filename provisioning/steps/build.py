@@ -10,6 +10,7 @@ from provisioning.selectors import current_image, lacking, queue_position, reser
 from provisioning.specs import image_spec, runtime_spec
 from provisioning.steps.context import Context, StepFailed, Wait
 from provisioning.wrapping import unwrap, wrap
+from tenants.services import tenant_key_ensure
 
 
 def place(context: Context) -> None:
@@ -75,7 +76,8 @@ def choose_newest_image(context: Context) -> None:
 
 
 def make_keys(context: Context) -> None:
-    """Choose the volume's passphrase once, keep it wrapped, and give it to libvirt."""
+    """Choose the volume's passphrase once, keep it wrapped, and give it to libvirt. The tenant's key, too."""
+    tenant_key_ensure(context.runtime.tenant_id)
     with context.changing() as runtime:
         identity = f"runtime/{runtime.pk}/volume_key"
         if runtime.volume_key is None:

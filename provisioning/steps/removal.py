@@ -14,6 +14,7 @@ from audit.services import record
 from provisioning.driver import HostUnreachable
 from provisioning.models import Operation, Runtime
 from provisioning.steps.context import Context
+from tenants.services.secrets import lost as secrets_lost
 
 
 def _on_host(action: Callable[[Context], None]) -> Callable[[Context], None]:
@@ -39,6 +40,9 @@ def shred(context: Context) -> None:
         if runtime.volume_key is not None:
             runtime.volume_key = None
             runtime.enrolment_secret = None
+            # The guest's own key goes with its volume: what was sealed to it opens nowhere any more.
+            runtime.sealing_public_key = ""
+            secrets_lost(runtime.tenant_id, "machine_deleted")
             record(
                 action="runtime.key_destroyed",
                 actor=SYSTEM,

@@ -1,8 +1,9 @@
-"""Every write to the registry, and to what members have signed."""
+"""Every write to the registry, to what members have signed, and to what they have sealed."""
 
 from tenants.services.keyrings import consent_accept, keyring_accept
 from tenants.services.keys import key_register, key_remove
-from tenants.services.refusals import MembersRefused
+from tenants.services.offboarding import tenant_offboard
+from tenants.services.refusals import MembersRefused, SecretRefused
 from tenants.services.registry import (
     TenantError,
     membership_add,
@@ -11,9 +12,12 @@ from tenants.services.registry import (
     tenant_change,
     tenant_create,
 )
+from tenants.services.secrets import secret_put, secret_revoke
+from tenants.services.tenant_keys import tenant_key_ask_rotation, tenant_key_ensure, tenant_key_rotate
 
 __all__ = [
     "MembersRefused",
+    "SecretRefused",
     "TenantError",
     "consent_accept",
     "key_register",
@@ -22,6 +26,12 @@ __all__ = [
     "membership_add",
     "membership_remove",
     "plan_save",
+    "secret_put",
+    "secret_revoke",
     "tenant_change",
     "tenant_create",
+    "tenant_key_ask_rotation",
+    "tenant_key_ensure",
+    "tenant_key_rotate",
+    "tenant_offboard",
 ]

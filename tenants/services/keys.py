@@ -11,8 +11,8 @@ from nacl.bindings import crypto_core_ed25519_is_valid_point
 from audit.context import Actor
 from audit.services import record
 from protocol.persons import PersonKey
-from tenants.models import MemberKey, Membership, Tenant
-from tenants.selectors import current_keyring, is_owner
+from tenants.models import MemberKey, Tenant
+from tenants.selectors import current_keyring, is_member, is_owner
 from tenants.services.refusals import MembersRefused
 
 MAX_KEYS = 16
@@ -31,7 +31,7 @@ def key_register(
     """
     # One lock for all that happens to a tenant's keys: two requests at once see each other.
     Tenant.objects.select_for_update().get(pk=tenant.pk)
-    if actor.user is None or not Membership.objects.filter(tenant=tenant, user=actor.user.pk).exists():
+    if actor.user is None or not is_member(actor.user, tenant):
         raise MembersRefused(
             MembersRefused.NOT_ALLOWED,
             "Only members register keys here. Ask an owner or operator to add you.",

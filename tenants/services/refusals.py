@@ -1,7 +1,7 @@
-"""Why a key, keyring or consent is not taken."""
+"""Why a key, keyring, consent or secret is not taken."""
 
 
-class MembersRefused(Exception):
+class Refused(Exception):
     """Nothing was written. ``code`` is for machines; the message says what to change."""
 
     NOT_ALLOWED = "not_allowed"
@@ -10,3 +10,11 @@ class MembersRefused(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class MembersRefused(Refused):
+    """Of what members register and sign."""
+
+
+class SecretRefused(Refused):
+    """Of a connector secret."""

@@ -54,7 +54,13 @@ def tenant_create(*, actor: Actor, slug: str, name: str, plan: Plan, price_cents
 
 @transaction.atomic
 def membership_add(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Membership:
-    """Give a person a place in a tenant, or change the role they have."""
+    """Give a person a place in a tenant, or change the role they have.
+
+    Raises:
+        TenantError: the tenant is offboarded.
+    """
+    if Tenant.objects.select_for_update().get(pk=tenant.pk).offboarded_at is not None:
+        raise TenantError(f"{tenant.name} is offboarded. Nobody is added to it any more.")
     membership, created = Membership.objects.update_or_create(
         tenant=tenant, user=user, defaults={"role": role}
     )

@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 import uuid
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,10 +23,12 @@ from guest.agent.members import Members, MembersRefused
 from guest.agent.sessions import Request, Session, SessionRefused, Sessions
 from protocol.keyrings import Keyring, KeyringError, accept
 from protocol.persons import PersonKey, Purpose, SignatureError, Site, verify
+from protocol.sealed import key_id
 from tests.client.gateway_fake import FakeGateway
 from tests.client.jobs_fake import JobsFake
 from tests.protocol.people import Device
 
+SECRETS = "/api/v1/tenants/acme/secrets"
 PASSWORD = "a password for the tests"
 Bend = Callable[["Answer"], "Answer | None"]
 
@@ -83,6 +86,7 @@ class Fake:
         self.deliver = True
         """Whether a keyring reaches the guest at once."""
         self.sealing = "5e" * 32
+        self.secrets: dict[str, dict[str, Any]] = {}
         self.entries = [{"name": "notes.txt", "kind": "file", "size": 12}]
         self.stored: dict[str, bytes] = {}
         self.tar = b"x" * 512 + bytes(1024)
@@ -173,6 +177,8 @@ class Fake:
             ("POST", "/api/v1/tenants/acme/consents/"): self._take_consents,
             ("POST", "/api/v1/tenants/acme/enter/"): self._enter,
             ("POST", "/sign-out/"): self._sign_out,
+            ("GET", f"{SECRETS}/"): lambda _asked: Answer(200, {"secrets": list(self.secrets.values())}),
+            ("GET", f"{SECRETS}/public-key/"): self._sealing_key,
         }
         place = (asked.method, asked.path)
         if place in open_to_all:
@@ -181,6 +187,8 @@ class Fake:
             raise Refusal(403, "not_authenticated")
         if asked.method != "GET":
             self._not_forged(asked)
+        if asked.path.startswith(f"{SECRETS}/") and asked.method in {"PUT", "DELETE"}:
+            return self._secret(asked, asked.path.removeprefix(f"{SECRETS}/").removesuffix("/"))
         if place not in members_only:
             return Answer(404, {"detail": "Not found."})
         return members_only[place](asked)
@@ -299,6 +307,23 @@ class Fake:
         ticket = secrets.token_urlsafe(24)
         self.tickets.add(ticket)
         return Answer(200, {"url": f"{self.origin}/.portal/enter?ticket={ticket}", "origin": self.origin})
+
+    def _sealing_key(self, _asked: Asked) -> Answer:
+        key = bytes.fromhex(self.sealing)
+        return Answer(200, {"key_id": key_id(key), "key": b64encode(key).decode()})
+
+    def _secret(self, asked: Asked, name: str) -> Answer:
+        if asked.method == "DELETE":
+            if name not in self.secrets:
+                return Answer(404, {"detail": "Not found."})
+            self.secrets[name]["state"] = "revoking"
+            return Answer(200, self.secrets[name])
+        given = asked.document
+        assert given.keys() == {"encrypted_value", "key_id", "connector"}
+        version = self.secrets.get(name, {"version": 0})["version"] + 1
+        self.secrets[name] = {"name": name, "version": version, "state": "waiting", "advice": ""}
+        self.secrets[name] |= {"created_by": "owner", "key_id": given["key_id"]}
+        return Answer(201 if version == 1 else 200, self.secrets[name])
 
     # What the proxy and the guest do.
 

@@ -13,17 +13,36 @@ from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 from guardian.shortcuts import assign_perm
+from nacl.public import PrivateKey
 
 from audit.context import Actor, command
 from protocol.persons import Purpose
+from protocol.sealed import key_id, seal
 from provisioning.models import GuestImage, Host, Operation, Runtime, Step
 from provisioning.sequences import SEQUENCES
-from tenants.models import ConsentVersion, KeyringVersion, MemberKey, Membership, Tenant
-from tenants.services import consent_accept, key_register, keyring_accept, membership_add
+from tenants.models import (
+    ConnectorSecret,
+    ConsentVersion,
+    KeyringVersion,
+    MemberKey,
+    Membership,
+    Tenant,
+    TenantKey,
+)
+from tenants.services import (
+    consent_accept,
+    key_register,
+    keyring_accept,
+    membership_add,
+    secret_put,
+    tenant_key_ensure,
+)
 from tests.protocol.people import Device, entry, keyring
 
 TESTER = command("test")
 Kind, State, Phase = Operation.Kind, Operation.State, Runtime.Phase
+SEALING_KEY = bytes(PrivateKey(bytes(range(32))).public_key)
+SEALED = seal(SEALING_KEY, b"a token of the tenant's")
 SECRETS = {
     "volume_key": b"\x01volume-key-in-its-wrapping",
     "enrolment_secret": b"\x01enrolment-in-its-wrapping",
@@ -41,6 +60,8 @@ class Place:
     key: MemberKey
     keyring: KeyringVersion
     consents: ConsentVersion
+    tenant_key: TenantKey
+    secret: ConnectorSecret
 
 
 @dataclass
@@ -145,10 +166,20 @@ def make_place(
             network_index=Runtime.objects.count(),
             mac=f"52:54:00:00:00:{Runtime.objects.count():02x}",
             first_ready_at=timezone.now(),
+            sealing_public_key=SEALING_KEY.hex(),
             **SECRETS,
         )
         operation = make_operation(runtime, Kind.CREATE, State.SUCCEEDED)
-        return Place(tenant, runtime, operation, membership, *signed)
+        key = tenant_key_ensure(tenant.pk)
+        secret = secret_put(
+            actor=Actor.of(membership.user),
+            tenant=tenant,
+            name="GITHUB_TOKEN",
+            connector="github",
+            sealing_key=key_id(SEALING_KEY),
+            sealed=SEALED,
+        )
+        return Place(tenant, runtime, operation, membership, *signed, key, secret)
 
     return make
 

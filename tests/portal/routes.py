@@ -12,7 +12,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from audit.models import Entry
 from provisioning.models import Operation, Runtime
-from tenants.models import ConsentVersion, KeyringVersion, MemberKey, Tenant
+from tenants.models import ConnectorSecret, ConsentVersion, KeyringVersion, MemberKey, Tenant, TenantKey
 from tests.portal.conftest import NOWHERE, Place
 
 SCOPED: dict[type[Model], str] = {
@@ -23,6 +23,8 @@ SCOPED: dict[type[Model], str] = {
     MemberKey: "key",
     KeyringVersion: "keyring",
     ConsentVersion: "consents",
+    TenantKey: "tenant_key",
+    ConnectorSecret: "secret",
 }
 """Models whose rows belong to one tenant."""
 
@@ -54,20 +56,21 @@ class Route:
 
     def url(self, place: Place) -> str:
         """The URL of the row that belongs to ``place``; of any row, where rows belong to nobody."""
-        return self.fill(self._identifier(place), place.key.fingerprint)
+        return self.fill(self._identifier(place), place.key.fingerprint, place.secret.name)
 
     def missing(self) -> str:
         """The URL of a row that does not exist."""
         return self.fill("nobody" if "<slug:" in self.path else NOWHERE)
 
-    def fill(self, value: object, fingerprint: str = "0" * 64) -> str:
-        """The URL with ``value`` in the place of its parameter, and a key's fingerprint where it names one."""
+    def fill(self, value: object, fingerprint: str = "0" * 64, named: str = "NOBODYS") -> str:
+        """The URL with ``value`` in the place of its parameter, a key's or secret's where it names one."""
         if self.name == "admin:app_list":
             return f"/admin/{value}/"
         if "(?P<url>" in self.path:
             return "/admin/no-such-page"
         before, _, rest = self.path.partition("<")
         after = rest.partition(">")[2].replace("<slug:fingerprint>", fingerprint)
+        after = after.replace("<slug:name>", named)
         return before + (f"{value}{after}" if rest else "")
 
     def _identifier(self, place: Place) -> object:

@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from audit.context import Actor
 from provisioning.models import Host
 from tenants.models import Membership
-from tenants.services import key_register, membership_add
-from tests.portal.conftest import TESTER, Kind, Place, State, World, device_of, make_operation
+from tenants.services import key_register, membership_add, secret_put
+from tests.portal.conftest import SEALED, TESTER, Kind, Place, State, World, device_of, make_operation
 
 pytestmark = pytest.mark.django_db
 PINNED: dict[str, dict[str, int]] = json.loads((Path(__file__).parent / "queries.json").read_text())
@@ -37,6 +37,14 @@ def grow(make_place: Callable[..., Place], make_host: Callable[..., Host], world
             make_operation(place.runtime, Kind.STOP, State.SUCCEEDED, requested_by=world.people["member"])
     make_operation(world.other.runtime, Kind.RESTART, State.RUNNING, done=1)
     for number in range(5):
+        secret_put(
+            actor=Actor.of(world.people["owner"]),
+            tenant=world.mine.tenant,
+            name=f"TOKEN_{number}",
+            connector="github",
+            sealing_key="0" * 16,
+            sealed=SEALED,
+        )
         key_register(
             actor=Actor.of(world.people["member"]),
             tenant=world.mine.tenant,

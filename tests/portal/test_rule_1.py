@@ -11,6 +11,7 @@ from django.contrib.sessions.models import Session
 from django.test import Client
 
 from audit.models import Entry
+from provisioning.models import Runtime
 from tests.portal.conftest import World
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -83,6 +84,28 @@ def change_tenant(world: World, client: Client) -> Any:
     return client.post(f"/admin/tenants/tenant/{world.mine.tenant.pk}/change/", form)
 
 
+def ask_for_a_tenant_key(world: World, client: Client) -> Any:
+    form = {"action": "rotate_keys", "_selected_action": str(world.mine.tenant.pk)}
+    return client.post("/admin/tenants/tenant/", form)
+
+
+def free_of_machines(world: World) -> None:
+    Runtime.objects.filter(pk=world.mine.runtime.pk).update(
+        phase="deleted", host=None, reserved=False, volume_key=None
+    )
+
+
+def offboard(world: World, client: Client) -> Any:
+    free_of_machines(world)
+    form = {"action": "offboard", "_selected_action": str(world.mine.tenant.pk), "reason": "It has ended."}
+    return client.post("/admin/tenants/tenant/", form)
+
+
+def revoke_secret(world: World, client: Client) -> Any:
+    form = {"action": "revoke", "_selected_action": str(world.mine.secret.pk)}
+    return client.post("/admin/tenants/connectorsecret/", form)
+
+
 CHANGES: list[tuple[Callable[[World, Client], Any], str]] = [
     (add_person, "user.added"),
     (change_person, "user.changed"),
@@ -96,6 +119,9 @@ CHANGES: list[tuple[Callable[[World, Client], Any], str]] = [
     (stop_machine, "operation.requested"),
     (close_access, "access.closed"),
     (change_tenant, "tenant.changed"),
+    (ask_for_a_tenant_key, "tenant_key.rotation_asked"),
+    (offboard, "tenant.offboarded"),
+    (revoke_secret, "secret.revoked"),
 ]
 
 
@@ -141,6 +167,8 @@ def test_without_its_entry_nothing_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The record refuses: the answer is an error, and every table is as it was."""
+    if change is offboard:
+        free_of_machines(world)
     before = everything()
     break_record(monkeypatch)
     assert change(world, root).status_code == 500

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from provisioning.models import FleetKey
-from tests.portal.conftest import SECRETS, Kind, State, World, make_operation
+from tests.portal.conftest import SEALED, SECRETS, Kind, State, World, make_operation
 from tests.portal.routes import routes
 
 pytestmark = pytest.mark.django_db
@@ -28,7 +28,9 @@ def test_no_answer_holds_a_secret(world: World, role: str) -> None:
     now = timezone.now()
     FleetKey.objects.create(use="ca", certificate="PEM", private_key=private, expires_at=now)
     operation = make_operation(world.mine.runtime, Kind.RESTART, State.RUNNING, done=2)
-    secrets = [*SECRETS.values(), private, settings.WRAPPING_KEY, settings.SECRET_KEY.encode()]
+    secrets = [*SECRETS.values(), private, settings.WRAPPING_KEY, settings.SECRET_KEY.encode(), SEALED]
+    for place in (world.mine, world.other):
+        secrets += [bytes(place.tenant_key.private_key or b""), bytes(place.secret.wrapped or b"")]
     needles = {form for secret in secrets for form in disguises(secret) if len(form) > 8}
     client = world.client(role)
     urls = [route.url(place) for route in routes() for place in (world.mine, world.other)]

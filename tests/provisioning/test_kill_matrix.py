@@ -8,8 +8,10 @@ every call that changes the host.
 import signal
 
 import pytest
+from django.contrib.auth.models import User
 
-from audit.context import command
+from audit.context import Actor, command
+from protocol.sealed import key_id, seal
 from provisioning.driver import connect
 from provisioning.fleet import audit_fleet
 from provisioning.models import GuestImage, Host, Operation, Runtime
@@ -17,6 +19,7 @@ from provisioning.sequences import SEQUENCES
 from provisioning.services import operation_cancel, operation_request, runtime_create
 from provisioning.specs import host_spec
 from tenants.models import Tenant
+from tenants.services import secret_put
 from tests.provisioning.workers import drain, let_lease_lapse, run_in_child
 
 pytestmark = [pytest.mark.matrix, pytest.mark.django_db(transaction=True)]
@@ -124,4 +127,38 @@ def test_stopping_is_finished_by_the_next_worker(
     killed_at(operation, children_environment, point)
     assert drain(operation).state == State.SUCCEEDED
     assert Runtime.objects.get().phase == Phase.STOPPED
+    assert audit_fleet() == []
+
+
+@pytest.mark.parametrize("kind", [Kind.DELIVER, Kind.RESEAL])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_delivery_is_finished_by_the_next_worker(
+    kind: str,
+    when: str,
+    simulated_host: Host,
+    tenant: Tenant,
+    owner: User,
+    image: GuestImage,
+    children_environment: dict[str, str],
+) -> None:
+    """The guest holds the secret, has one key, and runs as before. Instants between the calls to the guest:
+    tests/provisioning/test_connector_secrets.py."""
+    drain(runtime_create(actor=TESTER, tenant=tenant))
+    runtime = Runtime.objects.get()
+    key = bytes.fromhex(runtime.sealing_public_key)
+    for planned in SEQUENCES[kind]:
+        secret_put(
+            actor=Actor.of(owner),
+            tenant=tenant,
+            name=f"AT_{planned.name.upper()}",
+            connector="github",
+            sealing_key=key_id(key),
+            sealed=seal(key, b"value"),
+        )
+        operation = operation_request(actor=TESTER, runtime_id=runtime.pk, kind=kind)
+        killed_at(operation, children_environment, f"step.{planned.name}:{when}")
+        assert Runtime.objects.get().phase == Phase.READY
+        assert drain(operation).state == State.SUCCEEDED
+        key = bytes.fromhex(Runtime.objects.get().sealing_public_key)
+    assert set(tenant.connector_secrets.values_list("state", flat=True)) == {"held"}
     assert audit_fleet() == []
