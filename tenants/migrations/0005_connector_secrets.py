@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tenants', '0003_signed_is_kept'),
+        ('tenants', '0004_plan_limits'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

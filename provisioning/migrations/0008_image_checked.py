@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('provisioning', '0006_fleet_key_states'),
+        ('provisioning', '0007_runtime_limits'),
     ]
 
     operations = [
