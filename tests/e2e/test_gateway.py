@@ -26,7 +26,12 @@ from tests.guest.boxes import traces
 from tests.protocol.people import OWNER
 from tests.provisioning.workers import created
 
-pytestmark = [pytest.mark.guest, pytest.mark.django_db(transaction=True), pytest.mark.timeout(1500)]
+pytestmark = [
+    pytest.mark.guest,
+    pytest.mark.slow,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.timeout(1500),
+]
 BOOT_SECONDS = 400.0
 START_SECONDS = 320.0
 IDLE_SECONDS = 60
