@@ -30,10 +30,10 @@ pytestmark = [
     pytest.mark.guest,
     pytest.mark.slow,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.timeout(1500),
+    pytest.mark.timeout(2400),
 ]
 BOOT_SECONDS = 400.0
-START_SECONDS = 320.0
+START_SECONDS = 620.0
 IDLE_SECONDS = 60
 KEY = b"guest-key-30f7-tell-tale"
 CHAT = "/gateway-api/v1/chat/completions"
@@ -137,14 +137,13 @@ def starts(member: Member) -> None:
 def speaks(member: Member) -> None:
     """One socket: challenge, connect, hello; and the gateway's page."""
 
+    url = f"https://{member.address}:{member.port}/gateway/"
+    sent, context = headers(member, "/gateway/"), member.portal._context(verified=True)
+    name = runtime_dns_name(str(member.runtime.pk))
+
     async def scene() -> Any:
         async with aiohttp.ClientSession() as client:
-            socket = await client.ws_connect(
-                f"https://{member.address}:{member.port}/gateway/",
-                headers=headers(member, "/gateway/"),
-                ssl=member.portal._context(verified=True),
-                server_hostname=runtime_dns_name(str(member.runtime.pk)),
-            )
+            socket = await client.ws_connect(url, headers=sent, ssl=context, server_hostname=name)
             nonce = json.loads((await socket.receive(60)).data)["payload"]["nonce"]
             wanted = ("operator.admin", "operator.read", "operator.write")
             params = _connect(nonce, ("openclaw-control-ui", "webchat"), wanted, False)
