@@ -20,6 +20,7 @@ _WHY_ROOT = {
     "clean": "to remove what `make up` made",
     "image": "building a root file system",
     "test": "packages, libvirt and guests",
+    "test-slow": "packages, libvirt and guests",
     "bench": "packages, libvirt and guests",
     "logs": "the services' logs are not for everybody",
     "run-as": "to change the Unix user",
@@ -55,9 +56,11 @@ def _dispatch(command: str, arguments: list[str], where: Places) -> int:
                 {"up": up.up, "down": down.down, "clean": down.clean, "image": _image}[command](where)
         case "lint":
             testrun.lint(where)
-        case "test" | "bench":
+        case "test" | "test-slow" | "bench":
             with _alone(where, name="test"):
-                return testrun.test(where) if command == "test" else testrun.bench(where, arguments)
+                if command == "bench":
+                    return testrun.bench(where, arguments)
+                return testrun.test(where) if command == "test" else testrun.test_slow(where)
         case "logs":
             os.execvp("tail", ["tail", "-n", "200", "-F", str(services.log_file(where))])  # noqa: S606
         case _:

@@ -1,5 +1,5 @@
-"""`make test`, `make lint` and `make bench`: the same preparation as `make up`, then checks against
-private services.
+"""`make test`, `make test-slow`, `make lint` and `make bench`: the same preparation as `make up`, then checks
+against private services.
 """
 
 import base64
@@ -27,12 +27,16 @@ _LINTERS: tuple[tuple[str, list[str]], ...] = (
 # The rooms that lock, race and trigger. The kill matrix and the pages run once, on SQLite.
 _ON_POSTGRESQL = (
     *("tests/audit", "tests/tenants", "tests/provisioning"),
-    *("-m", "not guest and not browser and not matrix"),
+    *("-m", "not guest and not browser and not matrix and not slow"),
 )
 
 
 # Two processes, a file at a time; each with its own state, fleet and networks (tests/lanes.py).
 _IN_LANES = ("-p", "tests.lanes", "-n", str(len(down.LANES) - 1), "--dist", "loadfile")
+
+
+_QUICK = ("-m", "not slow")
+_SLOW = ("-m", "slow")
 
 
 def lint(places: Places) -> None:
@@ -44,7 +48,7 @@ def lint(places: Places) -> None:
 
 
 def test(places: Places) -> int:
-    """Linters, then the tests: on PostgreSQL those that use the database, on SQLite all.
+    """Linters, then the tests: on PostgreSQL those that use the database, on SQLite all but the slow tier.
 
     Pytest has the last word.
     """
@@ -57,10 +61,20 @@ def test(places: Places) -> int:
             first = _run(places, [*pytest, "-q", *_ON_POSTGRESQL], environ | {"DATABASE_URL": url})
         verdict = "passed" if first == 0 else f"FAILED (code {first}), so this run fails whatever follows"
         progress("tests", f"on PostgreSQL: {verdict}")
-        progress("tests", "on SQLite: everything")
-        second = _run(places, pytest, environ)
+        progress("tests", "on SQLite: everything but the slow tier")
+        second = _run(places, [*pytest, *_QUICK], environ)
     venv.give_back(places)
     return first or second
+
+
+def test_slow(places: Places) -> int:
+    """Tests that take minutes each: one after another, for they start guests that use the whole machine."""
+    up.prepare(places, "dev")
+    with _services(places) as environ:
+        progress("tests", "the slow tier")
+        code = _run(places, [str(places.python), "-m", "pytest", *_SLOW], environ)
+    venv.give_back(places)
+    return code
 
 
 def bench(places: Places, arguments: Sequence[str]) -> int:

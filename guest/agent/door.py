@@ -11,7 +11,7 @@ from guest.agent.callers import Caller, caller_of
 from guest.agent.tls import peer_certificate
 from guest.agent.trust import TrustStore
 
-MAX_CONNECTIONS = 32
+MAX_CONNECTIONS = 64
 
 
 class Doors:

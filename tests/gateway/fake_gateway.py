@@ -165,7 +165,8 @@ class Fake:
         for number in range(1000):
             await response.write(b'data: {"choices":[{"delta":{"content":"%d "}}]}\n\n' % number)
             await asyncio.sleep(0.02 if number > 2 else 0)
-        await response.write(b"data: [DONE]\n\n")
+        scopes = json.dumps({"choices": [{"delta": {"content": request.headers["x-openclaw-scopes"]}}]})
+        await response.write(b"data: " + scopes.encode() + b"\n\ndata: [DONE]\n\n")
         return response
 
     async def socket(self, request: web.Request) -> web.StreamResponse:

@@ -38,7 +38,7 @@ def test_a_message_starts_the_gateway(stage: Stage) -> None:
     done = ended(stage, asked.document["id"])
     assert (done["state"], done["by"]["fingerprint"]) == ("succeeded", MEMBER.key.fingerprint)
     assert log(stage, done["id"]).startswith("0 1 2 3 ")
-    assert log(stage, done["id"]).endswith("999 ")
+    assert log(stage, done["id"]).endswith(" 999 operator.read,operator.write")
     assert stage.launcher.starts == 1
 
 

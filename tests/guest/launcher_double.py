@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from guest.launcher.__main__ import serve_one
-from guest.launcher.wire import Job, Refused
+from guest.launcher.wire import Gateway, Job, Refused
 
 
 class Plain:
@@ -53,6 +53,15 @@ class Plain:
             raise Refused("the job is running")
         for suffix in ("log", "json", "pid"):
             (self._folder / f"{job}.{suffix}").unlink(missing_ok=True)
+
+    def gateway_start(self, gateway: Gateway) -> None:
+        raise Refused(f"a double runs no gateway of {gateway.memory_mib} MiB")
+
+    def gateway_status(self) -> dict[str, Any]:
+        return {"state": "off", "result": None, "memory_bytes": None}
+
+    def gateway_stop(self) -> None:
+        """None runs."""
 
     def _group(self, job: str) -> int | None:
         try:

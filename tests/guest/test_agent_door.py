@@ -94,10 +94,10 @@ def test_no_session_to_resume(agent: Agent, site: Site) -> None:
 
 
 def test_connection_limit(agent: Agent, site: Site) -> None:
-    """The 33rd connection at once is turned away; when one closes, there is room again."""
+    """The 65th connection at once is turned away; when one closes, there is room again."""
     context = site.control_plane.context()
     held = []
-    for _ in range(32):
+    for _ in range(64):
         plain = socket.create_connection(("127.0.0.1", agent.port), timeout=5)
         stream = context.wrap_socket(plain)
         stream.sendall(b"GET /v1/health HTTP/1.1\r\nHost: guest\r\n\r\n")

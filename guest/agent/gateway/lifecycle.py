@@ -16,6 +16,8 @@ from guest.gateway.config import GatewayConfigError, Headers, limits
 
 STEADY_SECONDS = 900.0
 """After one that ran so long the pauses before restarts begin anew."""
+LAST_SECONDS = 5.0
+"""That the agent gives it when it ends itself; asked once, the launcher carries on alone."""
 _ENDED = {
     "oom-kill": "It used more memory than this machine's plan gives it",
     "success": "It ended by itself",
@@ -134,8 +136,12 @@ class Gateway:
         """What it is started with has changed: start it again if it starts or runs, and can."""
         if self.state in {State.STARTING, State.READY}:
             await self.stop(reason)
-            with suppress(GatewayRefused):
+            try:
                 self.start()
+            except GatewayRefused as refusal:
+                # What is to be always on begins again when what is missing has come.
+                state = State.FAILED if self._wanted else State.OFF
+                self._enter(state, f"{reason} It cannot start: {refusal}.")
         elif self._wanted and self.state is State.FAILED:
             self._restarts, self._start_at = 0, time.monotonic()
 
@@ -160,8 +166,9 @@ class Gateway:
             task.cancel()
             await asyncio.wait([task])
             self._start_at = None
-            if self.state is not State.OFF:
-                await self.stop()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self.stop()
 
     async def _tend(self) -> None:
         while True:

@@ -15,7 +15,7 @@ from guest.agent.gateway.lifecycle import Gateway
 from guest.agent.sessions import Session
 from guest.agent.streams import Places, TooManyStreams
 
-SOCKETS, SOCKETS_EACH = 12, 4
+SOCKETS, SOCKETS_EACH = 8, 4
 TALKS, TALKS_EACH = 8, 4
 
 
