@@ -128,6 +128,15 @@ def test_a_job_is_started_once(asked: list[list[str]], tmp_path: Path) -> None:
     assert len(asked) == 2
 
 
+def test_nothing_is_left_of_a_forgotten_job(asked: list[list[str]], tmp_path: Path) -> None:
+    """Nor of a result that a full volume cut short; other jobs' files stay."""
+    for name in (f"{ID}.log", f"{ID}.json", f"{ID}.json.new", "other.log"):
+        (tmp_path / name).touch()
+    units.Units().forget(ID)
+    units.Units().forget(ID)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.log"]
+
+
 def test_a_systemd_that_does_not_answer_knows_of_no_end(asked: list[list[str]], tmp_path: Path) -> None:
     """Only where it has answered is a job known to be over, or unknown."""
     assert units.Units().status(ID) == {"state": "unknown"}
