@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 from audit.context import command
+from bench import jobs
 from provisioning import machine
 from provisioning.models import Operation, Runtime
 from provisioning.runtime_client import RuntimeClient
@@ -17,10 +18,11 @@ REPORT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds per step, in order, with their total; and the guest's own account of its boot."""
+    """Seconds per step, in order, with their total; the guest's own account of its boot; jobs in it."""
 
     steps: dict[str, float]
     boot: dict[str, float]
+    jobs: dict[str, float]
 
 
 def create_and_delete(number: int) -> Sample:
@@ -36,6 +38,7 @@ def create_and_delete(number: int) -> Sample:
     if created.started_at is not None and created.finished_at is not None:
         steps["create → ready"] = (created.finished_at - created.started_at).total_seconds()
     boot = _boot_stages(runtime)
+    did = jobs.measure(runtime)
     _finish(
         operation_request(
             actor=ACTOR, runtime_id=runtime.pk, kind=Operation.Kind.DELETE, reason="measured, not needed"
@@ -43,7 +46,7 @@ def create_and_delete(number: int) -> Sample:
     )
     # Its place in the pilot is free again.
     Tenant.objects.filter(pk=tenant.pk).update(offboarded_at=created.finished_at)
-    return Sample(steps, boot)
+    return Sample(steps, boot, did)
 
 
 def _boot_stages(runtime: Runtime) -> dict[str, float]:

@@ -98,7 +98,7 @@ class Units:
         """Remove log and result of a job that is over. Raises Refused."""
         if self.status(job)["state"] == "running":
             raise Refused("the job is running")
-        for suffix in ("log", "json"):
+        for suffix in ("log", "json", "json.new"):
             (JOBS / f"{job}.{suffix}").unlink(missing_ok=True)
 
     def gateway_start(self, gateway: Gateway) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ class Plain:
             file.write(f"{job.id} {job.memory_bytes} {job.tasks} {job.seconds} {job.log_bytes}\n")
         if (self._folder / "swallow").exists():
             return
+        if (self._folder / "slow").exists():
+            time.sleep(1)
         if os.fork() == 0:
             self._listener.close()
             os.setsid()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from guest.agent.gate import ACCESS, Access
 from guest.agent.jobs.logs import PIECE
 from guest.agent.jobs.store import FILE
 from tests.guest.conftest import Site
@@ -42,6 +43,12 @@ def owner(shop: Shop, agent: Agent) -> Worker:
 @pytest.fixture
 def member(shop: Shop, agent: Agent) -> Worker:
     return shop.arrive(agent, MEMBER)
+
+
+def test_all_routes_of_jobs_are_members() -> None:
+    routes = {route: access for route, access in ACCESS.items() if route[1].startswith("/v1/jobs")}
+    assert len(routes) == 6
+    assert set(routes.values()) == {Access.CONTENT}
 
 
 def test_a_command_from_asking_to_its_log(owner: Worker, shop: Shop) -> None:

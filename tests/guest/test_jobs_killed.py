@@ -46,6 +46,24 @@ def test_jobs_outlive_the_agent(shop: Shop) -> None:
     assert sorted(shop.starts()) == sorted([short, long, waiting])
 
 
+def test_killed_while_the_launcher_starts_it(shop: Shop) -> None:
+    """The record says starting, and the launcher has begun: who comes after asks again, and it runs once."""
+    (shop.folder / "slow").touch()
+    with shop.launcher():
+        with shop.agent() as agent:
+            owner = enter(shop, agent)
+            name = owner.run("sh", "-c", "echo once; sleep 2")
+            wait_for(lambda: shop.starts() == [name])
+            assert owner.item(name)["state"] == "starting"
+            agent.process.kill()
+            agent.process.wait()
+        with shop.agent() as agent:
+            owner = shop.arrive(agent)
+            assert owner.until(name)["state"] == "succeeded"
+            assert owner.output(name) == b"once\n"
+    assert shop.starts() == [name]
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.06, 0.1, 0.2, 0.4])
 def test_killed_at_any_moment(shop: Shop, delay: float) -> None:
     """What was accepted is done, once, however the agent dies; who asks again gets the same job."""

@@ -230,15 +230,19 @@ def test_a_record_of_somebody_elses_is_refused(tmp_path: Path, change: str, word
         Store(tmp_path)
 
 
-def test_a_page_of_the_record_that_is_damaged(tmp_path: Path) -> None:
-    """In the middle of the file, where opening alone would not see it."""
+@pytest.mark.parametrize("name", ["job", "sqlite_autoindex_job_1"])
+def test_a_page_of_the_record_that_is_damaged(tmp_path: Path, name: str) -> None:
+    """In the middle of the file, where opening alone would not see it: among the jobs, or in their index."""
     store = Store(tmp_path)
     for _ in range(200):
         store.add(command("x" * 400), OLGA, 1)
     store.close()
+    with sqlite3.connect(tmp_path / FILE) as database:
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()
+    database.close()
     data = bytearray((tmp_path / FILE).read_bytes())
-    for at in range(4096 * 3, len(data) - 4096, 4096):
-        data[at : at + 64] = b"\xff" * 64
+    at = 4096 * (page - 1)
+    data[at : at + 64] = b"\xff" * 64
     (tmp_path / FILE).write_bytes(data)
     with pytest.raises(JobsFileError, match="damaged"):
         Store(tmp_path)

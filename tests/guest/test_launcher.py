@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from guest.launcher import units
 from guest.launcher.__main__ import answer, serve_one
 from guest.launcher.units import command
-from guest.launcher.wire import LINE_LIMIT, Gateway, Job, parse
+from guest.launcher.wire import LINE_LIMIT, Gateway, Job, Refused, parse
 
 ID = "6a1c3f1e-0d1b-4a55-9c1f-2f6f6f0f9a01"
 GOOD = {
@@ -108,6 +109,51 @@ def test_the_command_has_the_tenants_words_last_and_literally() -> None:
     assert "--property=CapabilityBoundingSet=" in before
     hidden = next(each for each in before if "InaccessiblePaths" in each)
     assert all(path in hidden for path in ("/run/portal", "/var/lib/portal/agent", "/var/lib/portal/gateway"))
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What systemd would have been asked; it says yes unless there is a file called refuse."""
+    lines: list[list[str]] = []
+
+    def run(line: list[str], **_more: Any) -> "subprocess.CompletedProcess[str]":
+        lines.append(line)
+        return subprocess.CompletedProcess(line, int((tmp_path / "refuse").exists()), "inactive\n")
+
+    monkeypatch.setattr(units, "JOBS", tmp_path)
+    monkeypatch.setattr(subprocess, "run", run)
+    return lines
+
+
+def test_a_job_is_started_once(asked: list[list[str]], tmp_path: Path) -> None:
+    """Asked again, nothing more happens; what systemd refused may be asked again."""
+    _, job = parse(json.dumps(GOOD).encode())
+    assert isinstance(job, Job)
+    (tmp_path / "refuse").touch()
+    with pytest.raises(Refused, match="did not take"):
+        units.Units().start(job)
+    (tmp_path / "refuse").unlink()
+    for _ in range(3):
+        units.Units().start(job)
+    assert len(asked) == 2
+
+
+def test_nothing_is_left_of_a_forgotten_job(asked: list[list[str]], tmp_path: Path) -> None:
+    """Nor of a result that a full volume cut short; other jobs' files stay."""
+    for name in (f"{ID}.log", f"{ID}.json", f"{ID}.json.new", "other.log"):
+        (tmp_path / name).touch()
+    units.Units().forget(ID)
+    units.Units().forget(ID)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.log"]
+
+
+def test_a_systemd_that_does_not_answer_knows_of_no_end(asked: list[list[str]], tmp_path: Path) -> None:
+    """Only where it has answered is a job known to be over, or unknown."""
+    assert units.Units().status(ID) == {"state": "unknown"}
+    (tmp_path / "refuse").touch()
+    with pytest.raises(Refused, match="does not answer"):
+        units.Units().status(ID)
+    assert all(line[0] == "/usr/bin/systemctl" for line in asked)
 
 
 @pytest.mark.parametrize(("uid", "welcome"), [(os.getuid(), True), (os.getuid() + 1, False)])

@@ -196,7 +196,8 @@ class Runner:
                 _log.warning("a job was not started: %s", refusal)
                 self._finish(job, Outcome(State.FAILED, Reason.NOT_STARTED))
                 return True
-        self._store.started(name)
+        if job.state is State.STARTING:
+            self._store.started(name)
         if job.cancelled_by is not None:
             await self._stop(backend, job)
         outcome = await backend.look(job)
