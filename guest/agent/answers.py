@@ -13,7 +13,7 @@ from guest.agent.enrolment import EnrolmentRefused
 from guest.agent.members import MembersRefused
 from guest.agent.sessions import SessionRefused
 from guest.agent.trust import TrustRefused
-from guest.agent.vault import VaultRefused
+from guest.agent.vault_requests import VaultRefused
 
 BODY_LIMIT = 64 * 1024
 PATIENCE = web.AppKey("patience", float)

@@ -4,11 +4,9 @@ Everything held is sealed to the current key: what comes sealed to the previous 
 Which keys there are and what is held stand in one file, so every change happens in one instant or not at all.
 """
 
-import errno
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +14,11 @@ from nacl.public import PrivateKey
 
 from guest.agent.files import erase_leftovers, read_optional, write_erasing
 from guest.agent.keys import Keys
-from guest.agent.vault_record import MAX_NAMES, MAX_VERSION, Record, Secret, VaultFileError
-from protocol.sealed import KEY_ID, MAX_SECRET_BYTES, NAME, OVERHEAD_BYTES, SealError, key_id, seal, unseal
+from guest.agent.vault_record import MAX_NAMES, Record, Secret, VaultFileError, mark
+from guest.agent.vault_requests import VaultRefused, check_name, checked_box, checked_key_id, disk_full
+from protocol.sealed import SealError, key_id, seal, unseal
 
 VAULT_FILE = "vault.json"
-
-
-class VaultRefused(Exception):
-    """A request that the vault does not follow. ``code`` is for machines; the message never quotes it."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
 
 
 class Vault:
@@ -84,19 +75,27 @@ class Vault:
     def deliver(self, name: Any, version: Any, key: Any, sealed: Any) -> dict[str, Any]:
         """Take a sealed box (base64) as ``version`` of ``name``; the same again changes nothing.
 
+        A box is good for one name. It is taken again only for a later version of what it already is.
+
         Raises:
             VaultRefused: ``malformed``, ``rolled_back``, ``unknown_key``, ``too_many``, ``cannot_open``
                 or ``disk_full``.
         """
-        _check(name, version)
-        box, key = _box(sealed), _key_id(key)
+        check_name(name, version)
+        key, box = checked_key_id(key), checked_box(sealed)
         known = self._record.secrets.get(name)
-        if known is not None and self._stands_for(known, version, _mark(key, box)):
-            return _stated(name, known)
+        if known is not None and self._is_held(known, mark(key, box)) and version >= known.version:
+            secret = replace(known, version=version)
+            if secret != known:
+                self._keep(self._record.holding(name, secret))
+            return _stated(name, secret)
         self._check_newer(known, version)
         self._check_room(known)
-        secret = Secret(version, *self._current_box(key, box))
-        self._keep(self._with(name, secret))
+        value, record, secret = self._opened(key, box), self._record.taking(key, box), Secret(version, box)
+        if key != record.current:
+            anew = seal(self.sealing_public, value)
+            record, secret = record.taking(record.current, anew), Secret(version, anew, mark(key, box))
+        self._keep(record.holding(name, secret))
         self.changed(name)
         return _stated(name, secret)
 
@@ -106,14 +105,14 @@ class Vault:
         Raises:
             VaultRefused: ``malformed``, ``rolled_back``, ``too_many`` or ``disk_full``.
         """
-        _check(name, version)
+        check_name(name, version)
         known, secret = self._record.secrets.get(name), Secret(version, None)
         if known == secret:
             return _stated(name, secret)
         if known is not None and version < known.version:
             raise _rolled_back(known)
         self._check_room(known)
-        self._keep(self._with(name, secret))
+        self._keep(self._record.holding(name, secret))
         if known is not None and known.sealed is not None:
             self.changed(name)
         return _stated(name, secret)
@@ -124,7 +123,7 @@ class Vault:
         Raises:
             VaultRefused: ``malformed`` or ``no_such_secret``.
         """
-        _check(name, 1)
+        check_name(name, 1)
         known = self._record.secrets.get(name)
         if known is None or known.sealed is None:
             raise VaultRefused(404, "no_such_secret", "nothing is held under this name")
@@ -140,7 +139,7 @@ class Vault:
             VaultRefused: ``malformed``, ``not_current``, ``rotation_unfinished`` or ``disk_full``.
         """
         now = self._record
-        if _key_id(key) == now.previous:
+        if checked_key_id(key) == now.previous:
             return self.statement()
         if key != now.current:
             raise VaultRefused(409, "not_current", "from must be the id of the current key")
@@ -149,9 +148,8 @@ class Vault:
         try:
             new = self._sealing.make()
         except OSError as error:
-            raise _full(error) from None
-        secrets = {name: self._resealed(secret, new) for name, secret in now.secrets.items()}
-        self._keep(Record(_id(new), now.current, secrets))
+            raise disk_full(error) from None
+        self._keep(_resealed(now, self._current, new))
         self._current, self._previous = new, self._current
         self._sealing.keep_only(_id(new), now.current)
         return self.statement()
@@ -162,14 +160,11 @@ class Vault:
         Raises:
             VaultRefused: ``malformed``, ``in_use`` or ``disk_full``.
         """
-        if _key_id(key) == self._record.current:
+        if checked_key_id(key) == self._record.current:
             raise VaultRefused(409, "in_use", "this is the current key; rotate first")
-        if key == self._record.previous:
-            self._keep(replace(self._record, previous=None))
-            self._previous = None
-        else:
-            # An error may have left a newer record on the disk than is remembered. Its keys go only after it.
-            self._keep(self._record)
+        # Written in any case: an error may have left another record on the disk, whose keys go only after it.
+        self._keep(self._record.retiring(key))
+        self._previous = self._previous if self._record.previous else None
         self._sealing.keep_only(self._record.current, self._record.previous or self._record.current)
         return self.statement()
 
@@ -178,7 +173,7 @@ class Vault:
         if self._sealing.any_named():
             raise VaultFileError(f"{VAULT_FILE} is missing")
         self._current, self._previous = self._sealing.first(), None
-        self._keep(Record(_id(self._current), None, {}))
+        self._keep(Record(_id(self._current), None))
         self._sealing.load(self._record.current)
 
     def _resume(self, record: Record) -> None:
@@ -200,21 +195,16 @@ class Vault:
         try:
             write_erasing(self._path, record.to_bytes())
         except OSError as error:
-            raise _full(error) from None
+            raise disk_full(error) from None
         self._record = record
 
-    def _with(self, name: str, secret: Secret) -> Record:
-        return replace(self._record, secrets={**self._record.secrets, name: secret})
-
-    def _stands_for(self, known: Secret, version: int, mark: str) -> bool:
-        """Whether this is what is held: the box itself, or the one that it was before it was sealed anew.
+    def _is_held(self, known: Secret, given: str) -> bool:
+        """Whether the box of that mark is what is held, or what that was before it was sealed anew.
 
         Boxes are compared, never values: a portal that could learn whether two values are equal could
         try its guesses here.
         """
-        if known.sealed is None or known.version != version:
-            return False
-        return mark in {_mark(self._record.current, known.sealed), known.before}
+        return known.sealed is not None and given in {mark(self._record.current, known.sealed), known.before}
 
     def _check_newer(self, known: Secret | None, version: int) -> None:
         if known is not None and version <= known.version:
@@ -225,53 +215,25 @@ class Vault:
             text = f"at most {MAX_NAMES} names, revoked ones included; use one of them again"
             raise VaultRefused(409, "too_many", text)
 
-    def _current_box(self, key: str, box: bytes) -> tuple[bytes, str]:
-        """The box as it will be kept, and the mark of the one it was if it had to be sealed anew."""
+    def _opened(self, key: str, box: bytes) -> bytes:
         holder = {self._record.current: self._current, self._record.previous: self._previous}.get(key)
         if holder is None:
             raise VaultRefused(409, "unknown_key", "seal it to the current key")
         try:
-            value = unseal(bytes(holder), box)
+            return unseal(bytes(holder), box)
         except SealError:
             raise VaultRefused(422, "cannot_open", "it does not open with the key of key_id") from None
-        if holder is self._current:
-            return box, ""
-        return seal(self.sealing_public, value), _mark(key, box)
-
-    def _resealed(self, secret: Secret, new: PrivateKey) -> Secret:
-        if secret.sealed is None:
-            return secret
-        box = seal(bytes(new.public_key), unseal(bytes(self._current), secret.sealed))
-        return Secret(secret.version, box, _mark(self._record.current, secret.sealed))
 
 
-def _check(name: Any, version: Any) -> None:
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise VaultRefused(422, "malformed", "name must be A-Z, 0-9 and _, a letter first, at most 64")
-    if isinstance(version, bool) or not isinstance(version, int) or not 0 < version <= MAX_VERSION:
-        raise VaultRefused(422, "malformed", f"version must be a whole number from 1 to {MAX_VERSION}")
-
-
-def _key_id(text: Any) -> str:
-    if not isinstance(text, str) or not KEY_ID.fullmatch(text):
-        raise VaultRefused(422, "malformed", "a key's id is 16 lower-case hexadecimal digits")
-    return text
-
-
-def _box(text: Any) -> bytes:
-    try:
-        box = b64decode(text, validate=True) if isinstance(text, str) else b""
-    except ValueError:
-        box = b""
-    whole = OVERHEAD_BYTES <= len(box) <= MAX_SECRET_BYTES + OVERHEAD_BYTES
-    if not whole or b64encode(box).decode() != text:
-        text = f"sealed must be a sealed box in base64, its value at most {MAX_SECRET_BYTES} bytes"
-        raise VaultRefused(422, "malformed", text)
-    return box
-
-
-def _mark(key: str, box: bytes) -> str:
-    return sha256(key.encode() + b"\0" + box).hexdigest()
+def _resealed(record: Record, old: PrivateKey, new: PrivateKey) -> Record:
+    """The record after a rotation: all that is held sealed to ``new``."""
+    after = replace(record, current=_id(new), previous=record.current)
+    for name, secret in record.secrets.items():
+        if secret.sealed is not None:
+            box = seal(bytes(new.public_key), unseal(bytes(old), secret.sealed))
+            moved = Secret(secret.version, box, mark(record.current, secret.sealed))
+            after = after.taking(after.current, box).holding(name, moved)
+    return after
 
 
 def _id(key: PrivateKey) -> str:
@@ -290,9 +252,3 @@ def _stated(name: str, secret: Secret) -> dict[str, Any]:
 def _rolled_back(known: Secret) -> VaultRefused:
     text = f"version {known.version} is known, and is something else; take a higher one"
     return VaultRefused(409, "rolled_back", text)
-
-
-def _full(error: OSError) -> Exception:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return VaultRefused(507, "disk_full", "the machine's disk is full; delete something first")
-    return error

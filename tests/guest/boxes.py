@@ -6,7 +6,8 @@ from typing import Any
 
 from guest.agent.files import make_private_folder
 from guest.agent.keys import load_or_create_keys
-from guest.agent.vault import Vault, VaultRefused
+from guest.agent.vault import Vault
+from guest.agent.vault_requests import VaultRefused
 from protocol.sealed import key_id, seal
 
 CANARY = b"canary-7f3a9c-tell-tale"

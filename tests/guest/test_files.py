@@ -13,7 +13,7 @@ OLD, NEW = b"old " * 100, b"new " * 90
 
 
 @pytest.mark.parametrize("write", [write_atomically, write_erasing])
-@pytest.mark.parametrize("old", [OLD, None])
+@pytest.mark.parametrize("old", [OLD, None], ids=["replaced", "new"])
 def test_whole_or_absent(tmp_path: Path, write: Callable[[Path, bytes], None], old: bytes | None) -> None:
     """Whatever moment the machine stops at; once the call has returned, the new content stays."""
     folder = lay_out(tmp_path / "data", {} if old is None else {"file": (1, old)})
@@ -24,7 +24,7 @@ def test_whole_or_absent(tmp_path: Path, write: Callable[[Path, bytes], None], o
     assert ((folder / "file").read_bytes(), (folder / "file").stat().st_mode & 0o777) == (NEW, 0o600)
 
 
-@pytest.mark.parametrize("old", [OLD, None])
+@pytest.mark.parametrize("old", [OLD, None], ids=["replaced", "new"])
 def test_the_replaced_content_is_overwritten(tmp_path: Path, old: bytes | None) -> None:
     """Its blocks become free only as zeros, also when the rest was left to the next start."""
     folder = lay_out(tmp_path / "data", {} if old is None else {"file": (1, old)})

@@ -1,7 +1,6 @@
 """The vault: versions only rise, keys change, and no answer depends on a value."""
 
-from base64 import b64decode, b64encode
-from hashlib import sha256
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guest.agent.keys import KeyFileError
 from guest.agent.vault import Vault
-from guest.agent.vault_record import MAX_NAMES, MAX_VERSION, Record, VaultFileError
+from guest.agent.vault_record import MAX_NAMES, MAX_TAKEN, Record
+from guest.agent.vault_requests import MAX_VERSION
 from protocol.sealed import MAX_SECRET_BYTES, key_id, seal
+from protocol.sealed import NAME as NAME_RULE
 from tests.guest.boxes import CANARY, NAME, boxed, found_in, opened, put, refusal
 
 ONE_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -94,6 +94,57 @@ def test_no_guess_is_confirmed(tmp_path: Path) -> None:
     assert right == wrong == [NAME, "rolled_back", "OTHER", "done", NAME, "done", "rolled_back", 2]
 
 
+def test_a_box_is_good_once(vault: Vault, tmp_path: Path) -> None:
+    """Not under another name, not as a later version once replaced or revoked, not as its own export, by no restart."""
+    first, second = boxed(vault.sealing_public), boxed(vault.sealing_public, b"second", version=2)
+    put(vault, first)
+    put(vault, second)
+    other = boxed(vault.sealing_public, b"other", "OTHER")
+    put(vault, other)
+    vault.revoke("OTHER", 1)
+    rotate(vault)
+    exported = vault.export(NAME)
+    for each in (vault, opened(tmp_path)):
+        for body in (first, second, exported):
+            assert refusal(put, each, body | {"name": "ELSEWHERE", "version": 1}) == "rolled_back"
+        assert refusal(put, each, first | {"version": 3}) == "rolled_back"
+        assert refusal(put, each, other | {"version": 2}) == "rolled_back"
+        assert each.open_secret(NAME) == b"second"
+    vault.retire(first["key_id"])
+    assert refusal(put, vault, first | {"version": 3}) == "unknown_key"
+    assert refusal(put, vault, first | {"version": 3, "key_id": exported["key_id"]}) == "cannot_open"
+
+
+def test_the_same_box_as_a_later_version(vault: Vault, tmp_path: Path) -> None:
+    """Who sends what is in force once more is given the later version; the gateway has nothing to do."""
+    body = boxed(vault.sealing_public)
+    put(vault, body)
+    rotate(vault)
+    told: list[str] = []
+    vault.changed = told.append
+    assert put(vault, body | {"version": 4})["version"] == 4
+    assert refusal(put, vault, body) == "rolled_back"
+    assert opened(tmp_path).statement()["secrets"][0]["version"] == 4
+    assert (told, vault.open_secret(NAME)) == ([], CANARY)
+
+
+def test_boxes_for_one_key(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are counted, so that the record stays small; a new key has room again, and an old one's count ends."""
+    assert MAX_TAKEN == 1024
+    monkeypatch.setattr("guest.agent.vault_record.MAX_TAKEN", 3)
+    for version in (1, 2, 3):
+        put(vault, boxed(vault.sealing_public, version=version))
+    assert refusal(put, vault, boxed(vault.sealing_public, version=4)) == "too_many"
+    assert vault.revoke("OTHER", 1)["state"] == "revoked"
+    first = ids(vault)[0]
+    rotate(vault)
+    put(vault, boxed(vault.sealing_public, version=4))
+    assert first.encode() in (tmp_path / "vault.json").read_bytes()
+    vault.retire(first)
+    assert first.encode() not in (tmp_path / "vault.json").read_bytes()
+    assert len(Record.from_bytes((tmp_path / "vault.json").read_bytes()).taken[ids(vault)[0]]) == 2
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -127,6 +178,43 @@ def test_malformed(vault: Vault, changed: dict[str, Any]) -> None:
     """Refused, and nothing is kept."""
     assert refusal(put, vault, boxed(vault.sealing_public) | changed) == "malformed"
     assert vault.statement()["secrets"] == []
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=80)
+    | st.from_regex(NAME_RULE, fullmatch=True),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@ONE_FOLDER
+@given(given=st.tuples(ANYTHING, ANYTHING, ANYTHING, ANYTHING))
+def test_anything_at_all(vault: Vault, given: tuple[Any, ...]) -> None:
+    """Whatever JSON can say is refused by a code of the table, and no delivery leaves a trace."""
+    name, version, key, sealed = given
+    held = [each for each in vault.statement()["secrets"] if each["state"] == "held"]
+    said = {
+        refusal(vault.deliver, name, version, key, sealed),
+        refusal(vault.export, name),
+        refusal(vault.rotate, key),
+        refusal(vault.retire, key),
+        refusal(vault.revoke, name, version),
+    }
+    assert said <= {
+        "malformed",
+        "unknown_key",
+        "no_such_secret",
+        "not_current",
+        "rolled_back",
+        "too_many",
+        "done",
+    }
+    assert held == [each for each in vault.statement()["secrets"] if each["state"] == "held"] == []
 
 
 def test_what_does_not_open(vault: Vault) -> None:
@@ -286,105 +374,3 @@ def test_export(vault: Vault) -> None:
     rotate(vault)
     assert put(vault, told)["state"] == "held", "sealed to the previous key by now"
     assert vault.open_secret(NAME) == CANARY
-
-
-# What is on the disk
-
-
-def test_only_its_own_files(vault: Vault, tmp_path: Path) -> None:
-    """Private, few, and none unfinished."""
-    put(vault, boxed(vault.sealing_public))
-    rotate(vault)
-    found = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    current, previous = ids(vault)
-    assert found == dict.fromkeys(
-        ["tls.key", "vault.json", f"sealing-{current}.key", f"sealing-{previous}.key"], 0o600
-    )
-
-
-def test_a_guest_from_before_the_vault(tmp_path: Path) -> None:
-    """Its sealing key, which the portal has on record, stays the same."""
-    key = bytes(range(32))
-    (tmp_path / "sealing.key").write_bytes(key)
-    vault = opened(tmp_path)
-    assert (tmp_path / f"sealing-{ids(vault)[0]}.key").read_bytes() == key
-    assert not (tmp_path / "sealing.key").exists()
-    assert opened(tmp_path).sealing_public == vault.sealing_public
-
-
-@ONE_FOLDER
-@given(at=st.integers(0, 2**16), change=st.integers(1, 255), cut=st.booleans())
-def test_any_damage_is_noticed(vault: Vault, tmp_path: Path, at: int, change: int, cut: bool) -> None:
-    """One byte of the record changed, or its end lost: refused; nothing on the disk is touched."""
-    if not vault.statement()["secrets"]:
-        put(vault, boxed(vault.sealing_public))
-    path = tmp_path / "vault.json"
-    whole = path.read_bytes()
-    at %= len(whole)
-    damaged = whole[:at] if cut else whole[:at] + bytes([whole[at] ^ change]) + whole[at + 1 :]
-    path.write_bytes(damaged)
-    try:
-        with pytest.raises(VaultFileError, match=r"vault\.json is damaged"):
-            opened(tmp_path)
-        assert path.read_bytes() == damaged
-    finally:
-        path.write_bytes(whole)
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        b"",
-        b"[]",
-        b"{}",
-        b"[" * 100_000,
-        b'{"version":2,"current":"%s","previous":null,"secrets":{}}' % (b"ab" * 8),
-        b'{"version":1,"current":"../tls","previous":null,"secrets":{}}',
-        b'{"version":1,"current":null,"previous":null,"secrets":{}}',
-        b'{"version":1,"current":"%s","previous":"x","secrets":{}}' % (b"ab" * 8),
-        b'{"version":1,"current":"%s","previous":null,"secrets":{"../A":{}}}' % (b"ab" * 8),
-        b'{"version":1,"current":"%s","previous":null,"secrets":{"A":7}}' % (b"ab" * 8),
-        b'{"version":1,"current":"%s","previous":null,"secrets":{"A":{"version":1,"sealed":"%%","before":""}}}'
-        % (b"ab" * 8),
-    ],
-)
-def test_no_record(document: bytes) -> None:
-    """Well-digested nonsense is refused by the same clear error."""
-    with pytest.raises(VaultFileError, match=r"vault\.json is"):
-        Record.from_bytes(sha256(document).hexdigest().encode() + b"\n" + document)
-
-
-def test_a_lost_file_is_noticed(vault: Vault, tmp_path: Path) -> None:
-    """Record or key gone: the agent stops rather than begin anew, and removes nothing of the rest."""
-    put(vault, boxed(vault.sealing_public))
-    rotate(vault)
-    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    for name in whole.keys() - {"tls.key"}:
-        (tmp_path / name).unlink()
-        with pytest.raises((VaultFileError, KeyFileError), match="is missing"):
-            opened(tmp_path)
-        assert {path.name for path in tmp_path.iterdir()} == whole.keys() - {name}
-        (tmp_path / name).write_bytes(whole[name])
-    opened(tmp_path)
-
-
-def test_a_damaged_key_is_noticed(vault: Vault, tmp_path: Path) -> None:
-    """Of another length, or another key under this name: the agent stops and touches nothing."""
-    put(vault, boxed(vault.sealing_public))
-    path = tmp_path / f"sealing-{ids(vault)[0]}.key"
-    for damaged in (b"short", bytes(32), b""):
-        path.write_bytes(damaged)
-        with pytest.raises(KeyFileError, match=rf"{path.name} is damaged"):
-            opened(tmp_path)
-        assert path.read_bytes() == damaged
-
-
-def test_a_record_that_its_key_does_not_open(vault: Vault, tmp_path: Path) -> None:
-    """A box of another key in the record, as a mixed-up restore would leave it: the agent stops."""
-    put(vault, boxed(vault.sealing_public))
-    record = Record.from_bytes((tmp_path / "vault.json").read_bytes())
-    swapped = b64decode(boxed(opened(tmp_path / "other").sealing_public)["sealed"])
-    secrets = {NAME: type(record.secrets[NAME])(1, swapped)}
-    (tmp_path / "vault.json").write_bytes(Record(record.current, None, secrets).to_bytes())
-    with pytest.raises(VaultFileError, match="does not open"):
-        opened(tmp_path)

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from guest.agent.vault import Vault, VaultRefused
+from guest.agent.vault import Vault
+from guest.agent.vault_requests import VaultRefused
 from tests.guest.boxes import NAME, boxed, opened, put, refusal
 from tests.guest.conftest import Site
 from tests.guest.crashes import Recorder, lay_out, recorded
@@ -202,6 +203,8 @@ class Life(RuleBasedStateMachine):
         self.vault = opened(self.folder)
         self.model: dict[str, tuple[int, bytes | None]] = {}
         self.sent: list[dict[str, Any]] = []
+        self.taken: list[dict[str, Any]] = []
+        self.held: dict[str, dict[str, Any]] = {}
         self.retired: set[bytes] = set()
 
     def teardown(self) -> None:
@@ -255,6 +258,9 @@ class Life(RuleBasedStateMachine):
         newer = version > self.model.get(name, (0, None))[0]
         said = self.do(lambda: put(self.vault, body), stop, **{name: (version, value)})
         assert said in {"done" if newer else "rolled_back", "stopped"}
+        if newer and self.model.get(name) == (version, value):
+            self.taken.append(body)
+            self.held[name] = body
 
     @rule(name=st.sampled_from(["A", "B", "C"]), version=st.integers(1, 6), stop=stops)
     def revoke(self, name: str, version: int, stop: int | None) -> None:
@@ -290,6 +296,16 @@ class Life(RuleBasedStateMachine):
             if not newer:
                 self.do(lambda: put(self.vault, body), stop)
                 assert self.vault.statement() == before
+
+    @rule(data=st.data(), name=st.sampled_from(["A", "B", "C", "D"]), stop=stops)
+    def misdeliver(self, data: st.DataObject, name: str, stop: int | None) -> None:
+        """What was taken under one name is refused under every other, and so is what was replaced."""
+        if self.taken:
+            body = data.draw(st.sampled_from(self.taken))
+            version = self.model.get(name, (0, None))[0] + 1
+            if name != body["name"] or self.held.get(name) is not body:
+                self.do(lambda: put(self.vault, body | {"name": name, "version": version}), stop)
+                assert self.model.get(name, (0, None))[0] == version - 1
 
     @rule(name=st.sampled_from(["A", "B", "C"]), stop=stops)
     def export(self, name: str, stop: int | None) -> None:

@@ -1,6 +1,7 @@
-"""Known answers, made by another implementation (tests/vectors/make.mjs): the formats do not change unseen."""
+"""Known answers, made by other implementations (tests/vectors/*.mjs): the formats do not change unseen."""
 
 import json
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 from protocol.canonical import canonical
 from protocol.enrolment import certificate_mac
 from protocol.persons import PersonKey, Purpose, digest, sign_with_device_key, verify
+from protocol.sealed import key_id, unseal
 from protocol.tokens import Expected, public_key, verify_runtime_token
 
-VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors" / "protocol.json").read_text())
+FOLDER = Path(__file__).parents[1] / "vectors"
+VECTORS: dict[str, Any] = json.loads((FOLDER / "protocol.json").read_text())
+SEALED: dict[str, Any] = json.loads((FOLDER / "sealed.json").read_text())
 SEED = bytes.fromhex(VECTORS["seed"])
 KEY = PersonKey("device", bytes.fromhex(VECTORS["public_key"]))
 
@@ -56,3 +60,11 @@ def test_an_enrolment_mac() -> None:
     vector = VECTORS["certificate_mac"]
     nonce, certificate = map(bytes.fromhex, vector["fields"])
     assert certificate_mac(bytes.fromhex(vector["secret"]), nonce, certificate).hex() == vector["mac"]
+
+
+@pytest.mark.parametrize("vector", SEALED["boxes"], ids=lambda vector: f"{len(vector['value'])} characters")
+def test_a_sealed_box(vector: dict[str, str]) -> None:
+    """What a browser's libsodium has sealed opens; the key's name is what it says."""
+    assert key_id(bytes.fromhex(SEALED["public_key"])) == SEALED["key_id"]
+    opened = unseal(bytes.fromhex(SEALED["private_key"]), b64decode(vector["sealed"], validate=True))
+    assert opened == vector["value"].encode()
