@@ -14,5 +14,5 @@ def remove(apps, schema_editor):
 class Migration(migrations.Migration):
     """The database itself refuses to bring a destroyed tenant key back, or to drop its row."""
 
-    dependencies = [("tenants", "0004_connector_secrets")]
+    dependencies = [("tenants", "0005_connector_secrets")]
     operations = [migrations.RunPython(install, remove, elidable=False)]
