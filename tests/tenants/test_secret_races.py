@@ -81,3 +81,25 @@ def test_held_and_revoked_at_once(house: House) -> None:
     )
     secret.refresh_from_db()
     assert (secret.state, secret.wrapped) == ("revoking", None)
+
+
+def test_workers_and_owners_on_many_rows(house: House) -> None:
+    """Delivery, rotation and revocation of the same rows: each waits for the others, and none for ever."""
+    tenant_key_ensure(house.tenant.pk)
+    for _ in range(5):
+        secrets = [put(house, name) for name in ("A", "B") for _ in range(4)]
+
+        def hold(chosen: list[ConnectorSecret] = secrets) -> None:
+            for secret in chosen:
+                secret_held(secret)
+
+        def rotate() -> None:
+            tenant_key_rotate(actor=TESTER, tenant=house.tenant)
+
+        def revoke() -> None:
+            secret_revoke(actor=house.actor(), tenant=house.tenant, name="B")
+
+        at_once(hold, rotate, revoke, rotate)
+        assert ConnectorSecret.objects.filter(name="A", state="held").count() == 1
+        assert not ConnectorSecret.objects.filter(name="B").exclude(wrapped=None).exists()
+    assert secret_open(ConnectorSecret.objects.get(name="A", state="held")) == SEALED
