@@ -10,7 +10,7 @@ from django.utils import timezone
 from audit.context import SYSTEM
 from tenants.models import ConnectorSecret, TenantKey
 from tenants.selectors import current_key
-from tenants.services.secrets import erase, note
+from tenants.services.secrets import erase, locked, note
 from tenants.tenant_keys import unwrap, wrap
 
 State = ConnectorSecret.State
@@ -26,8 +26,7 @@ def secret_open(secret: ConnectorSecret) -> bytes:
         WrappingError: no wrapping key here, or the tenant's key was changed.
     """
     # Locked: a rotation of the tenant's key changes both columns together.
-    locked = ConnectorSecret.objects.select_for_update().filter(state__in=ConnectorSecret.DELIVERABLE)
-    row = locked.get(pk=secret.pk)
+    row = locked(state__in=ConnectorSecret.DELIVERABLE).get(pk=secret.pk)
     if row.wrapped is None or row.tenant_key_id is None:
         raise ConnectorSecret.DoesNotExist
     return unwrap(TenantKey.objects.get(pk=row.tenant_key_id), row.wrapped, identity=row.identity)
@@ -36,21 +35,17 @@ def secret_open(secret: ConnectorSecret) -> bytes:
 @transaction.atomic
 def secret_held(secret: ConnectorSecret) -> bool:
     """The guest holds this version: the ones before are gone there, and their ciphertext goes here."""
-    older = ConnectorSecret.objects.select_for_update().filter(
-        tenant=secret.tenant_id, name=secret.name, version__lt=secret.version
-    )
-    erase(list(older.filter(state__in=ConnectorSecret.DELIVERABLE)), State.SUPERSEDED)
-    erase(list(older.filter(state=State.REVOKING)), State.REVOKED)
+    known = locked(tenant=secret.tenant_id, name=secret.name, version__lte=secret.version)
+    older = [one for one in known if one.version < secret.version]
+    erase([one for one in older if one.state in ConnectorSecret.DELIVERABLE], State.SUPERSEDED)
+    erase([one for one in older if one.state == State.REVOKING], State.REVOKED)
     return _moved(secret, State.WAITING, State.HELD, "secret.held")
 
 
 @transaction.atomic
 def secret_refused(secret: ConnectorSecret, code: str) -> None:
     """The guest does not take this version, for a reason that does not pass."""
-    found = ConnectorSecret.objects.select_for_update().filter(
-        pk=secret.pk, state__in=ConnectorSecret.DELIVERABLE
-    )
-    if rows := list(found):
+    if rows := list(locked(pk=secret.pk, state__in=ConnectorSecret.DELIVERABLE)):
         erase(rows, State.REFUSED, code)
         note("secret.refused", SYSTEM, secret, code=code)
 

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from audit.context import Actor
@@ -80,7 +80,7 @@ def secret_revoke(*, actor: Actor, tenant: Tenant, name: str) -> ConnectorSecret
         raise SecretRefused(
             SecretRefused.NOT_ALLOWED, "Only the tenant's owners and operators revoke secrets."
         )
-    versions = list(ConnectorSecret.objects.filter(tenant=tenant, name=name).order_by("-version"))
+    versions = list(locked(tenant=tenant, name=name))
     if not versions:
         raise ConnectorSecret.DoesNotExist
     live = [secret for secret in versions if secret.state in ConnectorSecret.LIVE]
@@ -95,6 +95,15 @@ def secret_revoke(*, actor: Actor, tenant: Tenant, name: str) -> ConnectorSecret
     secrets_changed.send(sender=ConnectorSecret, tenant_id=tenant.pk)
     newest.refresh_from_db()
     return newest
+
+
+def locked(**chosen: object) -> QuerySet[ConnectorSecret]:
+    """Rows to be changed, locked in the one order that everybody keeps: by name, the newest version first.
+
+    Never the tenant's row with them: whoever puts or rotates takes that one first, and a worker not at all.
+    """
+    rows = ConnectorSecret.objects.select_for_update(of=("self",)).filter(**chosen)
+    return rows.order_by("tenant_id", "name", "-version")
 
 
 def erase(secrets: list[ConnectorSecret], state: str, refusal: str = "") -> None:
@@ -145,6 +154,6 @@ def _names(tenant: Tenant) -> int:
 
 def lost(tenant_id: UUID, refusal: str) -> None:
     """The guest that held a tenant's secrets is gone: nothing opens them. In the caller's transaction."""
-    mine = ConnectorSecret.objects.filter(tenant=tenant_id)
-    erase(list(mine.filter(state__in=ConnectorSecret.DELIVERABLE)), State.REFUSED, refusal)
-    erase(list(mine.filter(state=State.REVOKING)), State.REVOKED)
+    mine = list(locked(tenant=tenant_id, state__in=ConnectorSecret.LIVE))
+    erase([secret for secret in mine if secret.state != State.REVOKING], State.REFUSED, refusal)
+    erase([secret for secret in mine if secret.state == State.REVOKING], State.REVOKED)

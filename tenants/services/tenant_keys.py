@@ -11,7 +11,7 @@ from audit.services import record
 from tenants.models import ConnectorSecret, Tenant, TenantKey
 from tenants.selectors import current_key, is_operator
 from tenants.services.registry import TenantError
-from tenants.services.secrets import erase, note
+from tenants.services.secrets import erase, locked, note
 from tenants.tenant_keys import DamagedError, new_pair, unwrap, wrap
 
 State = TenantKey.State
@@ -40,9 +40,7 @@ def tenant_key_rotate(*, actor: Actor, tenant: Tenant) -> TenantKey:
         WrappingError: this process holds no wrapping key, or the present key does not open under it.
     """
     tenant = _locked(tenant.pk)
-    kept = ConnectorSecret.objects.select_for_update().filter(
-        tenant=tenant, state__in=ConnectorSecret.DELIVERABLE
-    )
+    kept = locked(tenant=tenant, state__in=ConnectorSecret.DELIVERABLE)
     opened = [(secret, _opened(secret)) for secret in kept]
     keys_destroy(actor=actor, tenant=tenant)
     new = _made(actor, tenant)
@@ -73,7 +71,7 @@ def tenant_key_ask_rotation(*, actor: Actor, tenant: Tenant) -> None:
 
 def keys_destroy(*, actor: Actor, tenant: Tenant) -> None:
     """Destroy the private half of ``tenant``'s key, in the transaction that holds the tenant's row."""
-    for key in TenantKey.objects.select_for_update().filter(tenant=tenant, state=State.CURRENT):
+    for key in TenantKey.objects.select_for_update(of=("self",)).filter(tenant=tenant, state=State.CURRENT):
         TenantKey.objects.filter(pk=key.pk).update(
             state=State.DESTROYED, private_key=None, rotation_wanted=False, changed_at=timezone.now()
         )

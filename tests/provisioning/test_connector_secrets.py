@@ -3,12 +3,15 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
+from hypothesis import given
+from hypothesis import strategies as st
 
 from audit.context import Actor, command
 from audit.models import Entry
@@ -160,9 +163,22 @@ def test_revocation_is_confirmed(owned: Runtime, simulated_host: Host, tmp_path:
     assert noted("secret.forgotten") == [{"name": "TOKEN", "version": 1}]
     with pytest.raises(KeyError):
         opened(simulated_host, tmp_path)
-    put(owned, b"new", sealed=sealed)
+    put(owned, sealed=sealed)
+    put(owned, b"new")
     done(owned)
-    assert states() == ["revoked", "held"]
+    assert states() == ["revoked", "superseded", "held"]
+
+
+def test_a_box_that_was_revoked_does_not_come_back(owned: Runtime) -> None:
+    """Not as a later version either: the guest knows it, and the row says what to do."""
+    sealed = secret_open(put(owned))
+    done(owned)
+    revoke(owned)
+    done(owned)
+    put(owned, sealed=sealed)
+    done(owned)
+    assert states() == ["revoked", "refused"]
+    assert ConnectorSecret.objects.get(version=2).refusal == "rolled_back"
 
 
 def test_what_was_revoked_before_delivery_is_never_taken(owned: Runtime) -> None:
@@ -546,6 +562,28 @@ def test_a_malformed_statement_is_not_believed(lie: Any) -> None:
     assert Vault.parse(GOOD).secrets == {"A": (1, "held")}
     with pytest.raises(AgentUnreachable, match="malformed"):
         Vault.parse({**GOOD, **lie})
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["sealing", "current", "previous", "public_key", "secrets", "name", "version"]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_no_statement_is_a_fault_of_ours(answer: Any) -> None:
+    """Whatever JSON a guest answers with: understood, or refused in words."""
+    with suppress(AgentUnreachable):
+        Vault.parse(answer)
 
 
 @pytest.mark.parametrize(
