@@ -18,7 +18,7 @@ from audit.models import Entry
 from guest.agent.keys import load_or_create_keys
 from guest.agent.vault import Vault as GuestVault
 from protocol.sealed import key_id, seal
-from provisioning import connector_secrets, tasks
+from provisioning import connector_secrets, members, tasks
 from provisioning.connector_secrets import Vault
 from provisioning.models import GuestImage, Host, Operation, Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
@@ -313,6 +313,19 @@ def test_rotation_of_the_sealing_key(owned: Runtime, simulated_host: Host, tmp_p
     assert len(noted("secret.resealed")) == 2
     done(owned, Kind.RESTART)
     assert states() == ["held"]
+
+
+def test_a_key_that_the_guest_states_by_the_way(owned: Runtime) -> None:
+    """Whoever asks the guest for its status notes a new key too: in the row, and as a leaf of the record."""
+    before = now(owned).sealing_public_key
+    agent = client(now(owned))
+    agent.rotate_sealing_key(key_id(bytes.fromhex(before)))
+    stated = Vault.ask(agent).current
+    members.apply(owned.pk)
+    members.apply(owned.pk)
+    found = now(owned)
+    assert found.sealing_public_key == found.stated["sealing_public_key"] == stated
+    assert noted("runtime.sealing_key_changed") == [{"before": before, "sealing_public_key": stated}]
 
 
 def test_the_key_before_stays_while_something_is_sealed_to_it(
