@@ -17,7 +17,7 @@ from tenants.models import ConnectorSecret, Tenant
 from tenants.services.secret_states import secret_held, secret_open, secret_refused
 from tests.portal.conftest import World
 from tests.portal.test_browser import base, browser, complaints, page, shoot, sign_in  # noqa: F401 - fixtures
-from tests.provisioning.test_connector_secrets import done, opened
+from tests.provisioning.secret_flows import done, opened
 from tests.provisioning.workers import created
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]

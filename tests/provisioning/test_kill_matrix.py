@@ -142,7 +142,7 @@ def test_delivery_is_finished_by_the_next_worker(
     children_environment: dict[str, str],
 ) -> None:
     """The guest holds the secret, has one key, and runs as before. Instants between the calls to the guest:
-    tests/provisioning/test_connector_secrets.py."""
+    tests/provisioning/test_sealing_key.py."""
     drain(runtime_create(actor=TESTER, tenant=tenant))
     runtime = Runtime.objects.get()
     key = bytes.fromhex(runtime.sealing_public_key)
