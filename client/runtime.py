@@ -10,7 +10,7 @@ from typing import Any, Self
 from client.device import Device
 from client.errors import Failure, Refused, WrongAnswer
 from client.reading import take
-from client.wire import SLOW, TIMEOUT, Sink, Wire, as_json
+from client.wire import SLOW, Sink, Wire, as_json
 from protocol.persons import Purpose
 from protocol.sessions import PROOF_HEADER, SESSION_HEADER, Request, prove
 
@@ -124,7 +124,7 @@ class Runtime:
         *statuses: int,
         slow: bool = False,
     ) -> Any:
-        timeout = SLOW if slow else TIMEOUT
+        timeout = SLOW if slow else None
         answer = self._wire.ask(method, path, content=content, headers=headers, timeout=timeout)
         try:
             answer.expect(*statuses or (200,))

@@ -95,7 +95,7 @@ class Wire:
         content: bytes | Iterable[bytes] = b"",
         headers: Mapping[str, str] | None = None,
         sink: Sink | None = None,
-        timeout: httpx.Timeout = TIMEOUT,
+        timeout: httpx.Timeout | None = None,
     ) -> Answer:
         """Send one request. ``path``: with its query, already escaped. ``sink``: gets the body of a success.
 
@@ -104,7 +104,7 @@ class Wire:
         """
         began = time.monotonic()
         try:
-            answer = self._exchange(method, path, content, headers or {}, sink, timeout)
+            answer = self._exchange(method, path, content, headers or {}, sink, timeout or TIMEOUT)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Unreachable(f"{self.who} at {self.origin} cannot be reached: {_why(error)}.") from None
         except httpx.TimeoutException:
