@@ -26,9 +26,7 @@ def main() -> int:
     """Measure, print a table and write JSON; 1 if a creation failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--creates", type=int, default=5)
-    parser.add_argument(
-        "--no-gateway", action="store_true", help="spare the five minutes that it takes emulated"
-    )
+    parser.add_argument("--no-gateway", action="store_true", help="spare the minutes that it takes")
     parser.add_argument("--json", type=Path, default=None, help="default: bench.json in the state directory")
     given = parser.parse_args()
     django.setup()

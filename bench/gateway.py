@@ -17,7 +17,8 @@ from guest.image import check
 from tests.gateway.native import Native, free_port, running, tree
 
 _SAID = ("booted", "ready", "first_turn", "second_turn", "stop")
-_NAME = "[process.version, process.arch, v8.cachedDataVersionTag().toString(16).padStart(8, '0'), process.getuid()]"
+_TAG = "v8.cachedDataVersionTag().toString(16).padStart(8, '0')"
+_NAME = f"[process.version, process.arch, {_TAG}, process.getuid()].join('-')"
 
 
 def measure(directory: Path) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def _outside() -> dict[str, float]:
 
 def _link_compiled(folder: Path) -> None:
     """As ``gateway-start`` does it in a guest."""
-    asked = [str(tree() / "bin/node"), "-p", f"{_NAME}.join('-')"]
+    asked = [str(tree() / "bin/node"), "-p", _NAME]
     name = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     folder.mkdir()
     (folder / name).symlink_to(tree() / "seed/code")
