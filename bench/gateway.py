@@ -1,7 +1,7 @@
 """The gateway in a guest and on this machine: start, an agent's turns, memory.
 
-In the guest it is the image's own check, made once more; outside the same files run with the same configuration
-and the same compiled modules, so the difference is the guest's.
+In the guest it is the image's own check, made once more; outside the same files run with the same
+configuration and the same compiled modules, so the difference is the guest's.
 """
 
 import subprocess
