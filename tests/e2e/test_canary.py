@@ -83,15 +83,15 @@ class Search:
     def broker(self) -> None:
         """Every key and value in Redis: messages are task arguments."""
         store = redis.Redis.from_url(settings.REDIS_URL)
-        readers: dict[bytes, Callable[[bytes], Any]] = {
-            b"string": store.get,
-            b"list": lambda key: store.lrange(key, 0, -1),
-            b"set": store.smembers,
-            b"hash": store.hgetall,
-            b"zset": lambda key: store.zrange(key, 0, -1),
+        readers: dict[str, Callable[[bytes], Any]] = {
+            "b'string'": store.get,
+            "b'list'": lambda key: store.lrange(key, 0, -1),
+            "b'set'": store.smembers,
+            "b'hash'": store.hgetall,
+            "b'zset'": lambda key: store.zrange(key, 0, -1),
         }
         for key in store.scan_iter():
-            kind = bytes(store.type(key))
+            kind = repr(store.type(key))
             self.look("redis: key", key)
             value = repr(readers[kind](key)).encode()
             self.look(f"redis: {key!r}", value)
