@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from secrets import token_hex
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from guest.gateway.places import TEMPORARY, WORKSPACE
 
@@ -20,6 +20,7 @@ LEAST_MIB = 1024
 """Below this a first agent turn does not fit."""
 HEAP_SHARE = 0.5
 
+_OWN_HOSTS = frozenset({"127.0.0.1", "localhost"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
 
@@ -57,7 +58,9 @@ class Model:
             raise GatewayConfigError("the model's name has letters, digits and _.:/- only, 128 at most")
         if self.secret is not None and not _NAME.fullmatch(self.secret):
             raise GatewayConfigError("the secret's name has letters, digits and _.- only, 64 at most")
-        _check_url(self.base_url)
+        parts = _checked_url(self.base_url)
+        if self.secret is not None and parts.scheme != "https" and parts.hostname not in _OWN_HOSTS:
+            raise GatewayConfigError("a key is sent over https only; change the model's base URL")
 
 
 @dataclass(frozen=True)
@@ -173,11 +176,12 @@ def _model(model: Model, resolver: str) -> dict[str, object]:
     return rendered
 
 
-def _check_url(url: str) -> None:
+def _checked_url(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         sound = parts.scheme in {"https", "http"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        sound = False
+        parts, sound = SplitResult("", "", "", "", ""), False
     if not sound or not url.isascii() or any(mark in url for mark in " \"'\\\n\r\t@?#") or len(url) > 512:
         raise GatewayConfigError("the model's base URL must be http(s)://host/path, without user or query")
+    return parts

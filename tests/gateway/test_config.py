@@ -24,7 +24,7 @@ from guest.image import recipe
 NAMES = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,20}\Z")
 MODELS = st.builds(
     Model,
-    base_url=st.from_regex(r"\Ahttps?://[a-z]{1,9}\.test(:[1-9][0-9]{1,3})?/[a-z0-9/]{0,9}\Z"),
+    base_url=st.from_regex(r"\Ahttps://[a-z]{1,9}\.test(:[1-9][0-9]{1,3})?/[a-z0-9/]{0,9}\Z"),
     name=NAMES,
     api=st.sampled_from(sorted(APIS)),
     secret=st.none() | NAMES,
@@ -89,6 +89,16 @@ def test_base_urls_that_are_refused(url: str) -> None:
     with pytest.raises(GatewayConfigError) as refused:
         Model(url, "m", "openai-completions")
     assert not url or url not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["a.test", "10.0.0.1", "127.0.0.1.a.test", "localhost.a.test", "[::1]"])
+def test_a_key_travels_encrypted(host: str) -> None:
+    """What stands between the machine and the model would read it. A model on this machine has nobody between."""
+    with pytest.raises(GatewayConfigError, match="https only"):
+        Model(f"http://{host}/v1", "m", "openai-completions", "KEY")
+    assert Model(f"http://{host}/v1", "m", "openai-completions").secret is None
+    assert Model(f"https://{host}/v1", "m", "openai-completions", "KEY").secret == "KEY"
+    assert Model("http://127.0.0.1:18790/v1", "m", "openai-completions", "KEY").secret == "KEY"
 
 
 @pytest.mark.parametrize("origin", ["", "a.test", "https://a.test/", "https://a.test/x", "ftp://a.test", "*"])
