@@ -66,7 +66,7 @@ def _measure(creates: int) -> dict[str, Any]:
         "creates": creates,
         "steps": _rows([s.steps for s in samples]),
         "boot": _rows([s.boot for s in samples if s.boot]),
-        "jobs": _rows([s.jobs for s in samples if s.jobs]),
+        "jobs and secrets": _rows([s.asked for s in samples if s.asked]),
     }
 
 
@@ -89,10 +89,10 @@ def _summary(values: list[float]) -> dict[str, float]:
 def _show(report: dict[str, Any]) -> None:
     size = report["image"]["bytes"] / 2**20
     print(f"engine {report['engine']}, {report['creates']} creations, image {size:.0f} MiB")
-    for part in ("steps", "boot", "jobs"):
-        print(f"\n{part + ' (s)':24}{'P50':>9}{'P95':>9}{'max':>9}")
+    for part in ("steps", "boot", "jobs and secrets"):
+        print(f"\n{part + ' (s)':28}{'P50':>9}{'P95':>9}{'max':>9}")
         for row in report[part]:
-            print(f"{row['name']:24}{row['p50']:9.2f}{row['p95']:9.2f}{row['max']:9.2f}")
+            print(f"{row['name']:28}{row['p50']:9.2f}{row['p95']:9.2f}{row['max']:9.2f}")
     for part, words in (("agent", "agent (local process)"), ("gateway", "gateway (guest and local process)")):
         if part in report:
             print(f"\n{words}")

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from audit.context import command
-from bench import jobs
+from bench import jobs, secrets
 from provisioning import machine
 from provisioning.models import Operation, Runtime
 from provisioning.runtime_client import RuntimeClient
@@ -18,11 +18,11 @@ REPORT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds per step, in order, with their total; the guest's own account of its boot; jobs in it."""
+    """Seconds per step, in order, with their total; the guest's own account of its boot; members' requests."""
 
     steps: dict[str, float]
     boot: dict[str, float]
-    jobs: dict[str, float]
+    asked: dict[str, float]
 
 
 def create_and_delete(number: int) -> Sample:
@@ -38,7 +38,7 @@ def create_and_delete(number: int) -> Sample:
     if created.started_at is not None and created.finished_at is not None:
         steps["create → ready"] = (created.finished_at - created.started_at).total_seconds()
     boot = _boot_stages(runtime)
-    did = jobs.measure(runtime)
+    asked = jobs.measure(runtime) | secrets.measure(runtime)
     _finish(
         operation_request(
             actor=ACTOR, runtime_id=runtime.pk, kind=Operation.Kind.DELETE, reason="measured, not needed"
@@ -46,7 +46,7 @@ def create_and_delete(number: int) -> Sample:
     )
     # Its place in the pilot is free again.
     Tenant.objects.filter(pk=tenant.pk).update(offboarded_at=created.finished_at)
-    return Sample(steps, boot, did)
+    return Sample(steps, boot, asked)
 
 
 def _boot_stages(runtime: Runtime) -> dict[str, float]:
