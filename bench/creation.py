@@ -18,7 +18,7 @@ REPORT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds per step, in order, with their total; the guest's own account of its boot; members' requests."""
+    """Seconds per step, in order, with their total; the guest's own boot times; members' requests."""
 
     steps: dict[str, float]
     boot: dict[str, float]
