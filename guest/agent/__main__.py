@@ -6,15 +6,8 @@ import sqlite3
 import sys
 
 from guest.agent.config import ConfigError, config_from_arguments
-from guest.agent.enrolment import StateFileError
-from guest.agent.gateway.model import ModelFileError
-from guest.agent.jobs.records import JobsFileError
-from guest.agent.keys import KeyFileError
-from guest.agent.members import MembersFileError
+from guest.agent.files import FileDamaged
 from guest.agent.server import serve
-from guest.agent.vault_record import VaultFileError
-
-CANNOT_START = (ConfigError, KeyFileError, VaultFileError, StateFileError, MembersFileError, ModelFileError)
 
 
 def main() -> int:
@@ -25,15 +18,7 @@ def main() -> int:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         asyncio.run(serve(config_from_arguments()))
-    except (
-        ConfigError,
-        KeyFileError,
-        VaultFileError,
-        StateFileError,
-        MembersFileError,
-        ModelFileError,
-        JobsFileError,
-    ) as error:
+    except (ConfigError, FileDamaged) as error:
         logging.getLogger(__name__).error("cannot start: %s", error)
         return 1
     except sqlite3.Error as error:

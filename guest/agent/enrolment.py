@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from guest.agent.certificates import CertificateRefused, check_issued, names_of
 from guest.agent.config import Config
-from guest.agent.files import read_optional, write_atomically
+from guest.agent.files import FileDamaged, read_optional, write_atomically
 from guest.agent.keys import Keys, signing_request
 from guest.agent.trust import TrustStore
 from guest.agent.vault import Vault
@@ -31,7 +31,7 @@ class EnrolmentRefused(Exception):
         self.code = code
 
 
-class StateFileError(Exception):
+class StateFileError(FileDamaged):
     """The enrolment record is damaged. The agent stops: without it a spent secret would work again."""
 
 

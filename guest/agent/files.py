@@ -6,6 +6,13 @@ from pathlib import Path
 _CHUNK = 64 * 1024
 
 
+class FileDamaged(Exception):
+    """A file of the agent's own is damaged or missing.
+
+    The agent does not start: what a fresh one in its place forgets, somebody could make use of.
+    """
+
+
 def make_private_folder(folder: Path) -> None:
     """Create ``folder`` with mode 0700, parents included, or tighten one that exists."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -10,7 +10,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from nacl.public import PrivateKey
 
-from guest.agent.files import erase, make_private_folder, read_optional, sync_folder, write_atomically
+from guest.agent.files import (
+    FileDamaged,
+    erase,
+    make_private_folder,
+    read_optional,
+    sync_folder,
+    write_atomically,
+)
 from protocol.enrolment import runtime_dns_name
 from protocol.sealed import key_id
 
@@ -21,7 +28,7 @@ _SEALING_KEY_FILES = re.compile(r"sealing-[0-9a-f]{16}\.key")
 _UNFINISHED = re.compile(r"\.sealing(-[0-9a-f]{16})?\.key\.new")
 
 
-class KeyFileError(Exception):
+class KeyFileError(FileDamaged):
     """A key file holds something else. The agent stops: replacing it would lose what was sealed to it."""
 
 

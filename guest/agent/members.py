@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from guest.agent.files import read_optional, write_atomically
+from guest.agent.files import FileDamaged, read_optional, write_atomically
 from protocol.canonical import canonical
 from protocol.keyrings import Keyring, KeyringError, Member, accept
 from protocol.persons import Purpose, SignatureError, Site, verify
@@ -25,7 +25,7 @@ class MembersRefused(Exception):
         self.code = code
 
 
-class MembersFileError(Exception):
+class MembersFileError(FileDamaged):
     """A file of this module is damaged. The agent stops rather than pin a new first keyring."""
 
 

@@ -46,8 +46,7 @@ async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        KeyFileError, VaultFileError, StateFileError, MembersFileError, ModelFileError, JobsFileError,
-            sqlite3.Error, OSError: the data folder or the address cannot be used.
+        FileDamaged, sqlite3.Error, OSError: the data folder or the address cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

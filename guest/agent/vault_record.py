@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Self
 
+from guest.agent.files import FileDamaged
 from guest.agent.vault_requests import VaultRefused
 from protocol.canonical import canonical
 from protocol.sealed import KEY_ID, NAME
@@ -16,7 +17,7 @@ MAX_TAKEN = 1024
 """Boxes for one key. More need another key, which a portal asks for as it likes."""
 
 
-class VaultFileError(Exception):
+class VaultFileError(FileDamaged):
     """The vault's record is missing or damaged. The agent stops: a fresh one would take old secrets again."""
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from guest.agent.files import read_optional, write_atomically
+from guest.agent.files import FileDamaged, read_optional, write_atomically
 from guest.agent.gateway.errors import GatewayRefused
 from guest.gateway.config import GatewayConfigError, Model
 from guest.gateway.rehearsal import NAME as REHEARSAL
@@ -15,7 +15,7 @@ _REQUIRED = {"base_url", "name", "api"}
 _MEMBERS = _REQUIRED | {"secret"}
 
 
-class ModelFileError(Exception):
+class ModelFileError(FileDamaged):
     """The record of the choice is damaged. The agent stops rather than send a key somewhere else."""
 
 

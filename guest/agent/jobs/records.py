@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from guest.agent.files import FileDamaged
+
 TITLE_LENGTH = 200
 
 
@@ -64,7 +66,7 @@ class JobRefused(Exception):
         self.status, self.code = status, code
 
 
-class JobsFileError(Exception):
+class JobsFileError(FileDamaged):
     """The record of jobs cannot be used. The agent stops rather than forget what runs."""
 
 
