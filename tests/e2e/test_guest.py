@@ -4,17 +4,22 @@ import json
 import signal
 import subprocess
 import time
+from base64 import b64decode
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
 
-from audit.context import command
+from audit.context import Actor, command
 from guest.agent.gate import ACCESS, MEMBERS_ONLY
 from guest.agent.sessions import Request, request_document
 from protocol.enrolment import runtime_dns_name
 from protocol.persons import Purpose
+from protocol.sealed import SealError, key_id, seal, unseal
 from protocol.tokens import body_hash, sign
 from provisioning import enrolment
 from provisioning.driver import connect
@@ -26,6 +31,10 @@ from provisioning.services import operation_request, runtime_create
 from provisioning.specs import host_spec, runtime_spec
 from provisioning.wrapping import unwrap
 from tenants.models import Tenant
+from tenants.services import secret_put
+from tenants.services.secret_states import secret_open
+from tenants.tenant_keys import _private as tenant_private
+from tests.guest.boxes import CANARY, traces
 from tests.protocol.people import OWNER, STRANGER, entry, keyring
 from tests.provisioning.workers import drain, let_lease_lapse, run_in_child
 
@@ -106,7 +115,42 @@ def door(runtime: Runtime, host: Host, method: str, path: str, body: Any = None,
         )
 
 
-def test_the_stolen_portal(real_host: Host, real_image: GuestImage, tenant: Tenant) -> None:
+def opens_no_secret(runtime: Runtime, owner: User) -> None:
+    """Not one of an owner's secrets: not by a row, not by a key, not by what any route answers."""
+    portal, public = RuntimeClient.dial(runtime), bytes.fromhex(runtime.sealing_public_key)
+    secret = secret_put(
+        actor=Actor.of(owner),
+        tenant=runtime.tenant,
+        name="TOKEN",
+        connector="github",
+        sealing_key=key_id(public),
+        sealed=seal(public, CANARY),
+    )
+    done = drain(operation_request(actor=TESTER, runtime_id=runtime.pk, kind=Kind.DELIVER))
+    assert done.state == State.SUCCEEDED, done.error_message
+    secret.refresh_from_db()
+    first = portal.export_secret("TOKEN")
+    rotated = portal.rotate_sealing_key(key_id(public))
+    told = [first, rotated, portal.export_secret("TOKEN"), portal.secrets(), portal.status()]
+    for trace in traces(CANARY):
+        assert trace not in json.dumps(told).encode()
+    boxes = [secret_open(secret), *(b64decode(each["sealed"]) for each in told if "sealed" in each)]
+    assert len(boxes) == 3
+    assert secret.tenant_key is not None
+    mine = [
+        settings.WRAPPING_KEY,
+        settings.ROUTE_KEY,
+        token_seed(),
+        sha256(settings.SECRET_KEY.encode()).digest(),
+    ]
+    mine += [tenant_private(secret.tenant_key).private_bytes_raw()]
+    for key in mine:
+        for box in boxes:
+            with pytest.raises(SealError):
+                unseal(key, box)
+
+
+def test_the_stolen_portal(real_host: Host, real_image: GuestImage, tenant: Tenant, owner: User) -> None:
     """All that web and worker hold gets not one byte of content; an owner's key does, until suspended.
 
     This process has the whole database, the wrapping key, the token key and the client's certificate, and it
@@ -145,6 +189,7 @@ def test_the_stolen_portal(real_host: Host, real_image: GuestImage, tenant: Tena
         return door(runtime, real_host, "GET", "/v1/workspace", **headers)
 
     assert listing(1).json() == {"entries": [], "complete": True}
+    opens_no_secret(runtime, owner)
     began = time.monotonic()
     portal.set_suspended(True)
     assert listing(2).json()["error"] == "suspended"
