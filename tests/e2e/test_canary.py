@@ -37,7 +37,7 @@ pytestmark = [
     pytest.mark.guest,
     pytest.mark.slow,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.timeout(1500),
+    pytest.mark.timeout(2400),
 ]
 BOOT_SECONDS = 400.0
 NAME = "GITHUB_TOKEN"

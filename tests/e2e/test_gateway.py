@@ -82,7 +82,17 @@ def test_the_gateway_in_a_real_guest(
     settings.GATEWAY_IDLE_SECONDS = IDLE_SECONDS
     runtime = created(tenant, BOOT_SECONDS)
     member = Member.sign_in(runtime, real_host)
-    for check in (without_consent, starts, speaks, turns, hides, keeps_jobs_out, comes_back, goes_idle):
+    for check in (
+        without_consent,
+        starts,
+        speaks,
+        turns,
+        hides,
+        keeps_jobs_out,
+        comes_back,
+        goes_idle,
+        stops,
+    ):
         began = time.monotonic()
         check(member)
         print(f"{check.__name__}: {time.monotonic() - began:.1f} s")  # noqa: T201 - figures
@@ -238,6 +248,15 @@ def goes_idle(member: Member) -> None:
     agree(member, 3)
     waited(member, lambda: told(member)["state"] == "off", IDLE_SECONDS + 90)
     assert told(member)["reason"] == "Nobody used it."
+
+
+def stops(member: Member) -> None:
+    """At a member's word, even while it starts."""
+    assert member.post("/v1/gateway/start", {}).status_code == 202
+    until(member, "starting")
+    assert member.post("/v1/gateway/stop", {}).json()["state"] == "off"
+    assert told(member)["reason"] == "A member stopped it."
+    assert member.portal.status()["gateway"]["state"] == "off"
 
 
 def waited(member: Member, met: Callable[[], bool], seconds: float) -> None:
