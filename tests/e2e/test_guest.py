@@ -166,7 +166,8 @@ def test_the_stolen_portal(real_host: Host, real_image: GuestImage, tenant: Tena
     for (method, path), access in ACCESS.items():
         if access in MEMBERS_ONLY:
             for name in ("", "guess" * 8):
-                refused = door(runtime, real_host, method, path, Portal_Session=name, Portal_Proof="1.AA")
+                asked = path.replace("{tail}", "index.html")
+                refused = door(runtime, real_host, method, asked, Portal_Session=name, Portal_Proof="1.AA")
                 assert (refused.status_code, refused.json()["error"]) == (403, "session_required")
     # The thief's own keyring, and the owner's with another member slipped in, are not taken.
     for members in ([entry(STRANGER.key)], [entry(OWNER.key), entry(STRANGER.key)]):
