@@ -43,6 +43,7 @@ def test_what_the_launcher_is_asked_for(stage: Stage) -> None:
     assert gateway["controlUi"] == {
         "allowedOrigins": ["http://acme.portal.localhost:8000"],
         "basePath": "/gateway",
+        "dangerouslyDisableDeviceAuth": True,
     }
     first = gateway["auth"]["trustedProxy"]["userHeader"]
     stage.person.ask("POST", "/v1/gateway/stop")

@@ -221,9 +221,10 @@ def test_status(agent: Agent, site: Site) -> None:
 def test_files_are_private(agent: Agent, site: Site) -> None:
     """Only the agent's user can read what it stores, and nothing unfinished lies about."""
     enrol(agent, site)
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in site.data.iterdir()}
-    assert modes.keys() >= {"tls.key", "vault.json", "enrolment.json", "tokens.sqlite3"}
-    assert set(modes.values()) == {0o600}
+    stored = list(site.data.rglob("*"))
+    assert {path.name for path in stored} >= {"tls.key", "vault.json", "enrolment.json", "tokens.sqlite3"}
+    for path in stored:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path.name
     assert stat.S_IMODE(site.data.stat().st_mode) == 0o700
 
 
