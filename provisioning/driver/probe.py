@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ SLACK_SECONDS = 1.0
 """How much slower than the translator the hardware may look before it is not believed."""
 START_SECONDS = 45.0
 """How long libvirt may take to start it: QEMU under a broken KVM can hang before its monitor answers."""
+_HARDWARE = frozenset({"vmx", "svm"})
+"""The processor's flags for virtualisation: Intel's and AMD's."""
 _DISK = "probe.img"
 _KVM = Path("/dev/kvm")
 
@@ -45,7 +48,7 @@ class ProbeResult:
 
 
 @dataclass(frozen=True)
-class _Trial:
+class Trial:
     worked: bool
     said: str
     seconds: float = 0.0
@@ -103,37 +106,58 @@ def _remove_disk(host: HostSpec) -> None:
 
 
 def _choose_engine(host: HostSpec, disk: str) -> tuple[Engine, list[str]]:
-    evidence = _advertised(host)
+    flags, evidence = _advertised(host)
     trials = {engine: _try(host, _machine(engine, disk)) for engine in (Engine.KVM, Engine.QEMU)}
     evidence += [f"{engine}: {trial.said}" for engine, trial in trials.items()]
-    hardware, translator = trials[Engine.KVM], trials[Engine.QEMU]
-    # A nested KVM that works by emulation runs this program, ten times slower, and hangs with a real kernel.
-    if hardware.worked and not (translator.worked and hardware.seconds > translator.seconds + SLACK_SECONDS):
-        return Engine.KVM, evidence
-    if translator.worked:
-        return Engine.QEMU, evidence
-    evidence.append("No real engine works; only the simulated one is left.")
-    return Engine.TEST, evidence
+    engine = decide(flags, trials[Engine.KVM], trials[Engine.QEMU])
+    if engine is Engine.TEST:
+        evidence.append("No real engine works; only the simulated one is left.")
+    return engine, evidence
 
 
-def _advertised(host: HostSpec) -> list[str]:
-    """What the host claims: worth showing, not worth believing."""
+def decide(flags: Collection[str], hardware: Trial, translator: Trial) -> Engine:
+    """The engine to believe in, by the processor's ``flags`` and the trials of KVM and of emulation.
+
+    A KVM without vmx or svm works by emulation: it runs the trial's program, on a busy machine even in time,
+    and dies of a real kernel's rarer instructions. One that is nested in such a KVM may list a flag, and is
+    ten times slower.
+    """
+    slow = translator.worked and hardware.seconds > translator.seconds + SLACK_SECONDS
+    if hardware.worked and not slow and _HARDWARE.intersection(flags):
+        return Engine.KVM
+    return Engine.QEMU if translator.worked else Engine.TEST
+
+
+def _advertised(host: HostSpec) -> tuple[list[str], list[str]]:
+    """The processor's flags for virtualisation, and what the host claims in words."""
     connection = open_connection(host.uri)
     try:
         root = parse(connection.raw.getCapabilities())
+        features = _features(connection.raw, root)
     except libvirt.libvirtError as error:
         raise translate(error, "asking for the host's capabilities") from None
     finally:
         connection.close()
-    features = {feature.get("name", "") for feature in root.iterfind("host/cpu/feature")}
-    hardware = sorted(features & {"vmx", "svm"})
+    hardware = sorted(features & _HARDWARE)
     domains = {each.get("type", "") for each in root.iterfind("guest/arch/domain")}
     evidence = [
         f"libvirt lists the processor flags {', '.join(hardware) or 'neither vmx nor svm'} "
         f"and the engines {', '.join(sorted(domains))}."
     ]
     slow = slow_host(host.uri)
-    return [*evidence, slow] if slow else evidence
+    return hardware, [*evidence, slow] if slow else evidence
+
+
+def _features(conn: Any, capabilities: ET.Element) -> set[str]:
+    """All of the host's processor: what its model's name stands for, too (AMD's models include svm)."""
+    processor = capabilities.find("host/cpu")
+    if processor is None:
+        return set()
+    text = ET.tostring(processor, encoding="unicode")
+    whole = parse(conn.baselineCPU([text], libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES))
+    return {
+        feature.get("name", "") for feature in (*whole.iterfind("feature"), *processor.iterfind("feature"))
+    }
 
 
 def slow_host(uri: str) -> str | None:
@@ -174,7 +198,7 @@ def _machine(engine: Engine, disk: str, hard_limit_mib: int | None = None) -> st
     return ET.tostring(root, encoding="unicode")
 
 
-def _try(host: HostSpec, machine: str) -> _Trial:
+def _try(host: HostSpec, machine: str) -> Trial:
     """Run a transient machine that dies with its connection, whatever happens to this process."""
     connection = open_connection(host.uri)
     ended, detail = threading.Event(), [-1]
@@ -219,19 +243,19 @@ def _create(conn: Any, machine: str, started: list[Any]) -> None:
         started.append(error)
 
 
-def _outcome(started: list[Any], ended: threading.Event, detail: list[int], began: float) -> _Trial:
+def _outcome(started: list[Any], ended: threading.Event, detail: list[int], began: float) -> Trial:
     if not started:
-        return _Trial(False, f"no machine started within {START_SECONDS:.0f} s.")
+        return Trial(False, f"no machine started within {START_SECONDS:.0f} s.")
     if isinstance(started[0], libvirt.libvirtError):
-        return _Trial(False, f"the machine did not start: {_first_line(started[0])}")
+        return Trial(False, f"the machine did not start: {_first_line(started[0])}")
     if not ended.wait(RUN_SECONDS):
-        return _Trial(
+        return Trial(
             False, f"the machine started and did not power off within {RUN_SECONDS:.0f} s: it hangs."
         )
     if detail[0] != libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
-        return _Trial(False, "the machine started and died without having run its program.")
+        return Trial(False, "the machine started and died without having run its program.")
     seconds = time.monotonic() - began
-    return _Trial(
+    return Trial(
         True, f"a machine of 512 bytes ran its program and powered off after {seconds:.1f} s.", seconds
     )
 
@@ -251,7 +275,7 @@ def _capabilities(host: HostSpec, disk: str, evidence: list[str]) -> frozenset[s
     return frozenset(name for name, worked in works.items() if worked)
 
 
-def _try_bandwidth(host: HostSpec) -> _Trial:
+def _try_bandwidth(host: HostSpec) -> Trial:
     """Bring up a bridge with a rate limit for an instant: this is where the kernel's ``sfq`` is needed."""
     root = ET.Element("network")
     ET.SubElement(root, "name").text = f"probe-{os.getpid()}"
@@ -265,10 +289,10 @@ def _try_bandwidth(host: HostSpec) -> _Trial:
         network = connection.raw.networkCreateXML(ET.tostring(root, encoding="unicode"))
         network.destroy()
     except libvirt.libvirtError as error:
-        return _Trial(False, _first_line(error))
+        return Trial(False, _first_line(error))
     finally:
         connection.close()
-    return _Trial(True, "a bridge with a rate limit came up.")
+    return Trial(True, "a bridge with a rate limit came up.")
 
 
 def main(arguments: list[str] | None = None) -> int:
