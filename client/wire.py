@@ -16,9 +16,9 @@ from client.origins import Origin
 from client.screen import plain
 
 TIMEOUT = httpx.Timeout(15.0, connect=5.0)
+"""Seconds for each step of an exchange."""
 SLOW = httpx.Timeout(330.0, connect=5.0)
 """For what a machine thinks about."""
-"""Seconds for each step of an exchange."""
 DEADLINE_SECONDS = 45.0
 """For a whole answer, however steadily it trickles in."""
 MAX_ANSWER_BYTES = 1024 * 1024

@@ -28,6 +28,17 @@ class Transition:
 
 _SETTLED = frozenset({Phase.READY, Phase.STOPPED, Phase.FAILED, Phase.QUARANTINED})
 
+_IN_PASSING = Transition(
+    frozenset({Phase.READY}),
+    Phase.READY,
+    Phase.READY,
+    Phase.READY,
+    cancelled=Phase.READY,
+    yields=True,
+    needs_data=True,
+)
+"""Whatever comes of it, the guest runs as before: nobody sees another phase."""
+
 TRANSITIONS: dict[str, Transition] = {
     Kind.CREATE: Transition(
         frozenset({Phase.PENDING, Phase.FAILED}),
@@ -79,25 +90,8 @@ TRANSITIONS: dict[str, Transition] = {
         Phase.FAILED,
         destructive=True,
     ),
-    # Whatever comes of these two, the guest runs as before: nobody sees another phase.
-    Kind.DELIVER: Transition(
-        frozenset({Phase.READY}),
-        Phase.READY,
-        Phase.READY,
-        Phase.READY,
-        cancelled=Phase.READY,
-        yields=True,
-        needs_data=True,
-    ),
-    Kind.RESEAL: Transition(
-        frozenset({Phase.READY}),
-        Phase.READY,
-        Phase.READY,
-        Phase.READY,
-        cancelled=Phase.READY,
-        yields=True,
-        needs_data=True,
-    ),
+    Kind.DELIVER: _IN_PASSING,
+    Kind.RESEAL: _IN_PASSING,
 }
 
 

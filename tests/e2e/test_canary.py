@@ -8,7 +8,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -31,6 +30,7 @@ from tests.e2e.test_gateway import MODEL, agree, say, until
 from tests.e2e.test_jobs import Worker
 from tests.guest.boxes import traces
 from tests.portal.test_browser import PASSWORD
+from tests.provisioning.test_delivery import wait_until
 from tests.provisioning.workers import ROOT, created
 
 pytestmark = [
@@ -200,13 +200,6 @@ def workers(environment: dict[str, str], folder: Path) -> Iterator[None]:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-
-
-def wait_until(what: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "not reached in time"
-        time.sleep(0.5)
 
 
 def newest() -> str:
