@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from django.contrib.auth.models import User
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from provisioning.models import GuestImage, Host, Runtime
 from tenants.models import Tenant
@@ -120,3 +120,15 @@ def test_jobs_on_the_machines_page(
         expect(log).to_be_hidden()
         page.reload()
         expect(page.get_by_role("row", name="line $n").get_by_role("button", name="Log")).to_be_visible()
+
+    # A look that was under way when they signed out is refused late: that changes nothing on the page.
+    held: list[Route] = []
+    page.route("**/v1/gateway", held.append)
+    with page.expect_request("**/v1/gateway"):
+        page.evaluate("() => { lookAtGateway() }")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_text("Signed out.")).to_be_visible()
+    with page.expect_response("**/v1/gateway"):
+        held[0].fulfill(status=401, json={"error": "session_required"})
+    page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 50))")
+    expect(page.get_by_text("Signed out.")).to_be_visible()

@@ -81,11 +81,12 @@ function lookAgain() {
 }
 
 async function quietly(deed) {
+  const begun = stay;
   try {
     await deed();
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    refusedHere(error);
+    if (begun === stay) refusedHere(error);
   }
 }
 

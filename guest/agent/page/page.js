@@ -15,6 +15,7 @@ const REASONS = {
   too_many_requests: "Too many requests. Wait a few seconds, then try again.",
 };
 let me = null;
+let stay = 0; // Counts stays: a refusal that answers a request of an earlier one says nothing about this one.
 const $ = (id) => document.getElementById(id);
 
 class Refused extends Error {
@@ -246,6 +247,7 @@ function say(text, bad) {
 
 function knock() {
   me = null;
+  stay += 1;
   document.dispatchEvent(new Event("signed-out"));
   $("inside").hidden = true;
   $("door").hidden = false;
@@ -257,12 +259,13 @@ function refusedHere(error) {
 }
 
 async function act(button, deed) {
+  const begun = stay;
   button.disabled = true;
   say("");
   try {
     await deed();
   } catch (error) {
-    refusedHere(error);
+    if (begun === stay) refusedHere(error);
   } finally {
     button.disabled = false;
   }
@@ -272,11 +275,14 @@ document.addEventListener("DOMContentLoaded", async () => {
   $("host").textContent = location.host;
   wireWorkspace();
   $("sign-in").addEventListener("click", () => act($("sign-in"), async () => { await signIn(); await show(); }));
-  $("sign-out").addEventListener("click", () => act($("sign-out"), async () => {
-    await call("DELETE", "/v1/session");
-    knock();
-    say("Signed out.");
-  }));
+  $("sign-out").addEventListener("click", () => {
+    stay += 1;
+    act($("sign-out"), async () => {
+      await call("DELETE", "/v1/session");
+      knock();
+      say("Signed out.");
+    });
+  });
   $("object").addEventListener("click", () => act($("object"), async () => {
     await call("POST", "/v1/recovery/object");
     await show();
