@@ -1,9 +1,9 @@
 """The rule document: what each runtime of a host may reach. Pure.
 
-The worker writes it, the host's egress keeper obeys it. Nothing in it is free text: each value has one form,
-checked when a value is made, so that nothing can bring a line of its own into the proxy's configuration. On disk
-it is canonical JSON, a line break, the SHA-256 of that JSON in hex and a line break; half an upload is
-recognised.
+The worker writes it, the host's egress keeper obeys it. Nothing in it is free text: each value has one
+form, checked when a value is made, so that nothing can bring a line of its own into the proxy's
+configuration. On disk it is canonical JSON, a line break, the SHA-256 of that JSON in hex and a line break;
+half an upload is recognised.
 """
 
 import hashlib
@@ -213,7 +213,7 @@ def _each(value: Any, make: Callable[[Any], _T]) -> tuple[_T, ...]:
 
 
 def _check_name(name: str) -> None:
-    """Lower-case letters, digits and hyphens, two labels at least, no number as the last: never an address."""
+    """Lower-case letters, digits and hyphens; two labels at least, the last no number: never an address."""
     labels = name.split(".") if isinstance(name, str) else []
     fits = len(labels) > 1 and len(name) <= _MAX_NAME and bool(_TOP.fullmatch(labels[-1]))
     if not fits or not all(_LABEL.fullmatch(label) for label in labels):
