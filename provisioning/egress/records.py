@@ -10,7 +10,7 @@ from typing import Literal
 from uuid import UUID
 
 FORMAT = (
-    "1 %ts.%03tu %tr %{runtime}note %la %>rm %>rd %>rP %>st %<st %ssl::bump_mode %{reason}note %Ss %err_code"
+    "1 %ts.%03tu %tr %{runtime}note %>la %>rm %>rd %>rP %>st %<st %ssl::bump_mode %{reason}note %Ss %err_code"
 )
 MAX_LINE = 8192
 """Bytes of one line that are read; Squid's own limit for a request is what keeps lines shorter."""

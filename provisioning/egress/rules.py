@@ -127,6 +127,12 @@ def generation_of(name: str) -> int | None:
     return int(found[1]) if found and int(found[1]) else None
 
 
+def is_complete(data: bytes) -> bool:
+    """Whether the last line is the SHA-256 of what stands before it."""
+    body, ending = data[: -_DIGEST_LINE - 1], data[-_DIGEST_LINE - 1 :]
+    return ending == b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n"
+
+
 def parse(data: bytes) -> Rules:
     """The document in ``data``.
 
@@ -135,11 +141,10 @@ def parse(data: bytes) -> Rules:
     """
     if len(data) > MAX_BYTES:
         raise RulesError(f"the document is larger than {MAX_BYTES} bytes")
-    body, ending = data[: -_DIGEST_LINE - 1], data[-_DIGEST_LINE - 1 :]
-    if ending != b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n":
+    if not is_complete(data):
         raise RulesError("the document is incomplete or damaged: its last line is not its SHA-256")
     try:
-        rules = _rules(json.loads(body))
+        rules = _rules(json.loads(data[: -_DIGEST_LINE - 1]))
     except RulesError:
         raise
     except (ValueError, RecursionError) as error:

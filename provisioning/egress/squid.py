@@ -12,18 +12,17 @@ How a request to connect is judged (Squid 5.7; each line of this was seen in exp
    match, the request ends here.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioning.egress.ranges import FORBIDDEN_V4, FORBIDDEN_V6
+from provisioning.egress.ranges import FORBIDDEN_V4
 from provisioning.egress.records import FORMAT
-from provisioning.egress.rules import AllowedHost, Rules, TenantRules
+from provisioning.egress.rules import AllowedHost, TenantRules
 
 MAX_TUNNELS = 128
 """Connections of one guest at one time; a guest has one address."""
-GENERATION_HEADER = "Egress-Generation"
-"""In the answers to the keeper's own port: which document Squid obeys."""
+MARK_HEADER = "Egress-Mark"
+"""In the answers of the keeper's own port: which configuration Squid obeys."""
 _SPARE_DESCRIPTORS = 256
 _PER_TUNNEL = 2
 
@@ -38,16 +37,15 @@ class Proxy:
     access_log: Path
     nameservers: tuple[str, ...]
     keeper_port: int
-    """On 127.0.0.1; tells which generation is in force."""
+    """On 127.0.0.1; tells which configuration is in force."""
     descriptors: int
     """Files and sockets that Squid may have open."""
     dns_seconds: int = 10
     """How long an answer of the name server is believed at least."""
 
 
-def render(rules: Rules, proxy: Proxy, serving: Iterable[TenantRules] | None = None) -> str:
-    """The configuration for ``rules``; of its runtimes only those ``serving``, whose addresses exist."""
-    tenants = tuple(rules.tenants if serving is None else serving)
+def render(tenants: tuple[TenantRules, ...], proxy: Proxy, mark: str) -> str:
+    """The configuration that serves ``tenants``; ``mark`` is what the keeper's own port answers."""
     parts = (
         _process(proxy, len(tenants)),
         _ports(proxy, tenants),
@@ -55,9 +53,10 @@ def render(rules: Rules, proxy: Proxy, serving: Iterable[TenantRules] | None = N
         _judgement(),
         _log(proxy),
     )
-    head = f"# Written by the egress keeper from generation {rules.generation}. Do not edit.\n"
-    health = f'reply_header_add {GENERATION_HEADER} "{rules.generation}" from_here\n'
-    return head + "\n".join(parts) + health
+    health = f'reply_header_add {MARK_HEADER} "{mark}" from_here\n'
+    return (
+        "# Written by the egress keeper; it writes this anew with each change.\n" + "\n".join(parts) + health
+    )
 
 
 def tunnels(proxy: Proxy, tenants: int) -> int:
@@ -174,7 +173,7 @@ acl keeper myportname keeper
 acl from_here src 127.0.0.1/32
 acl at_connect at_step SslBump1
 acl at_hello at_step SslBump2
-acl forbidden dst {" ".join(FORBIDDEN_V4)} {" ".join(FORBIDDEN_V6)}
+acl forbidden dst {" ".join(FORBIDDEN_V4)} ipv6
 acl resolved dst 0.0.0.0/1 128.0.0.0/1
 acl note_hello annotate_transaction hello="%ssl::>sni"
 acl no_hello_name note hello -
