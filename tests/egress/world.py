@@ -226,8 +226,9 @@ class KeeperProcess:
             os.chown(path, USER, USER)
         return made
 
-    def start(self, *, ready: bool = True) -> None:
-        caps = [f"--{kind}-caps=-all,+net_admin" for kind in ("inh", "ambient")]
+    def start(self, *, ready: bool = True, capabilities: bool = True) -> None:
+        right = ",+net_admin" if capabilities else ""
+        caps = [f"--{kind}-caps=-all{right}" for kind in ("inh", "ambient")]
         self.process = subprocess.Popen(
             [
                 "ip", "netns", "exec", self.world.space("h"),
