@@ -285,7 +285,7 @@ def test_a_keeper_that_is_killed_takes_squid_with_it(world: World, keeper: Keepe
     assert keeper.state()["generation"] == 1
 
 
-@pytest.mark.parametrize("moment", range(0, 700, 50))
+@pytest.mark.parametrize("moment", range(0, 700, 100))
 def test_a_keeper_killed_at_any_moment_of_a_change_leaves_old_or_new(
     world: World, make_keeper: Make, moment: int
 ) -> None:
