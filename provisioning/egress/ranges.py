@@ -17,5 +17,4 @@ FORBIDDEN_V4 = (
     "224.0.0.0/4",  # multicast
     "240.0.0.0/4",  # reserved, broadcast
 )
-FORBIDDEN_V6 = ("::/0",)
-"""Nothing goes out by IPv6: guests and proxy have IPv4 only."""
+"""And all of IPv6: guests and proxy have IPv4 only."""

@@ -1,9 +1,9 @@
 """The rule document: what each runtime of a host may reach. Pure.
 
-The worker writes it, the host's egress keeper obeys it. Nothing in it is free text: each value has one form,
-checked when a value is made, so that nothing can bring a line of its own into the proxy's configuration. On disk
-it is canonical JSON, a line break, the SHA-256 of that JSON in hex and a line break; half an upload is
-recognised.
+The worker writes it, the host's egress keeper obeys it. Nothing in it is free text: each value has one
+form, checked when a value is made, so that nothing can bring a line of its own into the proxy's
+configuration. On disk it is canonical JSON, a line break, the SHA-256 of that JSON in hex and a line break;
+half an upload is recognised.
 """
 
 import hashlib
@@ -127,6 +127,12 @@ def generation_of(name: str) -> int | None:
     return int(found[1]) if found and int(found[1]) else None
 
 
+def is_complete(data: bytes) -> bool:
+    """Whether the last line is the SHA-256 of what stands before it."""
+    body, ending = data[: -_DIGEST_LINE - 1], data[-_DIGEST_LINE - 1 :]
+    return ending == b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n"
+
+
 def parse(data: bytes) -> Rules:
     """The document in ``data``.
 
@@ -135,11 +141,10 @@ def parse(data: bytes) -> Rules:
     """
     if len(data) > MAX_BYTES:
         raise RulesError(f"the document is larger than {MAX_BYTES} bytes")
-    body, ending = data[: -_DIGEST_LINE - 1], data[-_DIGEST_LINE - 1 :]
-    if ending != b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n":
+    if not is_complete(data):
         raise RulesError("the document is incomplete or damaged: its last line is not its SHA-256")
     try:
-        rules = _rules(json.loads(body))
+        rules = _rules(json.loads(data[: -_DIGEST_LINE - 1]))
     except RulesError:
         raise
     except (ValueError, RecursionError) as error:
@@ -213,7 +218,7 @@ def _each(value: Any, make: Callable[[Any], _T]) -> tuple[_T, ...]:
 
 
 def _check_name(name: str) -> None:
-    """Lower-case letters, digits and hyphens, two labels at least, no number as the last: never an address."""
+    """Lower-case letters, digits and hyphens; two labels at least, the last no number: never an address."""
     labels = name.split(".") if isinstance(name, str) else []
     fits = len(labels) > 1 and len(name) <= _MAX_NAME and bool(_TOP.fullmatch(labels[-1]))
     if not fits or not all(_LABEL.fullmatch(label) for label in labels):
