@@ -53,6 +53,7 @@ class Host(models.Model):
         "rules in force", default=0, help_text="The rule document that the proxy follows, as its keeper says."
     )
     egress_applied_at = models.DateTimeField(null=True)
+    egress_seen_at = models.DateTimeField(null=True, help_text="When the keeper last said that it lives.")
     egress_problem = models.CharField(max_length=300, blank=True)
 
     class Meta:
@@ -169,9 +170,11 @@ class Runtime(models.Model):
         default=0, help_text="Packets by which the guest tried to pass the proxy by, all dropped."
     )
     direct_bytes = models.PositiveBigIntegerField(default=0)
-    direct_seen = models.JSONField(
-        default=dict, help_text="What the host's own counter last showed; it starts anew with the host."
+    direct_at = models.DateTimeField(null=True, help_text="When they last became more.")
+    direct_seen_packets = models.PositiveBigIntegerField(
+        default=0, help_text="What the host's own counter last showed; it starts anew with the host."
     )
+    direct_seen_bytes = models.PositiveBigIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -388,7 +391,7 @@ class EgressRecord(models.Model):
     host = models.CharField(max_length=253, blank=True, help_text="As the guest named it; empty: not at all.")
     port = models.PositiveIntegerField(help_text="0: none was named.")
     verdict = models.CharField(max_length=8, choices=Verdict.choices)
-    reason = models.CharField(max_length=40, blank=True, help_text="Why it was refused.")
+    reason = models.CharField(max_length=40, blank=True, help_text="Why it was refused, or came to nothing.")
     attempts = models.PositiveIntegerField(default=1)
     bytes_up = models.PositiveBigIntegerField(default=0)
     bytes_down = models.PositiveBigIntegerField(default=0)

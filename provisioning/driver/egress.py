@@ -2,7 +2,8 @@
 
 The worker writes rule documents there and reads the keeper's state and records. What a document means is the
 keeper's business (`provisioning.egress`); a half-written one is recognised by its last line, so an upload
-that was cut short does no harm and is simply sent again. The folder is the keeper's: it is never made from here.
+that was cut short does no harm and is simply sent again. The folder is the keeper's: nobody makes it
+from here.
 """
 
 import re
@@ -15,31 +16,14 @@ from provisioning.driver.connection import found
 from provisioning.driver.faults import around
 from provisioning.driver.marks import parse
 from provisioning.driver.types import Conflict, HostSpec, Unsupported
+from provisioning.egress.rules import file_name, generation_of
 
 STATE_FILE = "state.json"
 STATE_LIMIT = 1024 * 1024
 """Bytes of the keeper's state that are read."""
 READ_LIMIT = 4 * 1024 * 1024
 """Bytes that one call of `read` may ask for."""
-_RULES = re.compile(r"rules-[0-9]{10}\.json")
 _RECORDS = re.compile(r"records-[0-9]{10}\.log")
-
-
-def rules_name(generation: int) -> str:
-    """The file name of one rule document.
-
-    Raises:
-        ValueError: not 1 to ten digits.
-    """
-    name = f"rules-{generation:010d}.json"
-    if generation < 1 or not _RULES.fullmatch(name):
-        raise ValueError(f"a generation has one to ten digits, not {generation}")
-    return name
-
-
-def records_name(number: int) -> str:
-    """The file name of one part of the records."""
-    return f"records-{number:010d}.log"
 
 
 def check_part(name: str, offset: int, length: int) -> None:
@@ -95,7 +79,7 @@ def ensure_pool(conn: Any, host: HostSpec) -> Any:
 
 def put(conn: Any, host: HostSpec, generation: int, body: bytes) -> bool:
     """Hold exactly ``body`` as that generation's document. False if it is there already."""
-    pool, name = ensure_pool(conn, host), rules_name(generation)
+    pool, name = ensure_pool(conn, host), file_name(generation)
     storage.refresh(pool)  # the keeper removes documents that it is past, behind libvirt's back
     volume = storage.find_volume(pool, name)
     if volume is not None and volume.info()[1] != len(body):
@@ -142,7 +126,7 @@ def remove(conn: Any, host: HostSpec) -> bool:
     if pool.isActive():
         storage.refresh(pool)
         for volume in pool.listAllVolumes(0):
-            if _RULES.fullmatch(volume.name()):
+            if generation_of(volume.name()) is not None:
                 with around("egress.delete"):
                     volume.delete(0)
         with around("egress.stop"):

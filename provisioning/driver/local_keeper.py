@@ -25,7 +25,7 @@ class LocalKeeper:
             told = self._obeyed(parse(body))
         except RulesError as error:
             told = {"ok": False, "problem": str(error)[:300], "refused": generation}
-        self._write({**state, **told})
+        self._write({**state, **told, "seen_at": int(time.time())})
 
     def read(self, name: str, offset: int, length: int) -> bytes | None:
         """A part of a file; None if it is not there."""
@@ -62,6 +62,7 @@ _NEW = {
     "generation": 0,
     "digest": "",
     "applied_at": 0,
+    "seen_at": 0,
     "ok": True,
     "problem": "",
     "refused": 0,

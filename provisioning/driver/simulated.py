@@ -22,6 +22,7 @@ from provisioning.driver.local_agent import LocalAgent
 from provisioning.driver.local_keeper import LocalKeeper
 from provisioning.driver.marks import same_rules
 from provisioning.driver.types import Conflict, HostSpec, NoSpace, Power, RuntimeSpec
+from provisioning.egress.rules import file_name
 
 TEST_URI = "test+unix:///default"
 AGENT_COMMAND = (
@@ -165,7 +166,7 @@ class SimulatedDriver(LibvirtDriver):
         """Write the document, and obey it at once: there is no proxy to reload."""
         egress.ensure_pool(self._conn, self.host)
         keeper = self._keeper()
-        path = keeper.folder / egress.rules_name(generation)
+        path = keeper.folder / file_name(generation)
         if path.is_file() and path.read_bytes() != body:
             with around("egress.delete"):
                 path.unlink()
