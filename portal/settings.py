@@ -267,7 +267,12 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.CursorPagination",
     "PAGE_SIZE": 50,
     "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"user": "120/min", "sign_in": "20/min", "secrets": "30/min"},
+    "DEFAULT_THROTTLE_RATES": {
+        "user": "120/min",
+        "sign_in": "20/min",
+        "secrets": "30/min",
+        "connectors": "30/min",
+    },
     # Nobody's word counts for their address but the connection's own.
     "NUM_PROXIES": 0,
 }

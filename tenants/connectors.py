@@ -20,6 +20,11 @@ class Reach:
     why: str
     port: int = HTTPS
 
+    @property
+    def place(self) -> str:
+        """As people write it: the port only where it is not the usual one."""
+        return self.host if self.port == HTTPS else f"{self.host}:{self.port}"
+
 
 @dataclass(frozen=True)
 class Connector:
