@@ -27,9 +27,12 @@ from tenants.models import (
     MemberKey,
     Membership,
     Tenant,
+    TenantConnector,
     TenantKey,
 )
 from tenants.services import (
+    connector_allow,
+    connector_enable,
     consent_accept,
     key_register,
     keyring_accept,
@@ -62,6 +65,7 @@ class Place:
     consents: ConsentVersion
     tenant_key: TenantKey
     secret: ConnectorSecret
+    connector: TenantConnector
 
 
 @dataclass
@@ -179,7 +183,9 @@ def make_place(
             sealing_key=key_id(SEALING_KEY),
             sealed=SEALED,
         )
-        return Place(tenant, runtime, operation, membership, *signed, key, secret)
+        connector_allow(actor=TESTER, tenant=tenant, connector="github")
+        connector = connector_enable(actor=Actor.of(membership.user), tenant=tenant, connector="github")
+        return Place(tenant, runtime, operation, membership, *signed, key, secret, connector)
 
     return make
 

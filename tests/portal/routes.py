@@ -12,7 +12,15 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from audit.models import Entry
 from provisioning.models import Operation, Runtime
-from tenants.models import ConnectorSecret, ConsentVersion, KeyringVersion, MemberKey, Tenant, TenantKey
+from tenants.models import (
+    ConnectorSecret,
+    ConsentVersion,
+    KeyringVersion,
+    MemberKey,
+    Tenant,
+    TenantConnector,
+    TenantKey,
+)
 from tests.portal.conftest import NOWHERE, Place
 
 SCOPED: dict[type[Model], str] = {
@@ -25,6 +33,7 @@ SCOPED: dict[type[Model], str] = {
     ConsentVersion: "consents",
     TenantKey: "tenant_key",
     ConnectorSecret: "secret",
+    TenantConnector: "connector",
 }
 """Models whose rows belong to one tenant."""
 
@@ -70,7 +79,7 @@ class Route:
             return "/admin/no-such-page"
         before, _, rest = self.path.partition("<")
         after = rest.partition(">")[2].replace("<slug:fingerprint>", fingerprint)
-        after = after.replace("<slug:name>", named)
+        after = after.replace("<slug:name>", named).replace("<slug:connector>", "github")
         return before + (f"{value}{after}" if rest else "")
 
     def _identifier(self, place: Place) -> object:
