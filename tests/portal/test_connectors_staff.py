@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.contrib.messages import get_messages
 
 from tenants.models import TenantConnector
@@ -100,6 +101,18 @@ def test_other_tenants_are_out_of_reach(world: World) -> None:
     assert add(world, "half staff").status_code == 403
     act(world, "forbid", world.mine.connector.pk, "half staff")
     assert stands(world.mine.connector) == (False, False)
+
+
+def test_the_form_names_no_other_tenant(world: World) -> None:
+    """Half staff who may add are offered their own tenants, and a forged choice is none."""
+    adds = Permission.objects.get(codename="add_tenantconnector")
+    world.people["half staff"].user_permissions.add(adds)
+    page = world.client("half staff").get(f"{CONNECTORS}add/").content.decode()
+    assert "Acme" in page
+    assert "Zebra" not in page
+    TenantConnector.objects.all().delete()
+    assert add(world, "half staff", tenant=world.other.tenant.pk).status_code == 200
+    assert not TenantConnector.objects.exists()
 
 
 def test_an_offboarded_tenant_is_not_offered(world: World) -> None:
