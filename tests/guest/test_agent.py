@@ -212,6 +212,7 @@ def test_status(agent: Agent, site: Site) -> None:
     assert document["certificate"]["serial"] == f"{certificate.serial_number:x}"
     assert document["certificate"]["not_after"].endswith("Z")
     assert document["boot"] is None
+    assert document["proxy"] is None
     assert abs(document["clock"] - time.time()) < 5
     assert 0 < document["data_volume"]["free_bytes"] <= document["data_volume"]["size_bytes"]
     assert 0 < document["memory"]["available_bytes"] <= document["memory"]["total_bytes"]
