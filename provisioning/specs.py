@@ -60,6 +60,7 @@ def runtime_spec(runtime: Runtime) -> RuntimeSpec:
         guest_address=ends.guest_address,
         prefix=ends.prefix,
         agent_port=settings.AGENT_PORT,
+        egress_port=settings.EGRESS_PORT,
         image=image_spec(runtime.image),
     )
 

@@ -71,6 +71,8 @@ class RuntimeSpec:
     guest_address: str
     prefix: int
     agent_port: int
+    egress_port: int
+    """Where the egress proxy listens, on ``host_address``: the one thing that the guest may reach."""
     image: ImageSpec
 
 

@@ -73,6 +73,7 @@ def runtime(image: ImageSpec, index: int = 7, runtime_id: UUID | None = None) ->
         guest_address=f"10.215.7.{4 * index + 2}",
         prefix=30,
         agent_port=8443,
+        egress_port=3128,
         image=image,
     )
 
