@@ -30,7 +30,10 @@ def native(world: Outside, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("gateway")
     told = WayOut(world.address, world.port).environment | {"NODE_EXTRA_CA_CERTS": str(world.authority)}
     model = Model("https://model.test/v1", rehearsal.NAME, "openai-completions", "MODEL_KEY")
-    with Window(folder / "secrets") as window, running(folder, model, told, resolver=window.program()) as found:
+    with (
+        Window(folder / "secrets") as window,
+        running(folder, model, told, resolver=window.program()) as found,
+    ):
         yield found
 
 

@@ -163,6 +163,4 @@ def _repository(folder: Path) -> None:
         ["clone", "-q", "--bare", str(work), str(bare)],
         ["-C", str(bare), "update-server-info"],
     ):
-        subprocess.run(
-            ["git", *line], cwd=work, env=environment, check=True, capture_output=True, timeout=30
-        )
+        subprocess.run(["git", *line], cwd=work, env=environment, check=True, capture_output=True, timeout=30)

@@ -219,6 +219,13 @@ def test_status(agent: Agent, site: Site) -> None:
     assert SECRET not in str(document)
 
 
+def test_the_way_out_is_told(site: Site) -> None:
+    """The control plane hears it with the status, a member by a route of their own."""
+    with running(personalise(site.folder, site.authority, proxy="127.0.0.1:3128"), site.data) as agent:
+        enrol(agent, site)
+        assert report(agent, site)["proxy"] == "127.0.0.1:3128"
+
+
 def test_files_are_private(agent: Agent, site: Site) -> None:
     """Only the agent's user can read what it stores, and nothing unfinished lies about."""
     enrol(agent, site)
