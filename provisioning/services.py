@@ -81,7 +81,9 @@ def operation_request(*, actor: Actor, runtime_id: UUID, kind: str, reason: str 
         OperationRefused: not allowed now; nothing was written.
         PermissionRefused: ``actor`` may not ask for this.
     """
-    runtime = Runtime.objects.select_for_update().select_related("tenant__plan").get(pk=runtime_id)
+    # Its own row only: tenants of one plan do not wait for each other.
+    locked = Runtime.objects.select_for_update(of=("self",))
+    runtime = locked.select_related("tenant__plan").get(pk=runtime_id)
     transition = TRANSITIONS[kind]
     reason = reason.strip()
     if not may_request(actor, runtime.tenant, kind):
