@@ -33,6 +33,8 @@ LABELS = {
     "unnetwork": "Remove the private network",
     "unvolume": "Remove the volume",
     "release": "Give back what was reserved",
+    "resize": "Give the machine its new size",
+    "tune": "Change it while it runs",
 }
 
 
@@ -66,4 +68,8 @@ SEQUENCES: dict[str, tuple[Planned, ...]] = {
     Kind.FORCE_DELETE: _steps(*_REMOVAL),
     Kind.DELIVER: _steps("secrets"),
     Kind.RESEAL: _steps("rotate", "secrets"),
+    Kind.RESIZE: _steps("resize-", "define", "tune"),
+    Kind.RESIZE_RESTART: _steps(
+        "place-", "image", "shutdown-", "resize-", "keys", "volume", "personalise", *_BOOT
+    ),
 }

@@ -41,6 +41,8 @@ FAULT_POINTS: tuple[str, ...] = (
     "domain.start",
     "domain.shutdown",
     "domain.destroy",
+    "domain.tune",
+    "volume.resize",
     "agent.launch",
     "agent.stop",
     "egress.define",

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import libvirt
 
-from provisioning.driver import egress, images, links, machines, naming, passphrases, storage
+from provisioning.driver import egress, images, links, machines, naming, passphrases, storage, tuning
 from provisioning.driver.connection import open_connection, translated
 from provisioning.driver.types import (
     Capacity,
@@ -98,6 +98,21 @@ class LibvirtDriver:
             Conflict: a file of that name is not the volume asked for.
         """
         return storage.ensure_volume(self._conn, self.host, spec)
+
+    @translated("measuring the data volume")
+    def volume_gib(self, runtime_id: UUID) -> int | None:
+        """The data volume's size; None if there is none."""
+        return storage.volume_gib(self._conn, self.host, runtime_id)
+
+    @translated("growing the data volume")
+    def grow_volume(self, spec: RuntimeSpec) -> bool:
+        """Let a running machine's data volume grow to ``spec``; never shrink it. Conflict if it is off."""
+        return tuning.grow(self._conn, self.host, spec)
+
+    @translated("changing the running machine")
+    def tune(self, spec: RuntimeSpec) -> bool:
+        """Set a running machine's caps on processor, disk and traffic. Conflict if it is off."""
+        return tuning.tune(self._conn, self.host, spec)
 
     @translated("removing the data volume")
     def remove_volume(self, runtime_id: UUID) -> bool:

@@ -5,6 +5,7 @@ libvirtd forgets the test driver's objects when the last connection closes: `kee
 outlast it. Nothing is isolated or encrypted here, and the passphrase is not even stored.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
-from provisioning.driver import egress, machines, naming, xml
+from provisioning.driver import egress, machines, naming, storage, tuning, xml
 from provisioning.driver.connection import translated
 from provisioning.driver.faults import around
 from provisioning.driver.libvirt_driver import LibvirtDriver
@@ -82,6 +83,25 @@ class SimulatedDriver(LibvirtDriver):
         for folder in folders:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return True
+
+    @translated("growing the data volume")
+    def grow_volume(self, spec: RuntimeSpec) -> bool:
+        """A new volume in place of the old, which held nothing; the test driver resizes none."""
+        tuning.running(self._conn, self.host, spec.runtime_id)
+        if (self.volume_gib(spec.runtime_id) or 0) >= spec.disk_gib:
+            return False
+        with around("volume.resize"):
+            storage.remove_volume(self._conn, self.host, naming.volume_name(spec.runtime_id))
+            storage.ensure_volume(self._conn, self.host, spec)
+        return True
+
+    @translated("changing the running machine")
+    def tune(self, spec: RuntimeSpec) -> bool:
+        """Note the caps, which nothing enforces here."""
+        tuning.running(self._conn, self.host, spec.runtime_id)
+        wanted = {"cpu_percent": spec.cpu_percent, "iops": spec.iops, "bandwidth_mbit": spec.bandwidth_mbit}
+        with around("domain.tune"):
+            return _put(self._tuning_file(spec.runtime_id), json.dumps(wanted).encode())
 
     def remove_volume(self, runtime_id: UUID) -> bool:
         """Delete volume and directory."""
@@ -151,6 +171,7 @@ class SimulatedDriver(LibvirtDriver):
         agent = self._agent(runtime_id)
         agent.stop(signal.SIGKILL, _STOP_SECONDS)
         agent.forget()
+        _drop(self._tuning_file(runtime_id))
         return changed
 
     def power(self, runtime_id: UUID) -> Power:
@@ -233,6 +254,9 @@ class SimulatedDriver(LibvirtDriver):
 
     def _secret_file(self, runtime_id: UUID) -> Path:
         return self._root / "secrets" / str(runtime_id)
+
+    def _tuning_file(self, runtime_id: UUID) -> Path:
+        return self._root / "tuning" / str(runtime_id)
 
     def _filter_file(self, runtime_id: UUID) -> Path:
         return self._root / "filters" / f"{runtime_id}.xml"

@@ -67,6 +67,8 @@ class RuntimeSpec:
     """Cap per vCPU; 100 is a whole core."""
     iops: int | None
     """Cap on the data volume's operations per second."""
+    bandwidth_mbit: int | None
+    """Cap on the interface's traffic, each way; only where the host has the capability ``bandwidth``."""
     mac: str
     network_index: int
     host_address: str

@@ -84,6 +84,7 @@ def runtime(image: ImageSpec, index: int = 7, runtime_id: UUID | None = None) ->
         disk_gib=1,
         cpu_percent=50,
         iops=200,
+        bandwidth_mbit=None,
         mac=f"52:54:00:d7:00:{index:02x}",
         network_index=index,
         host_address=f"10.215.7.{4 * index + 1}",
