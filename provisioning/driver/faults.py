@@ -41,6 +41,10 @@ FAULT_POINTS: tuple[str, ...] = (
     "domain.start",
     "domain.shutdown",
     "domain.destroy",
+    "domain.suspend",
+    "domain.cut",
+    "domain.plug",
+    "domain.autostart",
     "agent.launch",
     "agent.stop",
 )
