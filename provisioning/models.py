@@ -180,6 +180,9 @@ class Operation(models.Model):
         FORCE_DELETE = "force_delete", "force-delete"
         DELIVER = "deliver", "deliver secrets"
         RESEAL = "reseal", "rotate the sealing key"
+        QUARANTINE = "quarantine"
+        RELEASE = "release"
+        MEND = "mend"
 
     class State(models.TextChoices):
         QUEUED = "queued"
@@ -320,3 +323,8 @@ class FleetKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.use} {self.pk}"
+
+
+# Django looks for models here; these have a folder of their own.
+from provisioning.drift.models import DriftFinding as DriftFinding  # noqa: E402
+from provisioning.drift.models import Told as Told  # noqa: E402

@@ -31,6 +31,9 @@ LABELS = {
     "unnetwork": "Remove the private network",
     "unvolume": "Remove the volume",
     "release": "Give back what was reserved",
+    "suspend": "Pause the machine",
+    "cut": "Unplug its network",
+    "settle": "See that it is plugged in and waits for the portal",
 }
 
 
@@ -61,6 +64,21 @@ SEQUENCES: dict[str, tuple[Planned, ...]] = {
     Kind.REBUILD: _steps("place-", "shutdown", "newest", "image", "keys", "volume", "personalise", *_BOOT),
     Kind.DELETE: _steps(*_REMOVAL),
     Kind.FORCE_DELETE: _steps(*_REMOVAL),
+    Kind.QUARANTINE: _steps("suspend", "cut"),
+    # Nothing of what was found is kept but volume, keys and image: all else is taken away and made anew.
+    Kind.RELEASE: _steps(
+        "place-",
+        "poweroff",
+        "undefine",
+        "unfilter",
+        "unnetwork",
+        "image",
+        "keys",
+        "volume",
+        "personalise",
+        *_BOOT,
+    ),
+    Kind.MEND: _steps("network", "filter", "define", "settle"),
     Kind.DELIVER: _steps("secrets"),
     Kind.RESEAL: _steps("rotate", "secrets"),
 }

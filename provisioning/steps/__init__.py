@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from provisioning.steps import boot, build, removal, sealed
+from provisioning.steps import aside, boot, build, removal, sealed
 from provisioning.steps.context import Context, StepFailed, Wait
 
 
@@ -35,6 +35,9 @@ ACTIONS: dict[str, Action] = {
     "secrets": Action(sealed.deliver),
     "rotate": Action(sealed.rotate),
     "ready": Action(boot.confirm),
+    "suspend": Action(aside.suspend),
+    "cut": Action(aside.cut),
+    "settle": Action(aside.settle),
     "shutdown": Action(boot.shut_down),
     "newest": Action(build.choose_newest_image),
     "shred": Action(removal.shred),
