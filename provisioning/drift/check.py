@@ -86,7 +86,11 @@ def look(host: Host, runtime_ids: list[uuid.UUID]) -> Report:
     try:
         with connect(host_spec(host)) as driver:
             report.of_host = of_host(driver)
-            users = driver.users()
+            ours = {
+                naming.domain_name(pk)
+                for pk in Runtime.objects.filter(host=host).values_list("pk", flat=True)
+            }
+            users = [each for each in driver.users() if each.name not in ours]
             for runtime in runtimes:
                 report.of_runtimes[runtime.pk] = _looked_at(driver, runtime, told.get(runtime.pk), users)
     except DriverError as error:
@@ -104,8 +108,8 @@ def _looked_at(
     """
     try:
         spec = runtime_spec(runtime)
-        strangers = surroundings.others(driver.host, [spec], users)
-        return of_runtime(driver, runtime, spec, told) + strangers.get(str(runtime.pk), [])
+        strangers = surroundings.others(driver.host, spec, users)
+        return of_runtime(driver, runtime, spec, told) + strangers
     except SealBroken as error:
         return [finding("unreadable", error.message)]
     except HostUnreachable:

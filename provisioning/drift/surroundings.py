@@ -80,18 +80,17 @@ def _volume(shown: Shown, up: bool) -> list[Finding]:
     return found
 
 
-def others(host: HostSpec, specs: Iterable[RuntimeSpec], users: Iterable[User]) -> dict[str, list[Finding]]:
-    """By runtime id: which other machines of the host use its volume, papers, network or bridge."""
-    found: dict[str, list[Finding]] = {}
-    everybody = list(users)
-    for spec in specs:
-        name = naming.domain_name(spec.runtime_id)
-        for user in everybody:
-            shared = _shared(host, spec, user) if user.name != name else ""
-            if shared:
-                told = finding("used_by_others", f"{user.name}: {shared}", running=True)
-                found.setdefault(str(spec.runtime_id), []).append(told)
-    return found
+def others(host: HostSpec, spec: RuntimeSpec, users: Iterable[User]) -> list[Finding]:
+    """Which of ``users`` use the runtime's volume, papers, network or bridge.
+
+    Other runtimes of the fleet do not belong among them: what one uses beyond its own is its own finding, and
+    once it is set aside, the runtime that it intruded upon is left in peace.
+    """
+    return [
+        finding("used_by_others", f"{user.name}: {shared}")
+        for user in users
+        if (shared := _shared(host, spec, user))
+    ]
 
 
 def _shared(host: HostSpec, spec: RuntimeSpec, user: User) -> str:

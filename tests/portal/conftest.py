@@ -18,7 +18,7 @@ from nacl.public import PrivateKey
 from audit.context import Actor, command
 from protocol.persons import Purpose
 from protocol.sealed import key_id, seal
-from provisioning.models import GuestImage, Host, Operation, Runtime, Step
+from provisioning.models import DriftFinding, GuestImage, Host, Operation, Runtime, Step
 from provisioning.sequences import SEQUENCES
 from tenants.models import (
     ConnectorSecret,
@@ -62,6 +62,7 @@ class Place:
     consents: ConsentVersion
     tenant_key: TenantKey
     secret: ConnectorSecret
+    drift: DriftFinding
 
 
 @dataclass
@@ -179,7 +180,16 @@ def make_place(
             sealing_key=key_id(SEALING_KEY),
             sealed=SEALED,
         )
-        return Place(tenant, runtime, operation, membership, *signed, key, secret)
+        drift = DriftFinding.objects.create(
+            host=host,
+            runtime=runtime,
+            code="limits",
+            severity="mend",
+            detail=f"of {slug}",
+            found_at=timezone.now(),
+            seen_at=timezone.now(),
+        )
+        return Place(tenant, runtime, operation, membership, *signed, key, secret, drift)
 
     return make
 
