@@ -193,9 +193,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 SWEEP_SECONDS = env.float("PORTAL_SWEEP_SECONDS", 5.0)
 OBSERVE_SECONDS = env.float("PORTAL_OBSERVE_SECONDS", 15.0)
 EGRESS_SECONDS = env.float("PORTAL_EGRESS_SECONDS", 5.0)
+DRIFT_SECONDS = env.float("PORTAL_DRIFT_SECONDS", 60.0)
 CELERY_BEAT_SCHEDULE = {
     "operations-sweep": {"task": "provisioning.tasks.operations_sweep", "schedule": SWEEP_SECONDS},
     "powers-observe": {"task": "provisioning.tasks.powers_observe", "schedule": OBSERVE_SECONDS},
+    "drift-check": {"task": "provisioning.tasks.drift_check", "schedule": DRIFT_SECONDS},
     "certificates-renew": {"task": "provisioning.tasks.certificates_renew", "schedule": 900.0},
     "egress-collect": {"task": "provisioning.tasks.egress_collect", "schedule": EGRESS_SECONDS},
     "egress-purge": {"task": "provisioning.tasks.egress_purge", "schedule": 600.0},

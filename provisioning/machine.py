@@ -31,7 +31,7 @@ State = Operation.State
 
 MAX_ATTEMPTS = 6
 BACKOFF_SECONDS = (1, 2, 4, 8, 15, 30)
-PERSISTENT = frozenset({Operation.Kind.DELETE, Operation.Kind.FORCE_DELETE})
+PERSISTENT = frozenset({Operation.Kind.DELETE, Operation.Kind.FORCE_DELETE, Operation.Kind.QUARANTINE})
 """Kinds that only go forward: they try for as long as it takes."""
 
 

@@ -227,6 +227,9 @@ class Operation(models.Model):
         RESEAL = "reseal", "rotate the sealing key"
         RESIZE = "resize", "apply the plan"
         RESIZE_RESTART = "resize_restart", "apply the plan, with a restart"
+        QUARANTINE = "quarantine"
+        RELEASE = "release"
+        MEND = "mend"
 
     class State(models.TextChoices):
         QUEUED = "queued"
@@ -438,3 +441,8 @@ class EgressRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port} {self.verdict}"
+
+
+# Django looks for models here; these have a folder of their own.
+from provisioning.drift.models import DriftFinding as DriftFinding  # noqa: E402
+from provisioning.drift.models import Told as Told  # noqa: E402

@@ -3,9 +3,10 @@
 import uuid
 from datetime import datetime
 
-from django.db.models import F, Prefetch, QuerySet, Sum
+from django.contrib.auth.models import User
+from django.db.models import F, Prefetch, Q, QuerySet, Sum
 
-from provisioning.models import EgressRecord, GuestImage, Host, Operation, Runtime, Step
+from provisioning.models import DriftFinding, EgressRecord, GuestImage, Host, Operation, Runtime, Step
 from tenants.selectors import Person, allowed_hosts, tenants_for
 
 GIB_IN_MIB = 1024
@@ -34,6 +35,14 @@ def operations_for(user: Person) -> QuerySet[Operation]:
         .select_related("runtime__tenant", "runtime__host")
         .prefetch_related(Prefetch("steps", Step.objects.order_by("index")))
     )
+
+
+def drift_for(user: Person) -> QuerySet[DriftFinding]:
+    """Drift of the runtimes that ``user`` may know of; of the hosts themselves, if they may see those."""
+    scope = Q(runtime__tenant__in=tenants_for(user))
+    if isinstance(user, User) and user.has_perm("provisioning.view_host"):
+        scope |= Q(runtime=None)
+    return DriftFinding.objects.filter(scope).select_related("host", "runtime__tenant")
 
 
 def current_image() -> GuestImage | None:

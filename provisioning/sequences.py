@@ -35,6 +35,9 @@ LABELS = {
     "release": "Give back what was reserved",
     "resize": "Give the machine its new size",
     "tune": "Change it while it runs",
+    "suspend": "Pause the machine",
+    "cut": "Unplug its network",
+    "settle": "See that it is plugged in and waits for the portal",
 }
 
 
@@ -66,6 +69,21 @@ SEQUENCES: dict[str, tuple[Planned, ...]] = {
     Kind.REBUILD: _steps("place-", "shutdown", "newest", "image", "keys", "volume", "personalise", *_BOOT),
     Kind.DELETE: _steps(*_REMOVAL),
     Kind.FORCE_DELETE: _steps(*_REMOVAL),
+    Kind.QUARANTINE: _steps("suspend", "cut"),
+    # Nothing of what was found is kept but volume, keys and image: all else is taken away and made anew.
+    Kind.RELEASE: _steps(
+        "place-",
+        "poweroff",
+        "undefine",
+        "unfilter",
+        "unnetwork",
+        "image",
+        "keys",
+        "volume",
+        "personalise",
+        *_BOOT,
+    ),
+    Kind.MEND: _steps("network", "filter", "egress", "define", "settle"),
     Kind.DELIVER: _steps("secrets"),
     Kind.RESEAL: _steps("rotate", "secrets"),
     Kind.RESIZE: _steps("resize-", "define", "tune"),

@@ -93,6 +93,19 @@ TRANSITIONS: dict[str, Transition] = {
         Phase.FAILED,
         destructive=True,
     ),
+    Kind.QUARANTINE: Transition(
+        _SETTLED, Phase.QUARANTINED, Phase.QUARANTINED, Phase.QUARANTINED, destructive=True, needs_data=True
+    ),
+    Kind.RELEASE: Transition(
+        frozenset({Phase.QUARANTINED}),
+        Phase.PROVISIONING,
+        Phase.READY,
+        Phase.QUARANTINED,
+        cancelled=Phase.QUARANTINED,
+        destructive=True,
+        needs_data=True,
+    ),
+    Kind.MEND: _IN_PASSING,
     Kind.DELIVER: _IN_PASSING,
     Kind.RESEAL: _IN_PASSING,
     Kind.RESIZE: Transition(

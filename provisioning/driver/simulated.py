@@ -12,6 +12,7 @@ import signal
 import sys
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from provisioning.driver.libvirt_driver import LibvirtDriver
 from provisioning.driver.local_agent import LocalAgent
 from provisioning.driver.local_keeper import LocalKeeper
 from provisioning.driver.marks import same_rules
-from provisioning.driver.types import Conflict, HostSpec, NoSpace, Power, RuntimeSpec
+from provisioning.driver.types import Conflict, HostSpec, NoSpace, Power, RuntimeSpec, Shown
 from provisioning.egress.rules import file_name
 
 TEST_URI = "test+unix:///default"
@@ -165,9 +166,38 @@ class SimulatedDriver(LibvirtDriver):
         agent.stop(signal.SIGKILL, _STOP_SECONDS)
         return changed
 
+    def suspend(self, runtime_id: UUID) -> bool:
+        """Pause, and stop the agent where it stands."""
+        changed = super().suspend(runtime_id)
+        self._agent(runtime_id).halt()
+        return changed
+
+    @translated("unplugging the machine's network")
+    def cut(self, runtime_id: UUID) -> bool:
+        """Note it: the test driver cannot unplug, and an agent that has been halted says nothing."""
+        if machines.find_ours(self._conn, self.host, runtime_id) is None:
+            return False
+        with around("domain.cut"):
+            return _put(self._cut_file(runtime_id), b"")
+
+    @translated("looking at a runtime")
+    def show(self, runtime_id: UUID) -> Shown:
+        """The test driver's objects, and the rules kept for show."""
+        path = self._filter_file(runtime_id)
+        shown = replace(super().show(runtime_id), filter=path.read_text() if path.is_file() else None)
+        if shown.live is None or not self._cut_file(runtime_id).is_file():
+            return shown
+        return replace(shown, live=shown.live.replace("<mac ", '<link state="down"/><mac '))
+
+    def ensure_domain(self, spec: RuntimeSpec) -> bool:
+        """As on a real host; what was unplugged is not any more."""
+        plugged = _drop(self._cut_file(spec.runtime_id))
+        return super().ensure_domain(spec) or plugged
+
     def remove_domain(self, runtime_id: UUID) -> bool:
         """Undefine the machine; whatever is left of its agent goes too."""
         changed = super().remove_domain(runtime_id)
+        _drop(self._cut_file(runtime_id))
         agent = self._agent(runtime_id)
         agent.stop(signal.SIGKILL, _STOP_SECONDS)
         agent.forget()
@@ -260,6 +290,9 @@ class SimulatedDriver(LibvirtDriver):
 
     def _filter_file(self, runtime_id: UUID) -> Path:
         return self._root / "filters" / f"{runtime_id}.xml"
+
+    def _cut_file(self, runtime_id: UUID) -> Path:
+        return self._root / "cut" / str(runtime_id)
 
     def _filters(self) -> frozenset[UUID]:
         return _ids(self._root / "filters", suffix=".xml")

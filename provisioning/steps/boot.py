@@ -12,6 +12,7 @@ from provisioning.driver import Power
 from provisioning.models import Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
 from provisioning.specs import runtime_spec
+from provisioning.steps import notes
 from provisioning.steps.context import Context, StepFailed
 from provisioning.wrapping import unwrap
 
@@ -21,6 +22,8 @@ POLL_SECONDS = 0.5
 def start(context: Context) -> None:
     """Power on; nothing to do if it runs. A disk that is to be larger grows before the guest looks at it."""
     runtime = context.runtime
+    if context.driver.power(runtime.pk) not in {Power.RUNNING, Power.PAUSED}:
+        notes.power_on(context)
     context.driver.start(runtime_spec(runtime))
     context.driver.grow_volume(runtime_spec(runtime))
     _observe(context, Power.RUNNING)

@@ -9,6 +9,7 @@ from provisioning.models import Host, Operation, Runtime
 from provisioning.placement import locked_hosts, roomiest
 from provisioning.selectors import current_image, lacking, queue_position, reserved_on
 from provisioning.specs import image_spec, runtime_spec
+from provisioning.steps import notes
 from provisioning.steps.context import Context, StepFailed, Wait
 from provisioning.wrapping import unwrap, wrap
 from tenants.services import tenant_key_ensure
@@ -121,14 +122,17 @@ def unpersonalise(context: Context) -> None:
 
 def make_network(context: Context) -> None:
     """Create the runtime's own isolated bridge."""
+    notes.network(context)
     context.driver.ensure_network(runtime_spec(context.runtime))
 
 
 def make_filter(context: Context) -> None:
     """Set the packet filter before the machine that it confines can exist."""
+    notes.packet_filter(context)
     context.driver.ensure_filter(runtime_spec(context.runtime))
 
 
 def define(context: Context) -> None:
     """Define the machine, or bring its definition up to date."""
+    notes.machine(context)
     context.driver.ensure_domain(runtime_spec(context.runtime))

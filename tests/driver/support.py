@@ -104,3 +104,8 @@ def build(driver: LibvirtDriver, spec: RuntimeSpec) -> dict[str, bool]:
 def remove(driver: LibvirtDriver, spec: RuntimeSpec) -> dict[str, bool]:
     """Take everything away; which of the steps changed something."""
     return {name: step(driver, spec) for name, step in REMOVES.items()}
+
+
+def set_aside(driver: LibvirtDriver, spec: RuntimeSpec) -> dict[str, bool]:
+    """Pause and unplug; which of the two changed something."""
+    return {"suspend": driver.suspend(spec.runtime_id), "cut": driver.cut(spec.runtime_id)}
