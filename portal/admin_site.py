@@ -14,8 +14,9 @@ from django.urls import reverse
 from audit.context import Actor
 from audit.services import record
 from portal.polling import polled
+from provisioning.drift.findings import Severity
 from provisioning.models import Host, Operation, Runtime
-from provisioning.selectors import operations_for, runtimes_for
+from provisioning.selectors import drift_for, operations_for, runtimes_for
 
 
 class PortalAdminSite(AdminSite):
@@ -64,6 +65,11 @@ class PortalAdminSite(AdminSite):
             "active": operations_for(request.user)
             .prefetch_related(None)
             .filter(state__in=Operation.ACTIVE)[:20],
+            "drift": drift_for(request.user)
+            .filter(cleared_at=None)
+            .exclude(severity=Severity.NOTE)
+            .order_by("-found_at")[:20],
+            "quarantined": runtimes.filter(phase=Runtime.Phase.QUARANTINED)[:20],
             "failed": runtimes.filter(phase=Runtime.Phase.FAILED)[:20],
             "ready": runtimes.filter(phase=Runtime.Phase.READY).count(),
             "total": runtimes.exclude(phase=Runtime.Phase.DELETED).count(),

@@ -14,6 +14,7 @@ LABELS = {
     "personalise": "Write the guest's papers",
     "network": "Create the private network",
     "filter": "Set the packet filter",
+    "egress": "Set the way out",
     "define": "Define the machine",
     "start": "Power on",
     "reach": "Wait for the guest to answer",
@@ -27,10 +28,16 @@ LABELS = {
     "shred": "Destroy the volume's key",
     "poweroff": "Power off",
     "undefine": "Remove the machine",
+    "unegress": "Close the way out",
     "unfilter": "Remove the packet filter",
     "unnetwork": "Remove the private network",
     "unvolume": "Remove the volume",
     "release": "Give back what was reserved",
+    "resize": "Give the machine its new size",
+    "tune": "Change it while it runs",
+    "suspend": "Pause the machine",
+    "cut": "Unplug its network",
+    "settle": "See that it is plugged in and waits for the portal",
 }
 
 
@@ -48,12 +55,13 @@ def _steps(*names: str) -> tuple[Planned, ...]:
     return tuple(Planned(name.rstrip("-"), undone=name.endswith("-")) for name in names)
 
 
-_BOOT = ("network", "filter", "define", "start-", "reach", "enrol", "configure", "secrets", "ready")
-_REMOVAL = ("shred", "poweroff", "undefine", "unfilter", "unnetwork", "unvolume", "release")
+_BOOT = ("network", "filter", "egress", "define", "start-", "reach", "enrol", "configure", "secrets", "ready")
+_REMOVAL = ("shred", "poweroff", "undefine", "unegress", "unfilter", "unnetwork", "unvolume", "release")
 
 SEQUENCES: dict[str, tuple[Planned, ...]] = {
     Kind.CREATE: _steps(
-        "place-", "image", "keys-", "volume-", "personalise-", "network-", "filter-", "define-", *_BOOT[3:]
+        *("place-", "image", "keys-", "volume-", "personalise-"),
+        *("network-", "filter-", "egress-", "define-", *_BOOT[4:]),
     ),
     Kind.START: _steps("place-", "image", "keys", "volume", "personalise", *_BOOT),
     Kind.STOP: _steps("shutdown"),
@@ -61,6 +69,25 @@ SEQUENCES: dict[str, tuple[Planned, ...]] = {
     Kind.REBUILD: _steps("place-", "shutdown", "newest", "image", "keys", "volume", "personalise", *_BOOT),
     Kind.DELETE: _steps(*_REMOVAL),
     Kind.FORCE_DELETE: _steps(*_REMOVAL),
+    Kind.QUARANTINE: _steps("suspend", "cut"),
+    # Nothing of what was found is kept but volume, keys and image: all else is taken away and made anew.
+    Kind.RELEASE: _steps(
+        "place-",
+        "poweroff",
+        "undefine",
+        "unfilter",
+        "unnetwork",
+        "image",
+        "keys",
+        "volume",
+        "personalise",
+        *_BOOT,
+    ),
+    Kind.MEND: _steps("network", "filter", "egress", "define", "settle"),
     Kind.DELIVER: _steps("secrets"),
     Kind.RESEAL: _steps("rotate", "secrets"),
+    Kind.RESIZE: _steps("resize-", "define", "tune"),
+    Kind.RESIZE_RESTART: _steps(
+        "place-", "image", "shutdown-", "resize-", "keys", "volume", "personalise", *_BOOT
+    ),
 }

@@ -28,6 +28,7 @@ def host_spec(host: Host) -> HostSpec:
         fleet=settings.FLEET_ID,
         pool_path=host.pool_path,
         capabilities=frozenset(host.capabilities),
+        egress_path=host.egress_path,
     )
 
 
@@ -54,12 +55,14 @@ def runtime_spec(runtime: Runtime) -> RuntimeSpec:
         disk_gib=runtime.disk_gib,
         cpu_percent=runtime.cpu_percent,
         iops=runtime.iops,
+        bandwidth_mbit=runtime.bandwidth_mbit,
         mac=runtime.mac,
         network_index=runtime.network_index,
         host_address=ends.host_address,
         guest_address=ends.guest_address,
         prefix=ends.prefix,
         agent_port=settings.AGENT_PORT,
+        egress_port=settings.EGRESS_PORT,
         image=image_spec(runtime.image),
     )
 

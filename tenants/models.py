@@ -7,6 +7,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from protocol.enrolment import LIMIT_RANGES
+from tenants.connectors import CONNECTORS, PILOT, Connector
 
 RESERVED_SLUGS = frozenset({"admin", "api", "www", "static", "portal", "status", "mail"})
 
@@ -16,10 +17,18 @@ slug_validator = RegexValidator(
 )
 
 
+REQUESTS_RANGE = (30, 1_000_000)
+"""A minute; fewer would lock people out of the page that tells them so."""
+
+
+def _between(limits: tuple[int, int]) -> list[BaseValidator]:
+    least, most = limits
+    return [MinValueValidator(least), MaxValueValidator(most)]
+
+
 def _within(name: str) -> list[BaseValidator]:
     """What a guest takes as this limit; it would refuse its papers otherwise."""
-    least, most = LIMIT_RANGES[name]
-    return [MinValueValidator(least), MaxValueValidator(most)]
+    return _between(LIMIT_RANGES[name])
 
 
 class Plan(models.Model):
@@ -33,7 +42,16 @@ class Plan(models.Model):
     )
     memory_mib = models.PositiveIntegerField("memory (MiB)", default=512, validators=[MinValueValidator(384)])
     disk_gib = models.PositiveIntegerField("disk (GiB)", default=2, validators=[MinValueValidator(1)])
-    iops = models.PositiveIntegerField("disk operations per second", null=True, blank=True)
+    iops = models.PositiveIntegerField(
+        "disk operations per second", null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    bandwidth_mbit = models.PositiveIntegerField(
+        "bandwidth (Mbit/s, each way)",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(100_000)],
+        help_text="Empty: no limit. Only hosts whose kernel can shape traffic enforce it.",
+    )
     processes = models.PositiveSmallIntegerField(
         default=512,
         validators=_within("processes"),
@@ -44,6 +62,18 @@ class Plan(models.Model):
     )
     jobs_waiting = models.PositiveSmallIntegerField(
         "jobs waiting", default=20, validators=_within("jobs_waiting")
+    )
+    api_per_minute = models.PositiveIntegerField(
+        "API requests a minute",
+        default=600,
+        validators=_between(REQUESTS_RANGE),
+        help_text="Of all the tenant's members together, at the portal's API.",
+    )
+    routed_per_minute = models.PositiveIntegerField(
+        "routed requests a minute",
+        default=1200,
+        validators=_between(REQUESTS_RANGE),
+        help_text="Of all the tenant's members together, to the machine's own address.",
     )
     cost_floor_cents = models.PositiveIntegerField("cost floor (cents a month)")
 
@@ -62,6 +92,17 @@ class Plan(models.Model):
                     }
                 ),
                 name="plan_limits_a_guest_takes",
+            ),
+            models.CheckConstraint(
+                condition=Q(api_per_minute__range=REQUESTS_RANGE, routed_per_minute__range=REQUESTS_RANGE),
+                name="plan_lets_some_requests_through",
+            ),
+            models.CheckConstraint(
+                condition=Q(bandwidth_mbit=None) | Q(bandwidth_mbit__range=(1, 100_000)),
+                name="plan_bandwidth_is_a_rate",
+            ),
+            models.CheckConstraint(
+                condition=Q(iops=None) | Q(iops__gte=1), name="plan_lets_a_guest_use_its_disk"
             ),
         ]
 
@@ -321,3 +362,45 @@ class ConnectorSecret(models.Model):
     def identity(self) -> str:
         """The row's own, which its wrapping is bound to."""
         return f"secret/{self.tenant_id}/{self.name}/{self.version}"
+
+
+class TenantConnector(models.Model):
+    """What a tenant may reach: staff allow a connector, then an owner enables it. No row: not allowed."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="connectors")
+    connector = models.CharField(max_length=16, help_text="A slug of tenants/connectors.py.")
+    allowed = models.BooleanField(default=False, help_text="By staff.")
+    enabled = models.BooleanField(default=False, help_text="By an owner.")
+    beyond_pilot = models.BooleanField(
+        default=False, help_text="Staff allowed it while the pilot's guardrail was down."
+    )
+    allowed_at = models.DateTimeField(null=True, help_text="When staff last allowed or forbade it.")
+    allowed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    enabled_at = models.DateTimeField(null=True, help_text="When it was last enabled or disabled.")
+    enabled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+
+    class Meta:
+        ordering = ["tenant", "connector"]
+        default_permissions = ("add", "view")
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "connector"], name="one_row_per_tenant_and_connector"),
+            models.CheckConstraint(
+                condition=Q(enabled=False) | Q(allowed=True), name="only_an_allowed_connector_is_enabled"
+            ),
+            models.CheckConstraint(
+                condition=Q(allowed=False) | Q(connector__in=sorted(PILOT)) | Q(beyond_pilot=True),
+                name="the_pilot_allows_its_connectors_only",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.connector} of {self.tenant_id}"
+
+    @property
+    def spec(self) -> Connector | None:
+        """What it reaches; None if the program does not know it any more."""
+        return CONNECTORS.get(self.connector)

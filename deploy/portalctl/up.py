@@ -19,6 +19,7 @@ from deploy.portalctl import (
     services,
     users,
     venv,
+    walls,
 )
 from deploy.portalctl import places as places_module
 from deploy.portalctl.manage import manage
@@ -76,6 +77,7 @@ def prepare(places: Places, kind: venv.Kind) -> str:
     assets.ensure(places)
     venv.give_back(places)
     kernel.ensure()
+    walls.ensure()
     kernel.open_kvm()
     libvirtd.ensure(places, environments.libvirt_uri())
     return image.ensure(places)

@@ -41,8 +41,22 @@ FAULT_POINTS: tuple[str, ...] = (
     "domain.start",
     "domain.shutdown",
     "domain.destroy",
+    "domain.tune",
+    "volume.resize",
+    "domain.suspend",
+    "domain.cut",
+    "domain.plug",
+    "domain.autostart",
     "agent.launch",
     "agent.stop",
+    "egress.define",
+    "egress.start",
+    "egress.autostart",
+    "egress.create",
+    "egress.upload",
+    "egress.delete",
+    "egress.stop",
+    "egress.undefine",
 )
 """Every call that changes a host. Each has the points ``:before``, ``:during`` and ``:after``."""
 

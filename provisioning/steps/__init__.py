@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from provisioning.steps import boot, build, removal, sealed
+from provisioning.steps import aside, boot, build, outlet, removal, resize, sealed
 from provisioning.steps.context import Context, StepFailed, Wait
 
 
@@ -27,6 +27,7 @@ ACTIONS: dict[str, Action] = {
     "personalise": Action(build.personalise, build.unpersonalise),
     "network": Action(build.make_network, removal.remove_network),
     "filter": Action(build.make_filter, removal.remove_filter),
+    "egress": Action(outlet.serve, outlet.unserve),
     "define": Action(build.define, removal.undefine),
     "start": Action(boot.start, removal.power_off),
     "reach": Action(boot.reach),
@@ -35,11 +36,17 @@ ACTIONS: dict[str, Action] = {
     "secrets": Action(sealed.deliver),
     "rotate": Action(sealed.rotate),
     "ready": Action(boot.confirm),
-    "shutdown": Action(boot.shut_down),
+    "shutdown": Action(boot.shut_down, resize.revive),
+    "resize": Action(resize.resize, resize.restore),
+    "tune": Action(resize.tune),
+    "suspend": Action(aside.suspend),
+    "cut": Action(aside.cut),
+    "settle": Action(aside.settle),
     "newest": Action(build.choose_newest_image),
     "shred": Action(removal.shred),
     "poweroff": Action(removal.power_off),
     "undefine": Action(removal.undefine),
+    "unegress": Action(outlet.unserve),
     "unfilter": Action(removal.remove_filter),
     "unnetwork": Action(removal.remove_network),
     "unvolume": Action(removal.remove_volume),

@@ -88,6 +88,10 @@ def test_the_procfile_starts_every_role_through_run_as() -> None:
 def test_systemd_units_keep_web_from_libvirt_and_every_unit_from_new_rights() -> None:
     folder = Path(CHECKOUT, "deploy", "systemd")
     units = {path.stem: path.read_text() for path in folder.glob("*.service")}
+    walls = units.pop("portal-walls")  # ends before anything runs, and needs just the one right
+    assert "NoNewPrivileges=yes" in walls
+    assert "CapabilityBoundingSet=CAP_NET_ADMIN\n" in walls
+    assert "portal-walls.nft" in walls
     assert set(units) == {"portal-web", "portal-worker", "portal-beat"}
     for name, text in units.items():
         for setting in (

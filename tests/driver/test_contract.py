@@ -6,7 +6,9 @@ from typing import Any
 import libvirt
 import pytest
 
-from provisioning.driver import Conflict, LibvirtDriver, NoSpace, Power, RuntimeSpec, machines
+from provisioning.driver import Conflict, LibvirtDriver, NoSpace, Power, RuntimeSpec, machines, naming, xml
+from provisioning.driver.likeness import differences
+from provisioning.driver.marks import same_rules
 from tests.driver.support import (
     EMPTY,
     ENSURES,
@@ -16,6 +18,7 @@ from tests.driver.support import (
     build,
     open_driver,
     remove,
+    set_aside,
     whole,
 )
 
@@ -64,6 +67,64 @@ def test_a_paused_machine_is_not_started(driver: LibvirtDriver, spec: RuntimeSpe
     assert driver.power(spec.runtime_id) is Power.PAUSED
     with pytest.raises(Conflict, match="paused"):
         driver.start(spec)
+
+
+def test_what_is_set_aside_is_paused_unplugged_and_can_be_made_anew(
+    driver: LibvirtDriver, spec: RuntimeSpec
+) -> None:
+    """Twice does no more than once; a machine that is not there is left alone."""
+    assert set_aside(driver, spec) == {"suspend": False, "cut": False}
+    build(driver, spec)
+    assert set_aside(driver, spec) == {"suspend": True, "cut": True}
+    assert set_aside(driver, spec) == {"suspend": False, "cut": False}
+    assert driver.power(spec.runtime_id) is Power.PAUSED
+    assert driver.destroy(spec.runtime_id) is True
+    assert driver.ensure_domain(spec) is True
+    assert driver.start(spec) is True
+    assert driver.power(spec.runtime_id) is Power.RUNNING
+
+
+def test_what_is_shown_of_a_runtime_is_what_was_asked_for(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """Running and off; and nothing of one that is not there."""
+    assert driver.show(spec.runtime_id).power is Power.ABSENT
+    build(driver, spec)
+    shown, host = driver.show(spec.runtime_id), driver.host
+    bridge = naming.bridge_name(host.fleet, spec.network_index)
+    for machine in (shown.live, shown.defined):
+        assert machine is not None
+        assert differences(xml.domain(host, spec), machine, bridge=bridge) == []
+    for network in (shown.network, shown.network_defined):
+        assert network is not None
+        assert differences(xml.network(host, spec), network) == []
+    assert shown.filter is not None
+    assert same_rules(xml.packet_filter(host, spec), shown.filter)
+    assert (shown.power, shown.autostart, shown.taints) == (Power.RUNNING, False, ())
+    assert (shown.network_active, shown.network_autostart) == (True, True)
+    driver.destroy(spec.runtime_id)
+    assert driver.show(spec.runtime_id).live is None
+    assert driver.show(spec.runtime_id).defined is not None
+
+
+def test_a_machine_that_others_changed_is_defined_anew(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """Though it still carries the mark of our wish."""
+    build(driver, spec)
+    driver.destroy(spec.runtime_id)
+    path = "<source file='/etc/hostname'/><target dev='vdc' bus='virtio'/><readonly/>"
+    disk = f"<disk type='file' device='disk'><driver name='qemu' type='raw'/>{path}</disk>"
+    defined = driver.show(spec.runtime_id).defined
+    assert defined is not None
+    _raw(driver).defineXML(defined.replace("<controller", f"{disk}<controller", 1))
+    assert "/etc/hostname" in (driver.show(spec.runtime_id).defined or "")
+    assert driver.ensure_domain(spec) is True
+    assert "/etc/hostname" not in (driver.show(spec.runtime_id).defined or "")
+
+
+def test_who_uses_what_is_told(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    build(driver, spec)
+    (user,) = [each for each in driver.users() if str(spec.runtime_id) in each.name]
+    assert user.running
+    assert user.networks == {naming.network_name(driver.host.fleet, spec.runtime_id)}
+    assert f"{driver.host.pool_path}/{naming.volume_name(spec.runtime_id)}" in user.files
 
 
 def test_starting_what_is_not_defined_says_what_to_do(driver: LibvirtDriver, spec: RuntimeSpec) -> None:

@@ -16,11 +16,11 @@ PROBE_ONLY = {"probe.py"}
 MUTATING = {
     "build", "create", "createWithFlags", "createXML", "defineXML", "defineXMLFlags", "delete", "destroy",
     "destroyFlags", "networkCreateXML", "networkDefineXML", "nwfilterDefineXML", "secretDefineXML",
-    "setAutostart", "setValue", "shutdown", "shutdownFlags", "storagePoolDefineXML", "undefine",
-    "undefineFlags", "upload",
+    "setAutostart", "setValue", "shutdown", "shutdownFlags", "storagePoolDefineXML", "suspend", "undefine",
+    "undefineFlags", "updateDeviceFlags", "upload",
 }  # fmt: skip
 
-OUR_MODULES = {"storage", "links", "machines", "passphrases"}
+OUR_MODULES = {"storage", "links", "machines", "passphrases", "egress"}
 """Their functions lead to a point further down, as does ``super()``."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from provisioning.driver import FAULT_POINTS, HostSpec, LibvirtDriver, Power, RuntimeSpec
-from tests.driver.support import EMPTY, ENSURES, REMOVES, build, open_driver, remove, whole
+from tests.driver.support import EMPTY, ENSURES, REMOVES, build, open_driver, remove, set_aside, whole
 
 ROOT = Path(__file__).resolve().parents[2]
 MOMENTS = ("before", "during", "after")
@@ -25,6 +25,11 @@ BUILDING = (
     "volume.create",
     "personalisation.create",
     "personalisation.upload",
+    "egress.define",
+    "egress.start",
+    "egress.autostart",
+    "egress.create",
+    "egress.upload",
     "network.define",
     "network.start",
     "network.autostart",
@@ -43,15 +48,21 @@ REMOVING = (
     "network.undefine",
     "volume.delete",
     "secret.undefine",
+    "egress.delete",
+    "egress.stop",
+    "egress.undefine",
     "pool.stop",
     "pool.undefine",
 )
 PRESSING = ("domain.shutdown",)
+SETTING_ASIDE = ("domain.suspend", "domain.cut")
+SETTLING = ("domain.plug", "domain.autostart")
+"""Each is one call on a real machine; tests/provisioning/test_drift_guest.py."""
 
 
 def test_every_registered_point_is_walked() -> None:
     """A new call must be put into one of the lists above."""
-    assert sorted((*BUILDING, *REMOVING, *PRESSING)) == sorted(FAULT_POINTS)
+    assert sorted((*BUILDING, *REMOVING, *PRESSING, *SETTING_ASIDE, *SETTLING)) == sorted(FAULT_POINTS)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -86,6 +97,21 @@ def test_a_removal_killed_anywhere_is_finished_by_the_next(
     _killed("remove", simulated.host, spec, f"{call}:{moment}")
     remove(simulated, spec)
     assert remove(simulated, spec) == dict.fromkeys(REMOVES, False)
+    _assert_nothing_left(simulated)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("call", SETTING_ASIDE)
+def test_setting_aside_killed_anywhere_is_finished_by_the_next(
+    simulated: LibvirtDriver, spec: RuntimeSpec, call: str, moment: str
+) -> None:
+    """Paused and unplugged, once; and all of it can be removed."""
+    build(simulated, spec)
+    _killed("set_aside", simulated.host, spec, f"{call}:{moment}")
+    set_aside(simulated, spec)
+    assert set_aside(simulated, spec) == {"suspend": False, "cut": False}
+    assert simulated.power(spec.runtime_id) is Power.PAUSED
+    remove(simulated, spec)
     _assert_nothing_left(simulated)
 
 

@@ -81,6 +81,8 @@ def test_jobs_on_the_machines_page(
     """Run, follow, cancel and forget; a job's markup is text; nothing breaks the page's policy."""
     page, runtime = person, created(tenant, BOOT_SECONDS)
     enter(page, runtime)
+    expect(page.locator("#no-way-out")).to_be_visible()
+    expect(page.locator("#way-out")).to_be_hidden()
     run(page, "true")
     expect(page.get_by_text("a simulated machine runs no commands")).to_be_visible()
     provoked = [line for line in complaints if "status of 503" in line]
@@ -118,8 +120,11 @@ def test_jobs_on_the_machines_page(
         expect(log).to_contain_text("line 3")
         page.get_by_role("button", name="Close").click()
         expect(log).to_be_hidden()
+        page.route("**/v1/outside", lambda route: route.fulfill(json={"proxy": "10.1.2.1:3128"}))
         page.reload()
         expect(page.get_by_role("row", name="line $n").get_by_role("button", name="Log")).to_be_visible()
+        expect(page.locator("#way-out")).to_be_visible()
+        expect(page.locator("#no-way-out")).to_be_hidden()
 
     # A look that was under way when they signed out is refused late: that changes nothing on the page.
     held: list[Route] = []

@@ -18,7 +18,7 @@ from nacl.public import PrivateKey
 from audit.context import Actor, command
 from protocol.persons import Purpose
 from protocol.sealed import key_id, seal
-from provisioning.models import GuestImage, Host, Operation, Runtime, Step
+from provisioning.models import DriftFinding, GuestImage, Host, Operation, Runtime, Step
 from provisioning.sequences import SEQUENCES
 from tenants.models import (
     ConnectorSecret,
@@ -27,9 +27,12 @@ from tenants.models import (
     MemberKey,
     Membership,
     Tenant,
+    TenantConnector,
     TenantKey,
 )
 from tenants.services import (
+    connector_allow,
+    connector_enable,
     consent_accept,
     key_register,
     keyring_accept,
@@ -62,6 +65,8 @@ class Place:
     consents: ConsentVersion
     tenant_key: TenantKey
     secret: ConnectorSecret
+    connector: TenantConnector
+    drift: DriftFinding
 
 
 @dataclass
@@ -179,7 +184,18 @@ def make_place(
             sealing_key=key_id(SEALING_KEY),
             sealed=SEALED,
         )
-        return Place(tenant, runtime, operation, membership, *signed, key, secret)
+        connector_allow(actor=TESTER, tenant=tenant, connector="github")
+        connector = connector_enable(actor=Actor.of(membership.user), tenant=tenant, connector="github")
+        drift = DriftFinding.objects.create(
+            host=host,
+            runtime=runtime,
+            code="limits",
+            severity="mend",
+            detail=f"of {slug}",
+            found_at=timezone.now(),
+            seen_at=timezone.now(),
+        )
+        return Place(tenant, runtime, operation, membership, *signed, key, secret, connector, drift)
 
     return make
 

@@ -8,11 +8,13 @@ from axes.models import AccessAttempt
 from django.apps import apps
 from django.contrib.auth.models import Group, User
 from django.contrib.sessions.models import Session
+from django.db.models import F
 from django.test import Client
 
 from audit.models import Entry
 from provisioning.models import Runtime
-from tests.portal.conftest import World
+from tenants.services import connector_forbid
+from tests.portal.conftest import TESTER, World
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PASSWORD = "correct horse battery"
@@ -106,6 +108,31 @@ def revoke_secret(world: World, client: Client) -> Any:
     return client.post("/admin/tenants/connectorsecret/", form)
 
 
+def allow_connector(world: World, client: Client) -> Any:
+    form = {"tenant": str(world.mine.tenant.pk), "connector": "github"}
+    return client.post("/admin/tenants/tenantconnector/add/", form)
+
+
+def forbid_connector(world: World, client: Client) -> Any:
+    form = {"action": "forbid", "_selected_action": str(world.mine.connector.pk)}
+    return client.post("/admin/tenants/tenantconnector/", form)
+
+
+def forbid_connector_on_the_page(world: World, client: Client) -> Any:
+    return client.post("/t/acme/connectors/switch/", {"forbid": "github"})
+
+
+def quarantine(world: World, client: Client) -> Any:
+    form = {"action": "request_quarantine", "_selected_action": str(world.mine.runtime.pk)}
+    return client.post("/admin/provisioning/runtime/", {**form, "reason": "It behaves strangely."})
+
+
+def release(world: World, client: Client) -> Any:
+    Runtime.objects.filter(pk=world.mine.runtime.pk).update(phase="quarantined")
+    form = {"action": "request_release", "_selected_action": str(world.mine.runtime.pk)}
+    return client.post("/admin/provisioning/runtime/", {**form, "reason": "It was looked at."})
+
+
 CHANGES: list[tuple[Callable[[World, Client], Any], str]] = [
     (add_person, "user.added"),
     (change_person, "user.changed"),
@@ -118,15 +145,22 @@ CHANGES: list[tuple[Callable[[World, Client], Any], str]] = [
     (unlock, "accessattempt.deleted"),
     (stop_machine, "operation.requested"),
     (close_access, "access.closed"),
+    (quarantine, "operation.requested"),
+    (release, "operation.requested"),
     (change_tenant, "tenant.changed"),
     (ask_for_a_tenant_key, "tenant_key.rotation_asked"),
     (offboard, "tenant.offboarded"),
     (revoke_secret, "secret.revoked"),
+    (allow_connector, "connector.allowed"),
+    (forbid_connector, "connector.forbidden"),
+    (forbid_connector_on_the_page, "connector.forbidden"),
 ]
 
 
 @pytest.fixture
-def root(world: World) -> Client:
+def root(world: World, request: pytest.FixtureRequest) -> Client:
+    if request.node.callspec.params["change"] is allow_connector:
+        connector_forbid(actor=TESTER, tenant=world.mine.tenant, connector="github")
     AccessAttempt.objects.create(username="x", failures_since_start=3)
     return world.client("superuser")
 
@@ -169,6 +203,9 @@ def test_without_its_entry_nothing_changes(
     """The record refuses: the answer is an error, and every table is as it was."""
     if change is offboard:
         free_of_machines(world)
+    Runtime.objects.filter(pk=world.mine.runtime.pk).update(
+        phase="quarantined" if change is release else F("phase")
+    )
     before = everything()
     break_record(monkeypatch)
     assert change(world, root).status_code == 500
