@@ -4,7 +4,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from deploy.portalctl import environments, libvirtd, redis, services, users, venv, walls
+from deploy.portalctl import egress, environments, libvirtd, redis, services, users, venv, walls
 from deploy.portalctl.commands import streamed
 from deploy.portalctl.manage import manage
 from deploy.portalctl.places import SYSTEM_STATE, Places
@@ -95,6 +95,7 @@ def _fleet(folder: Path, lane: str) -> str:
 
 def _stop_services(places: Places) -> None:
     progress("services", "stopped" if services.stop(places) else "none ran")
+    egress.release(places)
 
 
 def _stop_guests(places: Places) -> None:

@@ -9,6 +9,7 @@ import re
 from deploy.portalctl import (
     assets,
     down,
+    egress,
     environments,
     image,
     kernel,
@@ -44,6 +45,7 @@ def up(places: Places) -> None:
         # State that was removed by hand, not by `make clean`, has left its guests in libvirt. Their keys went
         # with it, so nothing is lost; a state that still has its keys is never purged.
         down.purge(places, places.state)
+    with_egress = egress.ensure(places, split)
     progress("database", "migrating")
     manage(places, "migrate", "--no-input", "--verbosity", "0")
     manage(places, "demo_people")
@@ -53,6 +55,8 @@ def up(places: Places) -> None:
     if engine == "test":
         environments.write_all(places, split, uri=_TEST_URI)
         names.append("keeper")
+    if egress.hand_over(places, split, with_egress, simulated=engine == "test"):
+        names.append("egress")
     manage(places, "image_register", str(places.images / version), dated=True)
 
     proxy.ensure(places, split)
