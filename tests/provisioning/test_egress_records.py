@@ -1,6 +1,5 @@
 """Records of outside connections: each line once, whoever dies; whose they are; and how long they stay."""
 
-import os
 import signal
 import subprocess
 import sys
