@@ -277,7 +277,7 @@ def test_a_keeper_that_does_not_run_is_named(
     Runtime.objects.filter(pk=served.pk).update(egress=False)
     with monkeypatch.context() as patched:
         mute(patched)
-        with pytest.raises(NotInForce, match="does not follow rules 2 yet. See that it runs"):
+        with pytest.raises(NotInForce, match=r"does not follow rules 2 yet\. See that it runs"):
             delivery.apply(simulated_host.pk, seconds=0.2)
         simulated_host.refresh_from_db()
         assert "See that it runs" in simulated_host.egress_problem
@@ -346,7 +346,7 @@ def test_a_state_that_nobody_can_read_is_an_error_that_repeats_nothing(
 ) -> None:
     delivery.apply(simulated_host.pk)
     (folder / "state.json").write_bytes(content)
-    with pytest.raises(NotInForce, match="cannot be read. See the keeper's log") as caught:
+    with pytest.raises(NotInForce, match=r"cannot be read\. See the keeper's log") as caught:
         delivery.apply(simulated_host.pk)
     assert caught.value.__suppress_context__
 
