@@ -96,6 +96,9 @@ def test_nothing_is_edited_or_deleted(world: World) -> None:
 
 def test_other_tenants_are_out_of_reach(world: World) -> None:
     """Half staff act on what they operate: neither by an action, nor by a forged choice."""
+    half = world.client("half staff")
+    assert half.get(f"{CONNECTORS}{world.other.connector.pk}/change/").status_code == 404
+    assert "Zebra" not in half.get(CONNECTORS).content.decode()
     act(world, "forbid", world.other.connector.pk, "half staff")
     assert stands(world.other.connector) == (True, True)
     assert add(world, "half staff").status_code == 403
