@@ -28,6 +28,7 @@ def host_spec(host: Host) -> HostSpec:
         fleet=settings.FLEET_ID,
         pool_path=host.pool_path,
         capabilities=frozenset(host.capabilities),
+        egress_path=host.egress_path,
     )
 
 
@@ -60,6 +61,7 @@ def runtime_spec(runtime: Runtime) -> RuntimeSpec:
         guest_address=ends.guest_address,
         prefix=ends.prefix,
         agent_port=settings.AGENT_PORT,
+        egress_port=settings.EGRESS_PORT,
         image=image_spec(runtime.image),
     )
 

@@ -47,6 +47,11 @@ def pool_name(fleet: str) -> str:
     return f"rtp-{fleet}"
 
 
+def egress_pool_name(fleet: str) -> str:
+    """Name of the storage pool over the egress keeper's folder."""
+    return f"rte-{fleet}"
+
+
 def volume_name(runtime_id: UUID) -> str:
     """File name of the data volume in the pool."""
     return f"{PREFIX}{runtime_id}{VOLUME_SUFFIX}"
@@ -78,9 +83,24 @@ def bridge_name(fleet: str, index: int) -> str:
     Raises:
         ValueError: ``index`` is not within 0…65535.
     """
+    return f"rt{fleet}-{_hex(index)}"
+
+
+def tap_name(fleet: str, index: int) -> str:
+    """Name of the host's end of the guest's only interface, on that bridge; 15 characters at most.
+
+    Chosen, so that the host's rules can name it before the guest runs. libvirt would only count them.
+
+    Raises:
+        ValueError: ``index`` is not within 0…65535.
+    """
+    return f"pt{fleet}-{_hex(index)}"
+
+
+def _hex(index: int) -> str:
     if not 0 <= index <= MAX_INDEX:
         raise ValueError(f"a network index is 0 to {MAX_INDEX}, not {index}")
-    return f"rt{fleet}-{index:04x}"
+    return f"{index:04x}"
 
 
 def runtime_of(name: str, prefix: str, suffix: str = "") -> UUID | None:

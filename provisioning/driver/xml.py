@@ -17,6 +17,8 @@ _CPU_PERIOD_US = 100_000
 _CPU_SHARES_PER_VCPU = 1024
 _MEMORY_OVERHEAD_MIB = 512
 """Room above the guest's memory for QEMU itself, where a hard limit is set."""
+MAX_PROXY_CONNECTIONS = 1024
+"""How many connections to the egress proxy one guest may have open at a time."""
 CPU_MODE = {Engine.KVM: "host-passthrough", Engine.QEMU: "maximum", Engine.TEST: "maximum"}
 
 ET.register_namespace("portal", METADATA_URI)
@@ -46,9 +48,18 @@ def _marked(root: ET.Element, fleet: str, runtime_id: UUID) -> str:
 
 def pool(host: HostSpec) -> str:
     """The fleet's directory pool."""
+    return _directory_pool(naming.pool_name(host.fleet), host.pool_path)
+
+
+def egress_pool(host: HostSpec) -> str:
+    """The pool over the egress keeper's folder."""
+    return _directory_pool(naming.egress_pool_name(host.fleet), host.egress_path)
+
+
+def _directory_pool(name: str, path: str) -> str:
     root = ET.Element("pool", {"type": "dir"})
-    _add(root, "name", naming.pool_name(host.fleet))
-    _add(_add(root, "target"), "path", host.pool_path)
+    _add(root, "name", name)
+    _add(_add(root, "target"), "path", path)
     return _text(root)
 
 
@@ -78,14 +89,14 @@ def volume(spec: RuntimeSpec) -> str:
     return _text(root)
 
 
-def raw_volume(name: str, size: int) -> str:
-    """A plain file of exactly ``size`` bytes that only its owner may read."""
+def raw_volume(name: str, size: int, mode: str = "0600") -> str:
+    """A plain file of exactly ``size`` bytes; only its owner may read it unless ``mode`` says more."""
     root = ET.Element("volume", {"type": "file"})
     _add(root, "name", name)
     _add(root, "capacity", size, unit="bytes")
     target = _add(root, "target")
     _add(target, "format", type="raw")
-    _add(_add(target, "permissions"), "mode", "0600")
+    _add(_add(target, "permissions"), "mode", mode)
     return _text(root)
 
 
@@ -107,30 +118,43 @@ def network(host: HostSpec, spec: RuntimeSpec) -> str:
 
 
 def packet_filter(host: HostSpec, spec: RuntimeSpec) -> str:
-    """Anti-spoofing, then the agent's port for the host's end of the link, then nothing.
+    """Anti-spoofing, then what may pass between guest and the host's end of the link, then nothing.
+
+    That is: the control plane connects to the agent's port, and the guest connects to the egress proxy's.
 
     A packet must pass two layers. The Ethernet rules (``ip``, ``arp``) see both directions but know no
-    connections. The ``tcp`` rule does: a guest may only answer, even from the agent's port. It cannot see
-    what the host itself sends, which never crosses the FORWARD chain, so neither layer suffices alone.
+    connections. The ``tcp`` rules do: a guest may only answer from the agent's port, even to the host, and
+    the host only from the proxy's. They cannot see what the host itself sends, which never crosses the
+    FORWARD chain, so neither layer suffices alone.
     """
     root = ET.Element("filter", {"name": naming.filter_name(host.fleet, spec.runtime_id), "chain": "root"})
     _add(root, "uuid", str(naming.filter_uuid(spec.runtime_id)))
     for built_in in ("no-mac-spoofing", "no-ip-spoofing", "no-arp-spoofing"):
         _add(root, "filterref", filter=built_in)
-    outside, inside, port = spec.host_address, spec.guest_address, spec.agent_port
-    to_agent = {"dstportstart": port, "dstportend": port}
-    from_agent = {"srcportstart": port, "srcportend": port}
-    rule = _rule(root, "accept", "in", 100)
-    _add(rule, "ip", srcipaddr=outside, dstipaddr=inside, protocol="tcp", **to_agent)
-    rule = _rule(root, "accept", "out", 100)
-    _add(rule, "ip", srcipaddr=inside, dstipaddr=outside, protocol="tcp", **from_agent)
+    outside, inside = spec.host_address, spec.guest_address
+    incoming = {"srcipaddr": outside, "dstipaddr": inside, "protocol": "tcp"}
+    outgoing = {"srcipaddr": inside, "dstipaddr": outside, "protocol": "tcp"}
+    to_agent, from_agent = _port("dst", spec.agent_port), _port("src", spec.agent_port)
+    to_proxy, from_proxy = _port("dst", spec.egress_port), _port("src", spec.egress_port)
+    for ports in (to_agent, from_proxy):
+        _add(_rule(root, "accept", "in", 100), "ip", **incoming, **ports)
+    for ports in (from_agent, to_proxy):
+        _add(_rule(root, "accept", "out", 100), "ip", **outgoing, **ports)
     _add(_rule(root, "accept", "in", 110), "arp", arpsrcipaddr=outside, arpdstipaddr=inside)
     _add(_rule(root, "accept", "out", 110), "arp", arpsrcipaddr=inside, arpdstipaddr=outside)
+    # All guests share the host's connection table, so none may fill it.
+    crowd = {"connlimit-above": str(MAX_PROXY_CONNECTIONS)}
+    _add(_rule(root, "drop", "out", 190), "tcp", dstipaddr=outside, **to_proxy, **crowd)
     _add(_rule(root, "accept", "in", 200), "tcp", srcipaddr=outside, **to_agent)
+    _add(_rule(root, "accept", "out", 200), "tcp", dstipaddr=outside, **to_proxy)
     _add(_rule(root, "drop", "inout", 900), "all")
     _add(_rule(root, "drop", "inout", 900), "all-ipv6")
     _rule(root, "drop", "inout", 1000)
     return _text(root)
+
+
+def _port(end: str, port: int) -> dict[str, str]:
+    return {f"{end}portstart": str(port), f"{end}portend": str(port)}
 
 
 def _rule(parent: ET.Element, action: str, direction: str, priority: int) -> ET.Element:
@@ -214,6 +238,7 @@ def _interface(devices: ET.Element, host: HostSpec, spec: RuntimeSpec) -> None:
     interface = _add(devices, "interface", type="network")
     _add(interface, "mac", address=spec.mac)
     _add(interface, "source", network=naming.network_name(host.fleet, spec.runtime_id))
+    _add(interface, "target", dev=naming.tap_name(host.fleet, spec.network_index))
     _add(interface, "model", type="virtio")
     reference = _add(interface, "filterref", filter=naming.filter_name(host.fleet, spec.runtime_id))
     _add(reference, "parameter", name="IP", value=spec.guest_address)

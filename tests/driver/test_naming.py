@@ -12,10 +12,13 @@ fleets = st.from_regex(r"[a-z0-9]{4,8}", fullmatch=True)
 
 
 @given(fleet=fleets, index=st.integers(0, naming.MAX_INDEX))
-def test_bridge_names_fit_and_differ(fleet: str, index: int) -> None:
-    name = naming.bridge_name(fleet, index)
-    assert len(name) <= 15
-    assert name != naming.bridge_name(fleet, (index + 1) % (naming.MAX_INDEX + 1))
+def test_device_names_fit_and_differ(fleet: str, index: int) -> None:
+    following = (index + 1) % (naming.MAX_INDEX + 1)
+    names = {
+        device(fleet, each) for device in (naming.bridge_name, naming.tap_name) for each in (index, following)
+    }
+    assert len(names) == 4
+    assert max(map(len, names)) <= 15
 
 
 @given(fleet=fleets, runtime_id=st.uuids())
@@ -35,8 +38,9 @@ def test_other_names_are_nobodys(name: str) -> None:
 
 @pytest.mark.parametrize("index", [-1, 65536])
 def test_an_index_beyond_the_name_is_refused(index: int) -> None:
-    with pytest.raises(ValueError, match="network index"):
-        naming.bridge_name("abcd", index)
+    for device in (naming.bridge_name, naming.tap_name):
+        with pytest.raises(ValueError, match="network index"):
+            device("abcd", index)
 
 
 @pytest.mark.parametrize("fleet", ["abc", "abcdefghi", "ABCD", "ab-c", "abcd\n", ""])

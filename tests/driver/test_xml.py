@@ -78,6 +78,8 @@ def test_the_interface_is_filtered_isolated_and_bound_to_its_address() -> None:
     interface = _domain().find("devices/interface")
     assert interface is not None
     assert interface.find("port").get("isolated") == "yes"  # type: ignore[union-attr]
+    tap = naming.tap_name("dtxml", SPEC.network_index)
+    assert interface.find("target").get("dev") == tap  # type: ignore[union-attr]
     reference = interface.find("filterref")
     assert reference is not None
     assert reference.get("filter") == naming.filter_name("dtxml", SPEC.runtime_id)
@@ -114,26 +116,44 @@ def test_the_network_is_isolated_and_serves_nothing() -> None:
     assert [each.attrib for each in root.iterfind("ip")] == [{"address": SPEC.host_address, "prefix": "30"}]
 
 
-def test_the_filter_admits_the_agents_port_and_ends_in_drops() -> None:
+def test_the_filter_admits_two_ports_and_ends_in_drops() -> None:
+    """The host connects to the agent's, the guest to the egress proxy's; both sides only answer otherwise."""
     root = parse(xml.packet_filter(HOST, SPEC))
     references = [each.get("filter") for each in root.iterfind("filterref")]
     assert references == ["no-mac-spoofing", "no-ip-spoofing", "no-arp-spoofing"]
-    rules = [
-        (rule.get("action"), rule.get("direction"), [match.tag for match in rule])
-        for rule in root.iterfind("rule")
+    assert [_read(rule) for rule in root.iterfind("rule")] == [
+        ("accept", "in", "ip", {"dst": "8443"}),
+        ("accept", "in", "ip", {"src": "3128"}),
+        ("accept", "out", "ip", {"src": "8443"}),
+        ("accept", "out", "ip", {"dst": "3128"}),
+        ("accept", "in", "arp", {}),
+        ("accept", "out", "arp", {}),
+        ("drop", "out", "tcp", {"dst": "3128"}),
+        ("accept", "in", "tcp", {"dst": "8443"}),
+        ("accept", "out", "tcp", {"dst": "3128"}),
+        ("drop", "inout", "all", {}),
+        ("drop", "inout", "all-ipv6", {}),
+        ("drop", "inout", None, {}),
     ]
-    assert rules == [
-        ("accept", "in", ["ip"]),
-        ("accept", "out", ["ip"]),
-        ("accept", "in", ["arp"]),
-        ("accept", "out", ["arp"]),
-        ("accept", "in", ["tcp"]),
-        ("drop", "inout", ["all"]),
-        ("drop", "inout", ["all-ipv6"]),
-        ("drop", "inout", []),
-    ]
-    for rule in root.iterfind("rule[@action='accept']/*"):
-        assert SPEC.host_address in rule.attrib.values()
+    for match in root.iterfind("rule[@action='accept']/*"):
+        assert SPEC.host_address in match.attrib.values()
+        assert match.get("connlimit-above") is None
+
+
+def _read(rule: ET.Element) -> tuple[str | None, str | None, str | None, dict[str, str]]:
+    """Action, direction, kind and ports of a rule; of a range, both ends must agree."""
+    match = next(iter(rule), None)
+    given = {} if match is None else match.attrib
+    ports = {end: given[f"{end}portstart"] for end in ("src", "dst") if f"{end}portstart" in given}
+    assert all(given[f"{end}portend"] == port for end, port in ports.items())
+    return rule.get("action"), rule.get("direction"), None if match is None else match.tag, ports
+
+
+def test_a_guest_cannot_fill_the_hosts_connection_table() -> None:
+    root = parse(xml.packet_filter(HOST, SPEC))
+    (limit,) = root.findall("rule/tcp[@connlimit-above]")
+    assert limit.get("connlimit-above") == str(xml.MAX_PROXY_CONNECTIONS)
+    assert limit.get("dstipaddr") == SPEC.host_address
 
 
 def test_the_secret_stays_in_memory_and_is_never_given_back() -> None:
@@ -176,6 +196,7 @@ def test_filters_are_compared_by_meaning() -> None:
     text = xml.packet_filter(HOST, SPEC)
     assert same_rules(text, text.replace("><", ">\n  <"))
     assert not same_rules(text, xml.packet_filter(HOST, replace(SPEC, agent_port=1)))
+    assert not same_rules(text, xml.packet_filter(HOST, replace(SPEC, egress_port=1)))
 
 
 def test_two_runtimes_share_no_name() -> None:

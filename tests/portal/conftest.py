@@ -18,7 +18,7 @@ from nacl.public import PrivateKey
 from audit.context import Actor, command
 from protocol.persons import Purpose
 from protocol.sealed import key_id, seal
-from provisioning.models import GuestImage, Host, Operation, Runtime, Step
+from provisioning.models import EgressRecord, GuestImage, Host, Operation, Runtime, Step
 from provisioning.sequences import SEQUENCES
 from tenants.models import (
     ConnectorSecret,
@@ -66,6 +66,7 @@ class Place:
     tenant_key: TenantKey
     secret: ConnectorSecret
     connector: TenantConnector
+    egress_record: EgressRecord
 
 
 @dataclass
@@ -185,7 +186,16 @@ def make_place(
         )
         connector_allow(actor=TESTER, tenant=tenant, connector="github")
         connector = connector_enable(actor=Actor.of(membership.user), tenant=tenant, connector="github")
-        return Place(tenant, runtime, operation, membership, *signed, key, secret, connector)
+        record = EgressRecord.objects.create(
+            tenant=tenant,
+            runtime=runtime,
+            at=timezone.now(),
+            host=f"{slug}s.example.com",
+            port=443,
+            verdict="refused",
+            reason="name",
+        )
+        return Place(tenant, runtime, operation, membership, *signed, key, secret, connector, record)
 
     return make
 

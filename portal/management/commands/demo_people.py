@@ -15,7 +15,7 @@ OPERATOR_PERMISSIONS = (
     "view_user",
     *(f"view_{model}" for model in ("host", "guestimage", "runtime", "operation", "step", "entry")),
     *(f"view_{model}" for model in ("memberkey", "keyringversion", "consentversion")),
-    *(f"view_{model}" for model in ("tenantkey", "connectorsecret", "tenantconnector")),
+    *(f"view_{model}" for model in ("tenantkey", "connectorsecret", "tenantconnector", "egressrecord")),
     "add_tenantconnector",
     *(f"change_{model}" for model in ("host", "guestimage", "runtime", "operation")),
 )
