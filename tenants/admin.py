@@ -311,7 +311,7 @@ class TenantConnectorAdmin(TenantsOwnAdmin[TenantConnector], ServiceAdmin[Tenant
     @admin.action(description="Forbid the chosen connectors")
     def forbid(self, request: HttpRequest, chosen: "QuerySet[TenantConnector]") -> None:
         """And turn them off."""
-        self._each(request, chosen, connector_forbid, "forbidden; the machine is cut off within seconds")
+        self._each(request, chosen, connector_forbid, "forbidden")
 
     def _each(
         self,
