@@ -39,7 +39,7 @@ class Standing:
     @property
     def changed_at(self) -> datetime | None:
         """When anybody last changed it."""
-        return max(filter(None, (self.row.allowed_at, self.row.enabled_at)), default=None)
+        return self.row.changed_at
 
     @property
     def change(self) -> str:

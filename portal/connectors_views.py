@@ -72,7 +72,7 @@ def tenant_connector_switch(request: HttpRequest, slug: str) -> HttpResponse:
             raise PermissionDenied from None
         messages.error(request, str(refusal))
     else:
-        messages.success(request, told.format(row.spec.name if row.spec else row.connector))
+        messages.success(request, told.format(row))
     return redirect("tenant-connectors", slug=slug)
 
 
