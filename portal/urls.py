@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
-from portal import secrets_views, views
+from portal import quotas_views, secrets_views, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -16,6 +16,8 @@ urlpatterns = [
     path("t/<slug:slug>/members/", views.tenant_members, name="tenant-members"),
     path("t/<slug:slug>/secrets/", secrets_views.tenant_secrets, name="tenant-secrets"),
     path("t/<slug:slug>/secrets/live/", secrets_views.tenant_secrets_live, name="tenant-secrets-live"),
+    path("t/<slug:slug>/quotas/", quotas_views.tenant_quotas, name="tenant-quotas"),
+    path("t/<slug:slug>/quotas/live/", quotas_views.tenant_quotas_live, name="tenant-quotas-live"),
     path("healthz", views.healthz, name="healthz"),
     path("api/v1/", include("portal.api")),
     path("admin/", admin.site.urls),

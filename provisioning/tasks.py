@@ -6,7 +6,7 @@ import uuid
 from celery import Task, shared_task
 
 from audit.context import SYSTEM, bind
-from provisioning import access, connector_secrets, machine, members, observation, renewal, trust
+from provisioning import access, connector_secrets, machine, members, observation, renewal, trust, usage
 from provisioning.driver import DriverError
 from provisioning.models import Host
 from provisioning.runtime_client import AgentRefused, AgentUnreachable
@@ -95,6 +95,12 @@ def powers_observe() -> None:
     """Ask each host which of our guests run."""
     for host in Host.objects.all():
         observation.observe(host)
+
+
+@shared_task(name="provisioning.tasks.usage_observe")
+def usage_observe() -> None:
+    """Ask each guest what it uses."""
+    usage.observe_all()
 
 
 @shared_task(bind=True, name="provisioning.tasks.certificates_renew")
