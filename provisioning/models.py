@@ -130,6 +130,8 @@ class Runtime(models.Model):
     )
     spare_memory_mib = models.PositiveIntegerField(default=0)
     spare_disk_gib = models.PositiveIntegerField(default=0)
+    usage = models.JSONField(default=dict, help_text="What the guest last said that it uses; see usage.py.")
+    usage_at = models.DateTimeField(null=True)
     network_index = models.PositiveIntegerField(help_text="Which /30 of the pool.")
     mac = models.CharField(max_length=17)
     volume_key = models.BinaryField(null=True, help_text="The data volume's passphrase, wrapped.")
