@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from client import files
-from client.commands import agreement, content, gateway, jobs, key, keyring, secrets, workspace
+from client.commands import agreement, connectors, content, gateway, jobs, key, keyring, secrets, workspace
 from client.context import Context
 from client.errors import Failure
 from client.reading import HASH
@@ -118,6 +118,7 @@ def parser() -> argparse.ArgumentParser:
     revoking = add(hidden, "revoke", secrets.revoke, "erase a secret, and have the machine forget it")
     revoking.add_argument("name", type=_secret, metavar="NAME")
     revoking.add_argument("--yes", action="store_true", help="do not ask")
+    _add_connectors(commands, add)
     space = commands.add_parser("workspace", help="the tenant's files").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -142,6 +143,18 @@ def parser() -> argparse.ArgumentParser:
     _add_jobs(commands, add)
     _add_gateway(commands, add)
     return top
+
+
+def _add_connectors(commands: Any, add: Callable[..., "_Parser"]) -> None:
+    outside = commands.add_parser("connectors", help="what the machine may reach outside").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    listing = add(outside, "list", connectors.listing, "list connectors and how they stand")
+    listing.add_argument("--hosts", action="store_true", help="with the hosts that each reaches")
+    on = add(outside, "enable", connectors.enable, "let the machine reach a connector's hosts")
+    off = add(outside, "disable", connectors.disable, "cut the machine off from them")
+    for one in (on, off):
+        one.add_argument("connector", type=_slug, metavar="CONNECTOR", help="such as github")
 
 
 def _add_gateway(commands: Any, add: Callable[..., "_Parser"]) -> None:

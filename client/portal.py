@@ -146,6 +146,19 @@ class Portal:
             raise WrongAnswer("The portal did not revoke what it was asked to.")
         return dict(told)
 
+    def connectors(self, slug: str) -> list[dict[str, Any]]:
+        """What the machine may reach, connector by connector. Raises Refused, WrongAnswer."""
+        found = self._call("GET", f"{API}/tenants/{slug}/connectors/").expect(200).json()
+        return objects(found, "connectors")
+
+    def switch_connector(self, slug: str, connector: str, enabled: bool) -> dict[str, Any]:
+        """Turn one on or off. Raises Refused, WrongAnswer."""
+        path = f"{API}/tenants/{slug}/connectors/{connector}/"
+        told = self._call("PATCH", path, {"enabled": enabled}).expect(200).json()
+        if take(told, "connector", str) != connector or take(told, "enabled", bool) != enabled:
+            raise WrongAnswer("The portal did not switch what it was asked to.")
+        return dict(told)
+
     def enter(self, slug: str) -> tuple[Origin, str]:
         """A runtime's origin, and the path with a ticket that opens the way to it once."""
         told = self._post(f"tenants/{slug}/enter/", {}).expect(200).json()

@@ -10,6 +10,7 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
+from portal.connectors import shut
 from portal.polling import polled
 from portal.secrets import secrets_page
 from tenants.selectors import tenants_for
@@ -37,7 +38,9 @@ def tenant_secrets_live(request: HttpRequest, slug: str) -> HttpResponse:
 
 def _context(request: HttpRequest, slug: str) -> dict[str, object]:
     found = get_object_or_404(tenants_for(request.user), slug=slug)
-    context: dict[str, object] = {"tenant": found, **secrets_page(request.user, found)}
+    facts = secrets_page(request.user, found)
+    used = {row["connector"] for row in facts["rows"] if row["label"] != "revoked"}
+    context: dict[str, object] = {"tenant": found, **facts, "shut": shut(found, used)}
     # Without the request: nothing in this part may differ from one request to the next but its facts.
     part = render_to_string("portal/_secrets.html", context)
     digest = hashlib.sha256(part.encode()).hexdigest()[:16]

@@ -26,8 +26,10 @@ PORTAL_ROLE = env.str("PORTAL_ROLE", "manage")
 STATE_DIR = Path(env.str("PORTAL_STATE_DIR", str(BASE_DIR / "var")))
 IMAGES_DIR = Path(env.str("PORTAL_IMAGES_DIR", str(STATE_DIR / "images")))
 POOL_DIR = Path(env.str("PORTAL_POOL_DIR", str(STATE_DIR / "volumes")))
+EGRESS_DIR = env.str("PORTAL_EGRESS_DIR", "")
 FLEET_ID = env.str("PORTAL_FLEET_ID", "local")
 BASE_URL = env.str("PORTAL_BASE_URL", "http://portal.localhost:8000")
+PORTAL_PILOT = env.bool("PORTAL_PILOT", True)
 PILOT_TENANT_CAP = env.int("PILOT_TENANT_CAP", 5)
 NETWORK_POOL = env.str("PORTAL_NETWORK_POOL", "10.83.0.0/16")
 AGENT_PORT = env.int("PORTAL_AGENT_PORT", 8443)
@@ -36,6 +38,9 @@ GATEWAY_IDLE_SECONDS = env.int("PORTAL_GATEWAY_IDLE_SECONDS", 1800)
 LEASE_SECONDS = env.float("PORTAL_LEASE_SECONDS", 30.0)
 BOOT_TIMEOUT_SECONDS = env.float("PORTAL_BOOT_TIMEOUT_SECONDS", 300.0)
 SHUTDOWN_TIMEOUT_SECONDS = env.float("PORTAL_SHUTDOWN_TIMEOUT_SECONDS", 60.0)
+EGRESS_TIMEOUT_SECONDS = env.float("PORTAL_EGRESS_TIMEOUT_SECONDS", 15.0)
+EGRESS_RETENTION_DAYS = env.int("PORTAL_EGRESS_RETENTION_DAYS", 30)
+EGRESS_RECORDS = env.int("PORTAL_EGRESS_RECORDS", 100_000)
 
 _DEVELOPMENT_KEY = "development-only-" + "0" * 40
 SECRET_KEY = env.str("SECRET_KEY", "" if PRODUCTION else _DEVELOPMENT_KEY)
@@ -74,6 +79,8 @@ for _name, _key in {
         raise ImproperlyConfigured(f"{_name} must be 32 bytes, as base64.")
 if not 1 <= GATEWAY_IDLE_SECONDS <= 7 * 24 * 3600:
     raise ImproperlyConfigured("PORTAL_GATEWAY_IDLE_SECONDS must be from 1 to 604800 (a week).")
+if EGRESS_RETENTION_DAYS < 1 or EGRESS_RECORDS < 1:
+    raise ImproperlyConfigured("PORTAL_EGRESS_RETENTION_DAYS and PORTAL_EGRESS_RECORDS must be 1 or more.")
 if PORTAL_ROLE not in {"web", "worker", "beat", "manage"}:
     raise ImproperlyConfigured("PORTAL_ROLE must be web, worker, beat or manage.")
 
@@ -186,11 +193,14 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 SWEEP_SECONDS = env.float("PORTAL_SWEEP_SECONDS", 5.0)
 OBSERVE_SECONDS = env.float("PORTAL_OBSERVE_SECONDS", 15.0)
 DRIFT_SECONDS = env.float("PORTAL_DRIFT_SECONDS", 60.0)
+EGRESS_SECONDS = env.float("PORTAL_EGRESS_SECONDS", 5.0)
 CELERY_BEAT_SCHEDULE = {
     "operations-sweep": {"task": "provisioning.tasks.operations_sweep", "schedule": SWEEP_SECONDS},
     "powers-observe": {"task": "provisioning.tasks.powers_observe", "schedule": OBSERVE_SECONDS},
     "drift-check": {"task": "provisioning.tasks.drift_check", "schedule": DRIFT_SECONDS},
     "certificates-renew": {"task": "provisioning.tasks.certificates_renew", "schedule": 900.0},
+    "egress-collect": {"task": "provisioning.tasks.egress_collect", "schedule": EGRESS_SECONDS},
+    "egress-purge": {"task": "provisioning.tasks.egress_purge", "schedule": 600.0},
 }
 # A sweep that waited behind a stopped broker is worth nothing: the next one does its work.
 for _entry in CELERY_BEAT_SCHEDULE.values():
@@ -259,7 +269,12 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.CursorPagination",
     "PAGE_SIZE": 50,
     "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"user": "120/min", "sign_in": "20/min", "secrets": "30/min"},
+    "DEFAULT_THROTTLE_RATES": {
+        "user": "120/min",
+        "sign_in": "20/min",
+        "secrets": "30/min",
+        "connectors": "30/min",
+    },
     # Nobody's word counts for their address but the connection's own.
     "NUM_PROXIES": 0,
 }

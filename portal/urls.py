@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
-from portal import secrets_views, views
+from portal import connectors_views, outside_views, secrets_views, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -16,6 +16,18 @@ urlpatterns = [
     path("t/<slug:slug>/members/", views.tenant_members, name="tenant-members"),
     path("t/<slug:slug>/secrets/", secrets_views.tenant_secrets, name="tenant-secrets"),
     path("t/<slug:slug>/secrets/live/", secrets_views.tenant_secrets_live, name="tenant-secrets-live"),
+    path("t/<slug:slug>/connectors/", connectors_views.tenant_connectors, name="tenant-connectors"),
+    path(
+        "t/<slug:slug>/connectors/live/",
+        connectors_views.tenant_connectors_live,
+        name="tenant-connectors-live",
+    ),
+    path(
+        "t/<slug:slug>/connectors/switch/",
+        connectors_views.tenant_connector_switch,
+        name="tenant-connector-switch",
+    ),
+    path("t/<slug:slug>/outside/", outside_views.tenant_outside, name="tenant-outside"),
     path("healthz", views.healthz, name="healthz"),
     path("api/v1/", include("portal.api")),
     path("admin/", admin.site.urls),

@@ -18,9 +18,9 @@ from django_htmx.http import HttpResponseClientRefresh
 from audit.admin import ReadOnlyAdmin, ReasonForm, ServiceAdmin
 from audit.context import Actor
 from provisioning.drift.models import DriftFinding
-from provisioning.models import GuestImage, Host, Operation, Runtime
+from provisioning.models import EgressRecord, GuestImage, Host, Operation, Runtime
 from provisioning.policy import may_request
-from provisioning.selectors import drift_for, operations_for, runtimes_for
+from provisioning.selectors import drift_for, egress_records_for, operations_for, runtimes_for
 from provisioning.sequences import LABELS
 from provisioning.services import (
     OperationRefused,
@@ -259,7 +259,7 @@ def _cancellable(request: HttpRequest, operation: Operation) -> bool:
 class HostAdmin(ReadOnlyAdmin[Host]):
     """Hypervisors."""
 
-    list_display = ("name", "engine", "enabled", "in_use", "seen_at", "problem")
+    list_display = ("name", "engine", "enabled", "in_use", "seen_at", "problem", "way_out")
     actions = ("open_hosts", "drain_hosts")
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -271,6 +271,16 @@ class HostAdmin(ReadOnlyAdmin[Host]):
     def in_use(self, obj: Any) -> str:
         """Promised and present memory."""
         return f"{obj.held_mib} of {obj.memory_mib} MiB"
+
+    @admin.display(description="way out")
+    def way_out(self, obj: Host) -> str:
+        """Whether its proxy follows the newest rules."""
+        if not obj.egress_path:
+            return "none"
+        if obj.egress_problem:
+            return obj.egress_problem
+        behind = obj.egress_applied != obj.egress_generation
+        return f"rules {obj.egress_applied} of {obj.egress_generation}" if behind else "in force"
 
     @admin.action(description="Open the chosen hosts for new runtimes", permissions=["operate"])
     def open_hosts(self, request: HttpRequest, chosen: "QuerySet[Host]") -> None:
@@ -378,3 +388,29 @@ FOLLOWS = {
     "note": "to know",
 }
 """What a severity means to the person who reads the page."""
+
+
+@admin.register(EgressRecord)
+class EgressRecordAdmin(ReadOnlyAdmin[EgressRecord]):
+    """What tenants' machines tried to reach: names and amounts, never content."""
+
+    list_display = ("at", "tenant", "place", "verdict", "reason", "attempts", "bytes_up", "bytes_down")
+    list_filter = (
+        "verdict",
+        ("tenant", admin.RelatedOnlyFieldListFilter),
+        ("runtime__host", admin.RelatedOnlyFieldListFilter),
+    )
+    search_fields = ("=host",)
+    search_help_text = "The whole name of a host."
+    list_select_related = ("tenant",)
+    show_full_result_count = False
+    list_per_page = 50
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Only what this person may know of."""
+        return egress_records_for(request.user)
+
+    @admin.display(description="where", ordering="host")
+    def place(self, obj: EgressRecord) -> str:
+        """As the guest named it."""
+        return f"{obj.host}:{obj.port}" if obj.host else "-"

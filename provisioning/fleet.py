@@ -4,6 +4,8 @@ import uuid
 from dataclasses import dataclass
 
 from provisioning.driver import DriverError, Inventory, Power, connect
+from provisioning.egress import delivery
+from provisioning.egress.reports import Report
 from provisioning.models import Host, Operation, Runtime
 from provisioning.specs import host_spec
 
@@ -34,12 +36,15 @@ def audit_fleet() -> list[Finding]:
         try:
             with connect(host_spec(host)) as driver:
                 inventory, powers = driver.inventory(), driver.powers()
+                report = delivery.look(driver) if host.egress_path else None
         except DriverError as error:
             findings.append(Finding(host.name, "host", host.uri, error.message))
             continue
         runtimes = {r.pk: r for r in Runtime.objects.filter(host=host) if r.pk not in busy}
         findings += _orphans(host, inventory, busy, runtimes)
         findings += _missing(host, inventory, runtimes, powers)
+        if report is not None:
+            findings += _egress(host, report, busy, runtimes)
     return findings + _database_only(busy)
 
 
@@ -72,6 +77,24 @@ def _missing(
                 )
         if runtime.phase == "ready" and powers.get(runtime.pk) != Power.RUNNING:
             found.append(Finding(host.name, "power", str(runtime.pk), "should be running, but is not"))
+    return found
+
+
+def _egress(
+    host: Host, report: Report, busy: set[uuid.UUID], runtimes: dict[uuid.UUID, Runtime]
+) -> list[Finding]:
+    """Whom the proxy serves against whom it should serve, and what its keeper complains of."""
+    wanted = {pk for pk, runtime in runtimes.items() if runtime.egress}
+    found = [
+        Finding(host.name, "egress", str(pk), "served by the proxy, but should not be")
+        for pk in sorted(report.serving - wanted - busy)
+    ]
+    found += [
+        Finding(host.name, "egress", str(pk), "should be served by the proxy, but is not")
+        for pk in sorted(wanted - report.serving)
+    ]
+    if report.problem:
+        found.append(Finding(host.name, "egress", host.egress_path, report.problem))
     return found
 
 

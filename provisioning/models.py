@@ -40,6 +40,24 @@ class Host(models.Model):
     )
     problem = models.CharField(max_length=300, blank=True)
     seal = models.BinaryField(default=b"", help_text="Set by registration; see provisioning/seals.py.")
+    egress_path = models.CharField(
+        "egress keeper's folder",
+        max_length=300,
+        blank=True,
+        help_text="Directory on the host through which its egress keeper is spoken to; empty: no way out.",
+    )
+    egress_generation = models.PositiveBigIntegerField(
+        "newest rules", default=0, help_text="The newest rule document that was made for this host."
+    )
+    egress_digest = models.CharField(
+        max_length=64, blank=True, help_text="SHA-256 of what that document says, its number aside."
+    )
+    egress_applied = models.PositiveBigIntegerField(
+        "rules in force", default=0, help_text="The rule document that the proxy follows, as its keeper says."
+    )
+    egress_applied_at = models.DateTimeField(null=True)
+    egress_seen_at = models.DateTimeField(null=True, help_text="When the keeper last said that it lives.")
+    egress_problem = models.CharField(max_length=300, blank=True)
 
     class Meta:
         ordering = ["name"]
@@ -146,6 +164,20 @@ class Runtime(models.Model):
     first_ready_at = models.DateTimeField(
         null=True, help_text="Once set, the data volume may hold the tenant's files and is never undone."
     )
+    egress = models.BooleanField(default=False, help_text="Its host's proxy is to serve it.")
+    egress_hosts = models.JSONField(
+        default=list, help_text="Names and ports that the proxy lets it reach, as its keeper last confirmed."
+    )
+    egress_at = models.DateTimeField(null=True, help_text="Since when; empty: the proxy does not serve it.")
+    direct_packets = models.PositiveBigIntegerField(
+        default=0, help_text="Packets by which the guest tried to pass the proxy by, all dropped."
+    )
+    direct_bytes = models.PositiveBigIntegerField(default=0)
+    direct_at = models.DateTimeField(null=True, help_text="When they last became more.")
+    direct_seen_packets = models.PositiveBigIntegerField(
+        default=0, help_text="What the host's own counter last showed; it starts anew with the host."
+    )
+    direct_seen_bytes = models.PositiveBigIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -163,6 +195,9 @@ class Runtime(models.Model):
             models.CheckConstraint(
                 condition=~Q(phase="deleted") | Q(volume_key=None, host=None, reserved=False),
                 name="deleted_runtime_holds_nothing",
+            ),
+            models.CheckConstraint(
+                condition=~Q(phase="deleted") | Q(egress=False), name="deleted_runtime_is_not_served"
             ),
         ]
 
@@ -326,6 +361,60 @@ class FleetKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.use} {self.pk}"
+
+
+class EgressCursor(models.Model):
+    """How far a host's records are taken over. Moved in the transaction that writes them down."""
+
+    host = models.OneToOneField(Host, on_delete=models.CASCADE, related_name="egress_cursor")
+    file = models.PositiveBigIntegerField(default=0, help_text="Number of the file; 0: none yet.")
+    offset = models.PositiveBigIntegerField(default=0, help_text="Bytes of it that are done.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.host_id} {self.file}:{self.offset}"
+
+
+class EgressRecord(models.Model):
+    """A guest's attempts to reach one place, as the proxy saw them: no path, no content.
+
+    Attempts that are alike in all but time are one row, if they were taken over together.
+    """
+
+    class Verdict(models.TextChoices):
+        ALLOWED = "allowed"
+        REFUSED = "refused"
+
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.CASCADE, related_name="egress_records", db_index=False
+    )
+    runtime = models.ForeignKey(
+        Runtime, on_delete=models.CASCADE, related_name="egress_records", db_index=False
+    )
+    at = models.DateTimeField(help_text="When the last of them ended.")
+    host = models.CharField(max_length=253, blank=True, help_text="As the guest named it; empty: not at all.")
+    port = models.PositiveIntegerField(help_text="0: none was named.")
+    verdict = models.CharField(max_length=8, choices=Verdict.choices)
+    reason = models.CharField(max_length=40, blank=True, help_text="Why it was refused, or came to nothing.")
+    attempts = models.PositiveIntegerField(default=1)
+    bytes_up = models.PositiveBigIntegerField(default=0)
+    bytes_down = models.PositiveBigIntegerField(default=0)
+    seconds = models.FloatField(default=0.0, help_text="How long the longest of them lasted.")
+
+    class Meta:
+        ordering = ["-pk"]
+        default_permissions = ("view",)
+        indexes = [
+            models.Index(fields=["tenant", "-id"], name="egress_by_tenant"),
+            models.Index(fields=["tenant", "at"], name="egress_by_tenant_and_time"),
+            models.Index(fields=["runtime"], name="egress_by_runtime"),
+            models.Index(fields=["at"], name="egress_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port} {self.verdict}"
 
 
 # Django looks for models here; these have a folder of their own.

@@ -5,8 +5,16 @@ Usage: ``python -m provisioning.purge --fleet ID --uri URI --engine ENGINE --poo
 
 import argparse
 import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
 
-from provisioning.driver import DriverError, Engine, HostSpec, connect
+from provisioning.driver import DriverError, Engine, HostSpec, LibvirtDriver, connect
+from provisioning.egress.reports import NOTHING, Report, ReportError, parse
+from provisioning.egress.rules import Rules
+
+_KEEPER_SECONDS = 10.0
+_POLL_SECONDS = 0.1
 
 
 def purge(host: HostSpec) -> int:
@@ -21,6 +29,7 @@ def purge(host: HostSpec) -> int:
             | inventory.personalisations
             | inventory.secrets
         )
+        _close_egress(driver)
         for runtime_id in runtimes:
             driver.remove_secret(runtime_id)
             driver.destroy(runtime_id)
@@ -31,6 +40,28 @@ def purge(host: HostSpec) -> int:
             driver.remove_volume(runtime_id)
         driver.remove_pool()
     return len(runtimes)
+
+
+def _close_egress(driver: LibvirtDriver) -> None:
+    """Have the proxy serve nobody, if its keeper runs; then forget the keeper."""
+    path = driver.egress_path()
+    if not path:
+        return
+    driver.host = replace(driver.host, egress_path=path)
+    report = _report(driver)
+    if report.serving:
+        number = max(report.generation, report.refused) + 1
+        driver.egress_put(number, Rules(number, driver.host.fleet, ()).to_bytes())
+        deadline = time.monotonic() + _KEEPER_SECONDS
+        while _report(driver).generation < number and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+    driver.egress_remove()
+
+
+def _report(driver: LibvirtDriver) -> Report:
+    with suppress(ReportError):
+        return parse(driver.egress_state())
+    return NOTHING
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ from provisioning.models import GuestImage, Host
 from provisioning.wrapping import derived_key
 
 SEALED: dict[type[Host] | type[GuestImage], tuple[str, ...]] = {
-    Host: ("name", "uri", "engine", "pool_path", "capabilities"),
+    Host: ("name", "uri", "engine", "pool_path", "capabilities", "egress_path"),
     GuestImage: ("version", "directory", "sha256", "cmdline", "checked"),
 }
 """The columns that a worker acts upon."""

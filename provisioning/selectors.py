@@ -1,12 +1,13 @@
 """Every read of runtimes and operations, scoped by the person who reads."""
 
 import uuid
+from datetime import datetime
 
 from django.contrib.auth.models import User
 from django.db.models import Prefetch, Q, QuerySet, Sum
 
-from provisioning.models import DriftFinding, GuestImage, Host, Operation, Runtime, Step
-from tenants.selectors import Person, tenants_for
+from provisioning.models import DriftFinding, EgressRecord, GuestImage, Host, Operation, Runtime, Step
+from tenants.selectors import Person, allowed_hosts, tenants_for
 
 GIB_IN_MIB = 1024
 
@@ -78,3 +79,20 @@ def queue_position(operation: Operation) -> int:
         .exclude(wait_reason="")
         .count()
     )
+
+
+def egress_records_for(user: Person) -> QuerySet[EgressRecord]:
+    """The attempts to reach the outside that ``user`` may know of, the newest first."""
+    return EgressRecord.objects.filter(tenant__in=tenants_for(user)).select_related("tenant")
+
+
+def egress_in_force(tenant_id: uuid.UUID) -> datetime | None:
+    """Since when the proxy lets the tenant's machine reach just what its connectors allow now.
+
+    None: a change is still under way, or no proxy serves the machine.
+    """
+    runtime = Runtime.objects.filter(tenant=tenant_id, egress=True).exclude(egress_at=None).first()
+    if runtime is None:
+        return None
+    wanted = sorted([name, port] for name, port in allowed_hosts(tenant_id))
+    return runtime.egress_at if runtime.egress_hosts == wanted else None

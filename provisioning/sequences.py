@@ -14,6 +14,7 @@ LABELS = {
     "personalise": "Write the guest's papers",
     "network": "Create the private network",
     "filter": "Set the packet filter",
+    "egress": "Set the way out",
     "define": "Define the machine",
     "start": "Power on",
     "reach": "Wait for the guest to answer",
@@ -27,6 +28,7 @@ LABELS = {
     "shred": "Destroy the volume's key",
     "poweroff": "Power off",
     "undefine": "Remove the machine",
+    "unegress": "Close the way out",
     "unfilter": "Remove the packet filter",
     "unnetwork": "Remove the private network",
     "unvolume": "Remove the volume",
@@ -51,12 +53,13 @@ def _steps(*names: str) -> tuple[Planned, ...]:
     return tuple(Planned(name.rstrip("-"), undone=name.endswith("-")) for name in names)
 
 
-_BOOT = ("network", "filter", "define", "start-", "reach", "enrol", "configure", "secrets", "ready")
-_REMOVAL = ("shred", "poweroff", "undefine", "unfilter", "unnetwork", "unvolume", "release")
+_BOOT = ("network", "filter", "egress", "define", "start-", "reach", "enrol", "configure", "secrets", "ready")
+_REMOVAL = ("shred", "poweroff", "undefine", "unegress", "unfilter", "unnetwork", "unvolume", "release")
 
 SEQUENCES: dict[str, tuple[Planned, ...]] = {
     Kind.CREATE: _steps(
-        "place-", "image", "keys-", "volume-", "personalise-", "network-", "filter-", "define-", *_BOOT[3:]
+        *("place-", "image", "keys-", "volume-", "personalise-"),
+        *("network-", "filter-", "egress-", "define-", *_BOOT[4:]),
     ),
     Kind.START: _steps("place-", "image", "keys", "volume", "personalise", *_BOOT),
     Kind.STOP: _steps("shutdown"),
@@ -70,6 +73,7 @@ SEQUENCES: dict[str, tuple[Planned, ...]] = {
         "place-",
         "poweroff",
         "undefine",
+        "unegress",
         "unfilter",
         "unnetwork",
         "image",

@@ -329,9 +329,23 @@ def image_retire(*, actor: Actor, image: GuestImage) -> None:
 
 
 @transaction.atomic
-def host_register(*, actor: Actor, name: str, uri: str, pool_path: str, probe: dict[str, object]) -> Host:
-    """Make a host known, or renew what its probe found. ``probe`` holds the model's fields of that name."""
-    fields = {"uri": uri, "pool_path": pool_path, "probed_at": timezone.now(), "problem": "", **probe}
+def host_register(
+    *,
+    actor: Actor,
+    name: str,
+    uri: str,
+    pool_path: str,
+    probe: dict[str, object],
+    egress_path: str = "",
+) -> Host:
+    """Make a host known, or renew what its probe found.
+
+    Args:
+        probe: the model's fields of that name.
+        egress_path: the folder of the host's egress keeper; empty: its guests have no way out.
+    """
+    places = {"uri": uri, "pool_path": pool_path, "egress_path": egress_path}
+    fields = {**places, "probed_at": timezone.now(), "problem": "", **probe}
     host, created = Host.objects.update_or_create(
         name=name, defaults={**fields, "seal": seal(Host(name=name, **fields))}
     )

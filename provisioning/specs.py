@@ -28,6 +28,7 @@ def host_spec(host: Host) -> HostSpec:
         fleet=settings.FLEET_ID,
         pool_path=host.pool_path,
         capabilities=frozenset(host.capabilities),
+        egress_path=host.egress_path,
     )
 
 

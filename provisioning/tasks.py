@@ -4,17 +4,21 @@ import logging
 import uuid
 
 from celery import Task, shared_task
+from django.conf import settings
 
 from audit.context import SYSTEM, bind
 from provisioning import access, connector_secrets, machine, members, observation, renewal, trust
 from provisioning.drift.check import check
 from provisioning.driver import DriverError
+from provisioning.egress import collecting, delivery
 from provisioning.models import Host
 from provisioning.runtime_client import AgentRefused, AgentUnreachable
 from tenants.selectors import current_key, keys_due
 from tenants.services import tenant_key_ensure, tenant_key_rotate
 
 log = logging.getLogger(__name__)
+EGRESS_PATIENCE_SECONDS = 4.0
+"""How long a task waits for a keeper: less than the sweeper's pace, so that a dead one holds nobody up."""
 
 
 @shared_task(bind=True, name="provisioning.tasks.operation_run")
@@ -37,6 +41,9 @@ def operations_sweep() -> None:
         members_apply.delay(str(runtime_id))
     for runtime_id in connector_secrets.due().values_list("pk", flat=True):
         secrets_apply.delay(str(runtime_id))
+    for host_id in delivery.due():
+        # One that waits behind others is not worth sending twice.
+        egress_apply.apply_async((str(host_id),), expires=2 * settings.SWEEP_SECONDS)
     for tenant_id in keys_due().values_list("pk", flat=True):
         tenant_key_apply.delay(str(tenant_id))
 
@@ -89,6 +96,34 @@ def tenant_key_apply(self: "Task[..., None]", tenant_id: str) -> None:
             tenant_key_ensure(tenant.pk)
         else:
             tenant_key_rotate(actor=SYSTEM, tenant=tenant)
+
+
+@shared_task(bind=True, name="provisioning.tasks.egress_apply")
+def egress_apply(self: "Task[..., None]", host_id: str) -> None:
+    """Have a host's proxy follow the rows as they are now; the sweeper repeats what failed."""
+    with bind(task_id=str(self.request.id or "")):
+        try:
+            delivery.apply(uuid.UUID(host_id), EGRESS_PATIENCE_SECONDS)
+        except DriverError as error:
+            log.warning("host %s: rules not in force: %s", host_id, error)
+
+
+@shared_task(bind=True, name="provisioning.tasks.egress_collect")
+def egress_collect(self: "Task[..., None]") -> None:
+    """Take over what the proxies recorded, and what their keepers say of themselves."""
+    with bind(task_id=str(self.request.id or "")):
+        for host in Host.objects.exclude(egress_path=""):
+            try:
+                collecting.collect(host)
+            except DriverError as error:
+                log.warning("host %s: records not read: %s", host.pk, error)
+
+
+@shared_task(bind=True, name="provisioning.tasks.egress_purge")
+def egress_purge(self: "Task[..., None]") -> None:
+    """Delete records of outside connections that are past their time, or too many."""
+    with bind(task_id=str(self.request.id or "")):
+        collecting.purge()
 
 
 @shared_task(name="provisioning.tasks.powers_observe")

@@ -1,8 +1,9 @@
 """Staff pages of the registry. Forms call services; no field is written here."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
@@ -11,6 +12,7 @@ from django.template.response import TemplateResponse
 
 from audit.admin import ReadOnlyAdmin, ReasonForm, ServiceAdmin, ServiceForm
 from audit.context import Actor
+from tenants.connectors import CONNECTORS, open_connectors
 from tenants.models import (
     ConnectorSecret,
     ConsentVersion,
@@ -19,12 +21,16 @@ from tenants.models import (
     Membership,
     Plan,
     Tenant,
+    TenantConnector,
     TenantKey,
 )
 from tenants.selectors import is_operator, tenants_for
 from tenants.services import (
+    ConnectorRefused,
     SecretRefused,
     TenantError,
+    connector_allow,
+    connector_forbid,
     membership_add,
     membership_remove,
     plan_save,
@@ -166,13 +172,13 @@ class PlanAdmin(ServiceAdmin[Plan]):
         plan_save(actor=Actor.of(request.user), plan=obj)
 
 
-M = TypeVar("M", MemberKey, KeyringVersion, ConsentVersion, TenantKey, ConnectorSecret)
+M = TypeVar("M", MemberKey, KeyringVersion, ConsentVersion, TenantKey, ConnectorSecret, TenantConnector)
 
 
 class TenantsOwnAdmin(ReadOnlyAdmin[M]):
     """What a tenant's members registered, signed or sealed: staff look, and change nothing."""
 
-    ordering = ("-created_at",)
+    ordering: ClassVar[tuple[str, ...]] = ("-created_at",)
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Only of tenants that this person may know of."""
@@ -239,3 +245,86 @@ class ConnectorSecretAdmin(TenantsOwnAdmin[ConnectorSecret]):
                 self.message_user(request, f"{secret.tenant}: {refusal}", messages.ERROR)
             else:
                 self.message_user(request, f"{secret.tenant}: {secret.name} is being revoked")
+
+
+class ConnectorForm(ServiceForm[TenantConnector]):
+    """Which tenant may have which connector."""
+
+    connector = forms.ChoiceField(
+        choices=lambda: [(slug, CONNECTORS[slug].name) for slug in open_connectors()],
+        help_text="What the pilot's guardrail lets through. Opens nothing until an owner turns it on.",
+    )
+
+    class Meta:
+        model = TenantConnector
+        fields = ("tenant", "connector")
+
+    def clean(self) -> dict[str, Any]:
+        """One that was forbidden has a row: it is that one which is allowed again."""
+        given = super().clean()
+        row = TenantConnector.objects.filter(tenant=given.get("tenant"), connector=given.get("connector"))
+        self.instance = row.first() or self.instance
+        return given
+
+
+@admin.register(TenantConnector)
+class TenantConnectorAdmin(TenantsOwnAdmin[TenantConnector], ServiceAdmin[TenantConnector]):
+    """What tenants may reach, and what their owners have turned on."""
+
+    form = ConnectorForm
+    ordering = ("tenant__slug", "connector")
+    list_display = ("tenant", "service", "allowed", "enabled", "allowed_by", "allowed_at", "enabled_at")
+    list_filter = ("connector", "allowed", "enabled")
+    list_select_related = ("tenant", "allowed_by")
+    search_fields = ("tenant__slug", "tenant__name")
+    actions = ("allow", "forbid")
+
+    @admin.display(ordering="connector", description="connector")
+    def service(self, row: TenantConnector) -> str:
+        """As people call it."""
+        return row.spec.name if row.spec else row.connector
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Whoever may allow."""
+        return request.user.has_perm("tenants.add_tenantconnector")
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Tenants of this person's scope that are not offboarded."""
+        if db_field.name == "tenant":
+            kwargs["queryset"] = tenants_for(request.user).filter(offboarded_at=None)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: TenantConnector, form: Any, change: bool) -> None:
+        """Call the service."""
+        try:
+            row = connector_allow(actor=Actor.of(request.user), tenant=obj.tenant, connector=obj.connector)
+        except ConnectorRefused as refusal:
+            raise ValidationError(str(refusal)) from None
+        obj.pk = row.pk
+        obj._state.adding = False
+
+    @admin.action(description="Allow the chosen connectors")
+    def allow(self, request: HttpRequest, chosen: "QuerySet[TenantConnector]") -> None:
+        """Owners may turn them on."""
+        self._each(request, chosen, connector_allow, "allowed")
+
+    @admin.action(description="Forbid the chosen connectors")
+    def forbid(self, request: HttpRequest, chosen: "QuerySet[TenantConnector]") -> None:
+        """And turn them off."""
+        self._each(request, chosen, connector_forbid, "forbidden; the machine is cut off within seconds")
+
+    def _each(
+        self,
+        request: HttpRequest,
+        chosen: "QuerySet[TenantConnector]",
+        service: Callable[..., TenantConnector],
+        told: str,
+    ) -> None:
+        for row in chosen:
+            name = f"{row.tenant}: {self.service(row)}"
+            try:
+                service(actor=Actor.of(request.user), tenant=row.tenant, connector=row.connector)
+            except ConnectorRefused as refusal:
+                self.message_user(request, f"{row.tenant}: {refusal}", messages.ERROR)
+            else:
+                self.message_user(request, f"{name} {told}")

@@ -7,6 +7,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from protocol.enrolment import LIMIT_RANGES
+from tenants.connectors import CONNECTORS, PILOT, Connector
 
 RESERVED_SLUGS = frozenset({"admin", "api", "www", "static", "portal", "status", "mail"})
 
@@ -321,3 +322,45 @@ class ConnectorSecret(models.Model):
     def identity(self) -> str:
         """The row's own, which its wrapping is bound to."""
         return f"secret/{self.tenant_id}/{self.name}/{self.version}"
+
+
+class TenantConnector(models.Model):
+    """What a tenant may reach: staff allow a connector, then an owner enables it. No row: not allowed."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="connectors")
+    connector = models.CharField(max_length=16, help_text="A slug of tenants/connectors.py.")
+    allowed = models.BooleanField(default=False, help_text="By staff.")
+    enabled = models.BooleanField(default=False, help_text="By an owner.")
+    beyond_pilot = models.BooleanField(
+        default=False, help_text="Staff allowed it while the pilot's guardrail was down."
+    )
+    allowed_at = models.DateTimeField(null=True, help_text="When staff last allowed or forbade it.")
+    allowed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    enabled_at = models.DateTimeField(null=True, help_text="When it was last enabled or disabled.")
+    enabled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+
+    class Meta:
+        ordering = ["tenant", "connector"]
+        default_permissions = ("add", "view")
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "connector"], name="one_row_per_tenant_and_connector"),
+            models.CheckConstraint(
+                condition=Q(enabled=False) | Q(allowed=True), name="only_an_allowed_connector_is_enabled"
+            ),
+            models.CheckConstraint(
+                condition=Q(allowed=False) | Q(connector__in=sorted(PILOT)) | Q(beyond_pilot=True),
+                name="the_pilot_allows_its_connectors_only",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.connector} of {self.tenant_id}"
+
+    @property
+    def spec(self) -> Connector | None:
+        """What it reaches; None if the program does not know it any more."""
+        return CONNECTORS.get(self.connector)

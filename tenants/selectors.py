@@ -7,6 +7,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 from guardian.shortcuts import get_objects_for_user
 
 from protocol.keyrings import Keyring
+from tenants.connectors import CONNECTORS, barred
 from tenants.models import (
     ConnectorSecret,
     ConsentVersion,
@@ -14,6 +15,7 @@ from tenants.models import (
     MemberKey,
     Membership,
     Tenant,
+    TenantConnector,
     TenantKey,
 )
 
@@ -101,6 +103,27 @@ def secrets_for(user: Person) -> QuerySet[ConnectorSecret]:
 def secrets_of(tenant: Tenant) -> QuerySet[ConnectorSecret]:
     """Those of ``tenant``, which the caller has found in their scope; by name, the newest version first."""
     return ConnectorSecret.objects.filter(tenant=tenant).select_related("created_by").defer("wrapped")
+
+
+def connectors_of(tenant: Tenant) -> list[TenantConnector]:
+    """How ``tenant`` stands to each connector of the table, in its order; unsaved where there is no row."""
+    found = TenantConnector.objects.filter(tenant=tenant).select_related("allowed_by", "enabled_by")
+    rows = {row.connector: row for row in found}
+    return [rows.get(slug) or TenantConnector(tenant=tenant, connector=slug) for slug in CONNECTORS]
+
+
+def allowed_hosts(tenant_id: UUID) -> list[tuple[str, int]]:
+    """The hosts and ports that the machine of ``tenant_id`` may reach now, sorted; none for no such tenant.
+
+    The program's table and this process's own setting decide with the rows: an enabled row of a connector
+    that is unknown, or that the pilot bars, opens nothing.
+    """
+    rows = TenantConnector.objects.filter(
+        tenant=tenant_id, tenant__offboarded_at=None, allowed=True, enabled=True
+    )
+    slugs = [slug for slug in rows.values_list("connector", flat=True) if not barred(slug)]
+    reaches = (reach for slug in slugs if slug in CONNECTORS for reach in CONNECTORS[slug].reaches)
+    return sorted({(reach.host, reach.port) for reach in reaches})
 
 
 def current_key(tenant_id: UUID) -> TenantKey | None:

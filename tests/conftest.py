@@ -166,12 +166,12 @@ def keeper() -> Iterator[None]:
 
 
 @pytest.fixture
-def simulated_host(keeper: None, make_host: Callable[..., Host]) -> Iterator[Host]:
+def simulated_host(keeper: None, make_host: Callable[..., Host], tmp_path: Path) -> Iterator[Host]:
     """libvirt's test driver in the running libvirtd, with the agent as a local process."""
     from provisioning.purge import purge
     from provisioning.specs import host_spec
 
-    host = make_host(name="simulated", uri="test+unix:///default")
+    host = make_host(name="simulated", uri="test+unix:///default", egress_path=str(tmp_path / "egress"))
     yield host
     purge(host_spec(host))
 

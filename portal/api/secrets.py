@@ -9,23 +9,18 @@ from django.urls import path
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import UserRateThrottle
 
 from audit.context import Actor
-from portal.api.tenants import TenantView
+from portal.api.tenants import TenantView, WriteThrottle
 from portal.secrets import SealingKey, accept, entry, listed, present_runtime
 from tenants.models import ConnectorSecret
 from tenants.services import secret_revoke
 
 
-class SecretsThrottle(UserRateThrottle):
+class SecretsThrottle(WriteThrottle):
     """Each write is work for a worker and a restart in the guest."""
 
     scope = "secrets"
-
-    def allow_request(self, request: Request, view: Any) -> bool:
-        """Reading is free of it."""
-        return request.method in {"GET", "HEAD", "OPTIONS"} or super().allow_request(request, view)
 
 
 class SecretRequest(serializers.Serializer[Any]):

@@ -47,6 +47,14 @@ FAULT_POINTS: tuple[str, ...] = (
     "domain.autostart",
     "agent.launch",
     "agent.stop",
+    "egress.define",
+    "egress.start",
+    "egress.autostart",
+    "egress.create",
+    "egress.upload",
+    "egress.delete",
+    "egress.stop",
+    "egress.undefine",
 )
 """Every call that changes a host. Each has the points ``:before``, ``:during`` and ``:after``."""
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import libvirt
 
-from provisioning.driver import images, links, looks, machines, naming, passphrases, storage
+from provisioning.driver import egress, images, links, looks, machines, naming, passphrases, storage
 from provisioning.driver.connection import open_connection, translated
 from provisioning.driver.types import (
     Capacity,
@@ -244,6 +244,40 @@ class LibvirtDriver:
             secrets=self._secrets(),
             unknown_domains=unknown,
         )
+
+    @translated("handing rules to the egress keeper")
+    def egress_put(self, generation: int, body: bytes) -> bool:
+        """Write a rule document for the keeper. False if just this one is there already.
+
+        Raises:
+            Unsupported: the host has no egress keeper.
+        """
+        return egress.put(self._conn, self.host, generation, body)
+
+    @translated("reading the egress keeper's state")
+    def egress_state(self) -> bytes | None:
+        """What the keeper last said of itself, as it wrote it; None if there is nothing yet."""
+        return egress.read(self._conn, self.host, egress.STATE_FILE, 0, egress.STATE_LIMIT)
+
+    @translated("reading the egress keeper's records")
+    def egress_read(self, name: str, offset: int, length: int) -> bytes:
+        """``length`` bytes of a file of records from ``offset`` on; fewer at its end, none if it is gone.
+
+        Raises:
+            ValueError: no file of records, or more than `egress.READ_LIMIT` bytes.
+        """
+        egress.check_part(name, offset, length)
+        return egress.read(self._conn, self.host, name, offset, length) or b""
+
+    @translated("looking for the egress keeper's pool")
+    def egress_path(self) -> str:
+        """Where the fleet's pool over a keeper's folder lies; empty if there is none."""
+        return egress.path(self._conn, self.host)
+
+    @translated("forgetting the egress keeper")
+    def egress_remove(self) -> bool:
+        """Delete the documents that we wrote and forget the pool; what the keeper wrote stays."""
+        return egress.remove(self._conn, self.host)
 
     def endpoint(self, spec: RuntimeSpec) -> tuple[str, int]:
         """Address and port at which the control plane reaches the agent."""

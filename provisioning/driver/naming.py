@@ -47,6 +47,11 @@ def pool_name(fleet: str) -> str:
     return f"rtp-{fleet}"
 
 
+def egress_pool_name(fleet: str) -> str:
+    """Name of the storage pool over the egress keeper's folder."""
+    return f"rte-{fleet}"
+
+
 def volume_name(runtime_id: UUID) -> str:
     """File name of the data volume in the pool."""
     return f"{PREFIX}{runtime_id}{VOLUME_SUFFIX}"

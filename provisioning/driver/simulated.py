@@ -15,13 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from provisioning.driver import machines, naming, xml
+from provisioning.driver import egress, machines, naming, xml
 from provisioning.driver.connection import translated
 from provisioning.driver.faults import around
 from provisioning.driver.libvirt_driver import LibvirtDriver
 from provisioning.driver.local_agent import LocalAgent
+from provisioning.driver.local_keeper import LocalKeeper
 from provisioning.driver.marks import same_rules
 from provisioning.driver.types import Conflict, HostSpec, NoSpace, Power, RuntimeSpec, Shown
+from provisioning.egress.rules import file_name
 
 TEST_URI = "test+unix:///default"
 AGENT_COMMAND = (
@@ -189,6 +191,38 @@ class SimulatedDriver(LibvirtDriver):
         """The same for all machines of the fleet."""
         return {each: self._with_agent(each, power) for each, power in super().powers().items()}
 
+    @translated("handing rules to the egress keeper")
+    def egress_put(self, generation: int, body: bytes) -> bool:
+        """Write the document, and obey it at once: there is no proxy to reload."""
+        egress.ensure_pool(self._conn, self.host)
+        keeper = self._keeper()
+        path = keeper.folder / file_name(generation)
+        if path.is_file() and path.read_bytes() != body:
+            with around("egress.delete"):
+                path.unlink()
+        with around("egress.create"), around("egress.upload"):
+            changed = _put(path, body)
+        keeper.follow(generation, body)
+        return changed
+
+    def egress_state(self) -> bytes | None:
+        """As the keeper's stand-in wrote it."""
+        return self._keeper().read(egress.STATE_FILE, 0, egress.STATE_LIMIT)
+
+    def egress_read(self, name: str, offset: int, length: int) -> bytes:
+        """A part of a file that a test put there."""
+        egress.check_part(name, offset, length)
+        return self._keeper().read(name, offset, length) or b""
+
+    @translated("forgetting the egress keeper")
+    def egress_remove(self) -> bool:
+        """Delete the documents and forget the pool."""
+        written = sorted(self._keeper().folder.glob("rules-*.json"))
+        for path in written:
+            with around("egress.delete"):
+                _drop(path)
+        return super().egress_remove() or bool(written)
+
     def endpoint(self, spec: RuntimeSpec) -> tuple[str, int]:
         """A loopback address per fleet and network, so that installations on one machine do not meet."""
         fleet = 16 + zlib.crc32(self.host.fleet.encode()) % 224
@@ -214,6 +248,9 @@ class SimulatedDriver(LibvirtDriver):
 
     def _agent(self, runtime_id: UUID) -> LocalAgent:
         return LocalAgent(self._root / "agents" / str(runtime_id))
+
+    def _keeper(self) -> LocalKeeper:
+        return LocalKeeper(Path(self.host.egress_path or self.egress_path() or self._root / "egress"))
 
     def _data(self, runtime_id: UUID) -> Path:
         return self._root / "data" / str(runtime_id)

@@ -9,7 +9,8 @@ while it is too small to hold data; anything else of our name is a `Conflict` fo
 """
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -199,7 +200,7 @@ def ensure_file(conn: Any, host: HostSpec, name: str, payload: bytes) -> bool:
         with around("personalisation.delete"):
             volume.delete(0)
         volume = None
-    if volume is not None and _download(conn, volume, len(payload)) == payload:
+    if volume is not None and download(conn, volume, 0, len(payload)) == payload:
         return False
     if volume is None:
         with around("personalisation.create"):
@@ -222,34 +223,38 @@ def remove_file(conn: Any, host: HostSpec, name: str) -> bool:
 
 
 def _upload(conn: Any, volume: Any, payload: bytes) -> None:
-    stream = conn.newStream(0)
-    try:
-        with around("personalisation.upload"):
-            volume.upload(stream, 0, len(payload), 0)
-            for start in range(0, len(payload), _CHUNK):
-                stream.send(payload[start : start + _CHUNK])
-            stream.finish()
-    except BaseException:
-        _abort(stream)
-        raise
+    with around("personalisation.upload"), streaming(conn) as stream:
+        volume.upload(stream, 0, len(payload), 0)
+        send(stream, payload)
 
 
-def _download(conn: Any, volume: Any, size: int) -> bytes:
-    stream, content = conn.newStream(0), bytearray()
-    try:
-        volume.download(stream, 0, size, 0)
+def send(stream: Any, payload: bytes) -> None:
+    """All of ``payload``, in packets that libvirt takes."""
+    for start in range(0, len(payload), _CHUNK):
+        stream.send(payload[start : start + _CHUNK])
+
+
+def download(conn: Any, volume: Any, offset: int, length: int) -> bytes:
+    """What the file holds from ``offset`` on, ``length`` (1 or more) bytes at most; fewer where it ends."""
+    content = bytearray()
+    with streaming(conn) as stream:
+        volume.download(stream, offset, length, 0)
         while chunk := stream.recv(_CHUNK):
             content += chunk
-        stream.finish()
-    except BaseException:
-        _abort(stream)
-        raise
     return bytes(content)
 
 
-def _abort(stream: Any) -> None:
-    with suppress(libvirt.libvirtError):  # the error that brought us here is the one to tell
-        stream.abort()
+@contextmanager
+def streaming(conn: Any) -> Iterator[Any]:
+    """A stream that is finished at the end, or aborted after an error."""
+    stream = conn.newStream(0)
+    try:
+        yield stream
+        stream.finish()
+    except BaseException:
+        with suppress(libvirt.libvirtError):  # the error that brought us here is the one to tell
+            stream.abort()
+        raise
 
 
 def listed(conn: Any, host: HostSpec, suffix: str) -> frozenset[UUID]:

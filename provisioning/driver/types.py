@@ -39,6 +39,8 @@ class HostSpec:
     """Directory on the host that holds the fleet's volumes."""
     capabilities: frozenset[str] = frozenset()
     """What the probe found to work: ``bandwidth``, ``memory_hard_limit``."""
+    egress_path: str = ""
+    """Directory on the host through which its egress keeper is spoken to; empty: guests have no way out."""
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,18 @@ def _marked(root: ET.Element, fleet: str, runtime_id: UUID) -> str:
 
 def pool(host: HostSpec) -> str:
     """The fleet's directory pool."""
+    return _directory_pool(naming.pool_name(host.fleet), host.pool_path)
+
+
+def egress_pool(host: HostSpec) -> str:
+    """The pool over the egress keeper's folder."""
+    return _directory_pool(naming.egress_pool_name(host.fleet), host.egress_path)
+
+
+def _directory_pool(name: str, path: str) -> str:
     root = ET.Element("pool", {"type": "dir"})
-    _add(root, "name", naming.pool_name(host.fleet))
-    _add(_add(root, "target"), "path", host.pool_path)
+    _add(root, "name", name)
+    _add(_add(root, "target"), "path", path)
     return _text(root)
 
 
@@ -80,14 +89,14 @@ def volume(spec: RuntimeSpec) -> str:
     return _text(root)
 
 
-def raw_volume(name: str, size: int) -> str:
-    """A plain file of exactly ``size`` bytes that only its owner may read."""
+def raw_volume(name: str, size: int, mode: str = "0600") -> str:
+    """A plain file of exactly ``size`` bytes; only its owner may read it unless ``mode`` says more."""
     root = ET.Element("volume", {"type": "file"})
     _add(root, "name", name)
     _add(root, "capacity", size, unit="bytes")
     target = _add(root, "target")
     _add(target, "format", type="raw")
-    _add(_add(target, "permissions"), "mode", "0600")
+    _add(_add(target, "permissions"), "mode", mode)
     return _text(root)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from provisioning.steps import aside, boot, build, removal, sealed
+from provisioning.steps import aside, boot, build, outlet, removal, sealed
 from provisioning.steps.context import Context, StepFailed, Wait
 
 
@@ -27,6 +27,7 @@ ACTIONS: dict[str, Action] = {
     "personalise": Action(build.personalise, build.unpersonalise),
     "network": Action(build.make_network, removal.remove_network),
     "filter": Action(build.make_filter, removal.remove_filter),
+    "egress": Action(outlet.serve, outlet.unserve),
     "define": Action(build.define, removal.undefine),
     "start": Action(boot.start, removal.power_off),
     "reach": Action(boot.reach),
@@ -43,6 +44,7 @@ ACTIONS: dict[str, Action] = {
     "shred": Action(removal.shred),
     "poweroff": Action(removal.power_off),
     "undefine": Action(removal.undefine),
+    "unegress": Action(outlet.unserve),
     "unfilter": Action(removal.remove_filter),
     "unnetwork": Action(removal.remove_network),
     "unvolume": Action(removal.remove_volume),

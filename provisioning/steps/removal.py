@@ -17,7 +17,7 @@ from provisioning.steps.context import Context
 from tenants.services.secrets import lost as secrets_lost
 
 
-def _on_host(action: Callable[[Context], None]) -> Callable[[Context], None]:
+def on_host(action: Callable[[Context], None]) -> Callable[[Context], None]:
     """Skip where there is no host; when forced, go on past a host that cannot be reached."""
 
     @wraps(action)
@@ -52,12 +52,12 @@ def shred(context: Context) -> None:
     _remove_secret(context)
 
 
-@_on_host
+@on_host
 def _remove_secret(context: Context) -> None:
     context.driver.remove_secret(context.runtime.pk)
 
 
-@_on_host
+@on_host
 def power_off(context: Context) -> None:
     """Cut the power."""
     context.driver.destroy(context.runtime.pk)
@@ -65,26 +65,26 @@ def power_off(context: Context) -> None:
         runtime.power, runtime.power_seen_at = Runtime.Power.OFF, timezone.now()
 
 
-@_on_host
+@on_host
 def undefine(context: Context) -> None:
     """Remove the machine and its papers."""
     context.driver.remove_domain(context.runtime.pk)
     context.driver.remove_personalisation(context.runtime.pk)
 
 
-@_on_host
+@on_host
 def remove_filter(context: Context) -> None:
     """Remove the packet filter."""
     context.driver.remove_filter(context.runtime.pk)
 
 
-@_on_host
+@on_host
 def remove_network(context: Context) -> None:
     """Remove the bridge."""
     context.driver.remove_network(context.runtime.pk)
 
 
-@_on_host
+@on_host
 def remove_volume(context: Context) -> None:
     """Remove the data volume."""
     context.driver.remove_volume(context.runtime.pk)

@@ -1,9 +1,15 @@
 """Every write to the registry, to what members have signed, and to what they have sealed."""
 
+from tenants.services.connectors import (
+    connector_allow,
+    connector_disable,
+    connector_enable,
+    connector_forbid,
+)
 from tenants.services.keyrings import consent_accept, keyring_accept
 from tenants.services.keys import key_register, key_remove
 from tenants.services.offboarding import tenant_offboard
-from tenants.services.refusals import MembersRefused, SecretRefused
+from tenants.services.refusals import ConnectorRefused, MembersRefused, SecretRefused
 from tenants.services.registry import (
     TenantError,
     membership_add,
@@ -16,9 +22,14 @@ from tenants.services.secrets import secret_put, secret_revoke
 from tenants.services.tenant_keys import tenant_key_ask_rotation, tenant_key_ensure, tenant_key_rotate
 
 __all__ = [
+    "ConnectorRefused",
     "MembersRefused",
     "SecretRefused",
     "TenantError",
+    "connector_allow",
+    "connector_disable",
+    "connector_enable",
+    "connector_forbid",
     "consent_accept",
     "key_register",
     "key_remove",

@@ -18,3 +18,7 @@ class MembersRefused(Refused):
 
 class SecretRefused(Refused):
     """Of a connector secret."""
+
+
+class ConnectorRefused(Refused):
+    """Of what a tenant may reach."""

@@ -29,6 +29,7 @@ from tests.client.jobs_fake import JobsFake
 from tests.protocol.people import Device
 
 SECRETS = "/api/v1/tenants/acme/secrets"
+CONNECTORS = "/api/v1/tenants/acme/connectors"
 PASSWORD = "a password for the tests"
 Bend = Callable[["Answer"], "Answer | None"]
 
@@ -87,6 +88,12 @@ class Fake:
         """Whether a keyring reaches the guest at once."""
         self.sealing = "5e" * 32
         self.secrets: dict[str, dict[str, Any]] = {}
+        self.connector: dict[str, Any] = {
+            "connector": "github",
+            "state": "disabled",
+            "change": "allowed by staff",
+        }
+        self.connector |= {"enabled": False, "reaches": [{"host": "github.com", "port": 443, "why": "git"}]}
         self.entries = [{"name": "notes.txt", "kind": "file", "size": 12}]
         self.stored: dict[str, bytes] = {}
         self.tar = b"x" * 512 + bytes(1024)
@@ -177,6 +184,8 @@ class Fake:
             ("POST", "/api/v1/tenants/acme/consents/"): self._take_consents,
             ("POST", "/api/v1/tenants/acme/enter/"): self._enter,
             ("POST", "/sign-out/"): self._sign_out,
+            ("GET", f"{CONNECTORS}/"): lambda _asked: Answer(200, {"connectors": [self.connector]}),
+            ("PATCH", f"{CONNECTORS}/github/"): self._switch,
             ("GET", f"{SECRETS}/"): lambda _asked: Answer(200, {"secrets": list(self.secrets.values())}),
             ("GET", f"{SECRETS}/public-key/"): self._sealing_key,
         }
@@ -312,6 +321,13 @@ class Fake:
         key = bytes.fromhex(self.sealing)
         return Answer(200, {"key_id": key_id(key), "key": b64encode(key).decode()})
 
+    def _switch(self, asked: Asked) -> Answer:
+        if self.connector["state"] == "forbidden":
+            raise Refusal(409, "not_permitted")
+        enabled = asked.document["enabled"]
+        self.connector |= {"enabled": enabled, "state": "enabled" if enabled else "disabled"}
+        return Answer(200, self.connector)
+
     def _secret(self, asked: Asked, name: str) -> Answer:
         if asked.method == "DELETE":
             if name not in self.secrets:
@@ -438,7 +454,7 @@ def serving(folder: Path) -> Iterator[Fake]:
             if answer.status != 204:
                 self.wfile.write(raw)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _any
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 from uuid import UUID
 
-from provisioning.driver.types import Engine, HostSpec, ImageSpec
-from tests.driver.support import URIS, build, open_driver, remove, runtime, set_aside
+from provisioning.driver.types import Engine, ImageSpec
+from tests.driver.support import build, engine_host, open_driver, remove, runtime, set_aside
 
 
 def main(what: str, fleet: str, pool: str, directory: str, runtime_id: str) -> None:
     """Build, remove or set aside one runtime."""
     image = ImageSpec("tiny", str(Path(directory)), {}, "console=ttyS0")
     spec = runtime(image, runtime_id=UUID(runtime_id))
-    with open_driver(HostSpec(URIS[Engine.TEST], Engine.TEST, fleet, pool)) as driver:
+    with open_driver(engine_host(Engine.TEST, fleet, pool)) as driver:
         {"build": build, "remove": remove, "set_aside": set_aside}[what](driver, spec)
 
 

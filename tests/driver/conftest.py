@@ -13,7 +13,7 @@ from provisioning.driver.connection import open_connection
 from provisioning.driver.probe import slow_host
 from provisioning.driver.types import Engine
 from tests.driver.kernel import write_image
-from tests.driver.support import URIS, open_driver, remove, runtime
+from tests.driver.support import URIS, engine_host, open_driver, remove, runtime
 
 
 def _open_to_qemu() -> Path:
@@ -50,7 +50,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def simulated_host(kept: None, place: Path) -> HostSpec:
-    return HostSpec(URIS[Engine.TEST], Engine.TEST, "dt" + secrets.token_hex(3), str(place / "pool"))
+    return engine_host(Engine.TEST, "dt" + secrets.token_hex(3), str(place / "pool"))
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def real(place: Path, spec: RuntimeSpec) -> Iterator[LibvirtDriver]:
     slow = slow_host(URIS[Engine.QEMU])
     if slow:
         pytest.skip(slow)
-    host = HostSpec(URIS[Engine.QEMU], Engine.QEMU, "dt" + secrets.token_hex(3), str(place / "pool"))
+    host = engine_host(Engine.QEMU, "dt" + secrets.token_hex(3), str(place / "pool"))
     try:
         driver = open_driver(host)
     except DriverError as error:

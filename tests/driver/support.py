@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from uuid import UUID, uuid4
 
 from provisioning.driver import ImageSpec, LibvirtDriver, RuntimeSpec
 from provisioning.driver.simulated import TEST_URI, SimulatedDriver
 from provisioning.driver.types import Engine, HostSpec, Inventory
+from provisioning.egress.rules import Rules
 
 PASSPHRASE = "correct-horse-battery-staple"
 PAPERS = b'{"enrolment_secret":"d1ce5ca1ab1e"}'
@@ -20,6 +22,19 @@ DUMMY_AGENT = (
 )
 URIS = {Engine.TEST: TEST_URI, Engine.QEMU: "qemu:///system"}
 
+
+def no_rules(fleet: str, generation: int = 1) -> bytes:
+    """A rule document that serves nobody."""
+    return Rules(generation, fleet, ()).to_bytes()
+
+
+def engine_host(engine: Engine, fleet: str, pool: str) -> HostSpec:
+    """A host whose egress keeper's folder lies beside the pool."""
+    folder = Path(pool).parent / "egress"
+    folder.mkdir(exist_ok=True)
+    return HostSpec(URIS[engine], engine, fleet, pool, egress_path=str(folder))
+
+
 Step = Callable[[LibvirtDriver, RuntimeSpec], bool]
 
 ENSURES: dict[str, Step] = {
@@ -27,6 +42,7 @@ ENSURES: dict[str, Step] = {
     "secret": lambda driver, spec: driver.ensure_secret(spec, PASSPHRASE),
     "volume": lambda driver, spec: driver.ensure_volume(spec),
     "personalisation": lambda driver, spec: driver.ensure_personalisation(spec, PAPERS),
+    "egress": lambda driver, _spec: driver.egress_put(1, no_rules(driver.host.fleet)),
     "network": lambda driver, spec: driver.ensure_network(spec),
     "filter": lambda driver, spec: driver.ensure_filter(spec),
     "domain": lambda driver, spec: driver.ensure_domain(spec),
@@ -40,6 +56,7 @@ REMOVES: dict[str, Step] = {
     "network": lambda driver, spec: driver.remove_network(spec.runtime_id),
     "volume": lambda driver, spec: driver.remove_volume(spec.runtime_id),
     "secret": lambda driver, spec: driver.remove_secret(spec.runtime_id),
+    "egress": lambda driver, _spec: driver.egress_remove(),
     "pool": lambda driver, _spec: driver.remove_pool(),
 }
 _NONE: frozenset[UUID] = frozenset()

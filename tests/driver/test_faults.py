@@ -20,7 +20,7 @@ MUTATING = {
     "undefineFlags", "updateDeviceFlags", "upload",
 }  # fmt: skip
 
-OUR_MODULES = {"storage", "links", "machines", "passphrases"}
+OUR_MODULES = {"storage", "links", "machines", "passphrases", "egress"}
 """Their functions lead to a point further down, as does ``super()``."""
 
 

@@ -18,7 +18,7 @@ from nacl.public import PrivateKey
 from audit.context import Actor, command
 from protocol.persons import Purpose
 from protocol.sealed import key_id, seal
-from provisioning.models import DriftFinding, GuestImage, Host, Operation, Runtime, Step
+from provisioning.models import DriftFinding, EgressRecord, GuestImage, Host, Operation, Runtime, Step
 from provisioning.sequences import SEQUENCES
 from tenants.models import (
     ConnectorSecret,
@@ -27,9 +27,12 @@ from tenants.models import (
     MemberKey,
     Membership,
     Tenant,
+    TenantConnector,
     TenantKey,
 )
 from tenants.services import (
+    connector_allow,
+    connector_enable,
     consent_accept,
     key_register,
     keyring_accept,
@@ -62,6 +65,8 @@ class Place:
     consents: ConsentVersion
     tenant_key: TenantKey
     secret: ConnectorSecret
+    connector: TenantConnector
+    egress_record: EgressRecord
     drift: DriftFinding
 
 
@@ -189,7 +194,18 @@ def make_place(
             found_at=timezone.now(),
             seen_at=timezone.now(),
         )
-        return Place(tenant, runtime, operation, membership, *signed, key, secret, drift)
+        connector_allow(actor=TESTER, tenant=tenant, connector="github")
+        connector = connector_enable(actor=Actor.of(membership.user), tenant=tenant, connector="github")
+        record = EgressRecord.objects.create(
+            tenant=tenant,
+            runtime=runtime,
+            at=timezone.now(),
+            host=f"{slug}s.example.com",
+            port=443,
+            verdict="refused",
+            reason="name",
+        )
+        return Place(tenant, runtime, operation, membership, *signed, key, secret, connector, record, drift)
 
     return make
 

@@ -11,8 +11,16 @@ from django.db.models import Model
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from audit.models import Entry
-from provisioning.models import DriftFinding, Operation, Runtime
-from tenants.models import ConnectorSecret, ConsentVersion, KeyringVersion, MemberKey, Tenant, TenantKey
+from provisioning.models import DriftFinding, EgressRecord, Operation, Runtime
+from tenants.models import (
+    ConnectorSecret,
+    ConsentVersion,
+    KeyringVersion,
+    MemberKey,
+    Tenant,
+    TenantConnector,
+    TenantKey,
+)
 from tests.portal.conftest import NOWHERE, Place
 
 SCOPED: dict[type[Model], str] = {
@@ -26,6 +34,8 @@ SCOPED: dict[type[Model], str] = {
     TenantKey: "tenant_key",
     ConnectorSecret: "secret",
     DriftFinding: "drift",
+    TenantConnector: "connector",
+    EgressRecord: "egress_record",
 }
 """Models whose rows belong to one tenant."""
 
@@ -71,7 +81,7 @@ class Route:
             return "/admin/no-such-page"
         before, _, rest = self.path.partition("<")
         after = rest.partition(">")[2].replace("<slug:fingerprint>", fingerprint)
-        after = after.replace("<slug:name>", named)
+        after = after.replace("<slug:name>", named).replace("<slug:connector>", "github")
         return before + (f"{value}{after}" if rest else "")
 
     def _identifier(self, place: Place) -> object:

@@ -13,7 +13,8 @@ from django.test import Client
 
 from audit.models import Entry
 from provisioning.models import Runtime
-from tests.portal.conftest import World
+from tenants.services import connector_forbid
+from tests.portal.conftest import TESTER, World
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PASSWORD = "correct horse battery"
@@ -118,6 +119,20 @@ def release(world: World, client: Client) -> Any:
     return client.post("/admin/provisioning/runtime/", {**form, "reason": "It was looked at."})
 
 
+def allow_connector(world: World, client: Client) -> Any:
+    form = {"tenant": str(world.mine.tenant.pk), "connector": "github"}
+    return client.post("/admin/tenants/tenantconnector/add/", form)
+
+
+def forbid_connector(world: World, client: Client) -> Any:
+    form = {"action": "forbid", "_selected_action": str(world.mine.connector.pk)}
+    return client.post("/admin/tenants/tenantconnector/", form)
+
+
+def forbid_connector_on_the_page(world: World, client: Client) -> Any:
+    return client.post("/t/acme/connectors/switch/", {"forbid": "github"})
+
+
 CHANGES: list[tuple[Callable[[World, Client], Any], str]] = [
     (add_person, "user.added"),
     (change_person, "user.changed"),
@@ -136,11 +151,16 @@ CHANGES: list[tuple[Callable[[World, Client], Any], str]] = [
     (ask_for_a_tenant_key, "tenant_key.rotation_asked"),
     (offboard, "tenant.offboarded"),
     (revoke_secret, "secret.revoked"),
+    (allow_connector, "connector.allowed"),
+    (forbid_connector, "connector.forbidden"),
+    (forbid_connector_on_the_page, "connector.forbidden"),
 ]
 
 
 @pytest.fixture
-def root(world: World) -> Client:
+def root(world: World, request: pytest.FixtureRequest) -> Client:
+    if request.node.callspec.params["change"] is allow_connector:
+        connector_forbid(actor=TESTER, tenant=world.mine.tenant, connector="github")
     AccessAttempt.objects.create(username="x", failures_since_start=3)
     return world.client("superuser")
 

@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from audit.context import Actor, command
 from protocol.sealed import key_id, seal
 from provisioning.driver import connect
+from provisioning.egress.delivery import look
 from provisioning.fleet import audit_fleet
 from provisioning.models import GuestImage, Host, Operation, Runtime
 from provisioning.sequences import SEQUENCES
@@ -33,6 +34,11 @@ MAKING = [
     "volume.create",
     "network.define",
     "network.start",
+    "egress.define",
+    "egress.start",
+    "egress.autostart",
+    "egress.create",
+    "egress.upload",
     "domain.define",
     "domain.start",
     "agent.launch",
@@ -44,6 +50,8 @@ REMOVING = [
     "domain.undefine",
     "domain.destroy",
     "agent.stop",
+    "egress.create",
+    "egress.upload",
 ]
 
 
@@ -65,10 +73,12 @@ def killed_at(operation: Operation, environment: dict[str, str], point: str) -> 
 
 
 def left_on(host: Host) -> set[object]:
+    """Every object of a runtime, and every way out."""
     with connect(host_spec(host)) as driver:
-        found = driver.inventory()
+        found, served = driver.inventory(), look(driver).serving
     return set().union(
-        found.domains, found.networks, found.filters, found.volumes, found.personalisations, found.secrets
+        *(found.domains, found.networks, found.filters, found.volumes),
+        *(found.personalisations, found.secrets, served),
     )
 
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.django_db
         ("engine", "qemu"),
         ("name", "other"),
         ("capabilities", ["bandwidth"]),
+        ("egress_path", "/etc"),
     ],
 )
 def test_a_changed_host_is_refused(simulated_host: Host, column: str, value: object) -> None:

@@ -21,11 +21,17 @@ class Command(BaseCommand):
         parser.add_argument("--uri", default=settings.LIBVIRT_URI)
         parser.add_argument("--name", default=platform.node() or "local")
         parser.add_argument("--pool", default=str(settings.POOL_DIR))
+        parser.add_argument(
+            "--egress",
+            default=settings.EGRESS_DIR,
+            help="the folder of the host's egress keeper; empty: its guests have no way out",
+        )
         parser.add_argument("--again", action="store_true", help="probe even if the host is registered")
 
     def handle(self, *args: Any, **given: Any) -> None:
         known = Host.objects.filter(name=given["name"]).first()
-        if known is not None and is_sealed(known) and not given["again"]:
+        as_told = known is not None and is_sealed(known) and known.egress_path == given["egress"]
+        if known is not None and as_told and not given["again"]:
             self._say(known, "registered before")
             return
         try:
@@ -37,6 +43,7 @@ class Command(BaseCommand):
             name=given["name"],
             uri=TEST_URI if found.engine is Engine.TEST else given["uri"],
             pool_path=given["pool"],
+            egress_path=given["egress"],
             probe={
                 "engine": found.engine.value,
                 "evidence": list(found.evidence),

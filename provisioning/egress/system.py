@@ -1,0 +1,106 @@
+"""The programs that the keeper runs, each with a time limit and none with a shell."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from provisioning.egress import nft
+
+_SECONDS = 15
+_SHOWN = 200
+
+
+class ProgramFailed(Exception):
+    """A program did not do its work; the message holds what it said."""
+
+
+class Rejected(ProgramFailed):
+    """The program ran, and does not accept what it was given."""
+
+
+def check_configuration(squid: str, path: Path) -> None:
+    """Let Squid read a configuration without obeying it.
+
+    Raises:
+        Rejected: Squid does not understand it.
+        ProgramFailed: Squid did not run.
+    """
+    said = _run([squid, "-k", "parse", "-f", str(path)])
+    bad = [line for line in said.splitlines() if "ERROR:" in line or "FATAL:" in line]
+    if bad:
+        raise Rejected(f"squid: {bad[0].partition('| ')[2][:_SHOWN]}")
+
+
+def filter_packets(script: str) -> None:
+    """Carry out a script of nft's, wholly or not at all.
+
+    Raises:
+        ProgramFailed: the kernel refuses it.
+    """
+    _run(["nft", "-f", "-"], given=script)
+
+
+def read_counters(wall: nft.Wall) -> dict[str, nft.Count]:
+    """All counters of both tables; empty if there are none."""
+    found: dict[str, nft.Count] = {}
+    for family in ("inet", "bridge"):
+        try:
+            found |= nft.counts(_run(["nft", "-j", "list", "counters", "table", family, wall.table]))
+        except (ProgramFailed, ValueError):
+            continue
+    return found
+
+
+def cut(address: str, port: int) -> None:
+    """End all connections that somebody has to ``address:port``.
+
+    Raises:
+        ProgramFailed: the kernel cannot.
+    """
+    _run(
+        ["ss", "--kill", "--tcp", "--numeric", "state", "connected", "src", address, "sport", "=", f":{port}"]
+    )
+
+
+def listening(port: int) -> set[str]:
+    """The IPv4 addresses at which somebody on this machine takes connections to ``port``."""
+    found = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state = line.split()[:4]
+        address, _, number = local.partition(":")
+        if state == "0A" and int(number, 16) == port:
+            found.add(".".join(str(byte) for byte in reversed(bytes.fromhex(address))))
+    return found
+
+
+def make_certificate(path: Path) -> None:
+    """A certificate that Squid demands and never shows; nobody trusts it.
+
+    Raises:
+        ProgramFailed: openssl did not make one.
+    """
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "-"]
+    made = _run(["openssl", "req", "-x509", *key, "-subj", "/CN=unused", "-days", "36500"], quiet=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as sink:
+        sink.write(made)
+
+
+def _run(argv: Sequence[str], *, given: str = "", quiet: bool = False) -> str:
+    """What it prints; with what it complains about, unless ``quiet``."""
+    try:
+        done = subprocess.run(
+            argv,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ProgramFailed(f"{argv[0]} did not run: {type(error).__name__}") from None
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if "FATAL" in line] or done.stderr.splitlines()
+        raise Rejected(f"{argv[0]}: {(lines or ['it says nothing'])[0].strip()[:_SHOWN]}")
+    return done.stdout if quiet else done.stdout + ("" if given else done.stderr)
