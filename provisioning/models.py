@@ -35,6 +35,9 @@ class Host(models.Model):
     evidence = models.JSONField(default=list, help_text="What the probe saw when it chose the engine.")
     probed_at = models.DateTimeField()
     seen_at = models.DateTimeField(null=True)
+    drift_checked_at = models.DateTimeField(
+        null=True, help_text="When it was last compared with what it was told."
+    )
     problem = models.CharField(max_length=300, blank=True)
     seal = models.BinaryField(default=b"", help_text="Set by registration; see provisioning/seals.py.")
     egress_path = models.CharField(

@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from django.db import transaction
+from django.utils import timezone
 
 from audit.context import SYSTEM
 from provisioning.drift import machine, surroundings
@@ -64,6 +65,7 @@ def check(host: Host) -> Report:
         log.warning("host %s could not be checked for drift: %s", host.name, report.problem)
         return report
     _warn(host.name, keep(host, None, report.of_host))
+    Host.objects.filter(pk=host.pk).update(drift_checked_at=timezone.now())
     for gone in Runtime.objects.filter(drift__host=host, drift__cleared_at=None, phase=Runtime.Phase.DELETED):
         keep(host, gone, [])
     for runtime_id, found in report.of_runtimes.items():

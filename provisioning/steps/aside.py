@@ -15,8 +15,14 @@ def suspend(context: Context) -> None:
 
 
 def cut(context: Context) -> None:
-    """Unplug every interface, also those that somebody added."""
+    """Unplug every interface, also those that somebody added, and have the proxy forget the runtime.
+
+    The proxy is not waited for: nothing comes out of an unplugged machine, and a keeper that does not answer
+    must not keep staff from what comes next. The sweeper sends it the rules.
+    """
     context.driver.cut(context.runtime.pk)
+    with context.changing() as runtime:
+        runtime.egress, runtime.egress_hosts, runtime.egress_at = False, [], None
 
 
 def settle(context: Context) -> None:
