@@ -4,23 +4,32 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet, Sum
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import F, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
 from audit.admin import ReadOnlyAdmin, ReasonForm, ServiceAdmin
 from audit.context import Actor
 from provisioning.drift.models import DriftFinding
-from provisioning.models import GuestImage, Host, Operation, Runtime
+from provisioning.models import EgressRecord, GuestImage, Host, Operation, Runtime
+from provisioning.plan_page import PlanForm, offers
 from provisioning.policy import may_request
-from provisioning.selectors import drift_for, operations_for, runtimes_for
+from provisioning.quotas import ROOM
+from provisioning.selectors import (
+    drift_for,
+    egress_records_for,
+    operations_for,
+    reserved_on,
+    room_of,
+    runtimes_for,
+)
 from provisioning.sequences import LABELS
 from provisioning.services import (
     OperationRefused,
@@ -31,6 +40,7 @@ from provisioning.services import (
     image_retire,
     operation_cancel,
     operation_request,
+    plan_change,
     runtime_create,
 )
 from provisioning.transitions import TRANSITIONS
@@ -51,6 +61,7 @@ CONSEQUENCES = {
 HARMLESS = frozenset({Operation.Kind.REBUILD, Operation.Kind.RELEASE, Operation.Kind.QUARANTINE})
 """Kinds after which the data is still there."""
 
+ROOM_LABELS = {"vcpus": "vCPUs", "memory_mib": "Memory (MiB)", "disk_gib": "Disk (GiB)"}
 Action = Callable[["RuntimeAdmin", HttpRequest, "QuerySet[Runtime]"], HttpResponse | None]
 
 
@@ -93,6 +104,7 @@ class RuntimeAdmin(ReadOnlyAdmin[Runtime], ServiceAdmin[Runtime]):
     list_filter = ("phase", "power", "host")
     search_fields = ("tenant__slug", "tenant__name", "=id")
     list_select_related = ("tenant", "host", "image")
+    change_form_template = "admin/provisioning/runtime/change_form.html"
     exclude = ("volume_key", "enrolment_secret")
     autocomplete_fields = ("tenant",)
     actions = [*(_request_action(kind) for kind in Operation.Kind), "close_access", "reopen_access"]
@@ -157,6 +169,42 @@ class RuntimeAdmin(ReadOnlyAdmin[Runtime], ServiceAdmin[Runtime]):
     def engine(self, obj: Runtime) -> str:
         """How real the machine is."""
         return obj.host.get_engine_display() if obj.host else "-"
+
+    def get_urls(self) -> list[URLPattern]:
+        """The page of its plan."""
+        page = self.admin_site.admin_view(self.plan_view)
+        return [path("<uuid:pk>/plan/", page, name="provisioning_runtime_plan"), *super().get_urls()]
+
+    @method_decorator(require_http_methods(["GET", "POST"]))
+    def plan_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        """What each plan would change; and the change itself, by the service."""
+        runtime = self.get_object(request, str(pk))
+        tenant = runtime.tenant
+        form = PlanForm(
+            request.POST if request.method == "POST" else None,
+            initial={"plan": tenant.plan_id, "price_cents": tenant.price_cents},
+        )
+        if form.is_valid():
+            try:
+                operation = plan_change(actor=Actor.of(request.user), tenant=tenant, **form.cleaned_data)
+            except PermissionRefused:
+                raise PermissionDenied from None
+            except ValidationError as error:
+                form.refuse(error)
+            else:
+                self.message_user(request, f"{tenant} has the plan {form.cleaned_data['plan']}.")
+                if operation is None:
+                    return redirect("admin:provisioning_runtime_change", runtime.pk)
+                return redirect("admin:provisioning_operation_change", operation.pk)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Plan of {tenant}",
+            "runtime": runtime,
+            "offers": offers(runtime),
+            "form": form,
+            "opts": self.model._meta,
+        }
+        return TemplateResponse(request, "admin/provisioning/runtime/plan.html", context)
 
     def ask_reason(
         self, request: HttpRequest, chosen: "QuerySet[Runtime]", kind: Operation.Kind, form: ReasonForm
@@ -259,18 +307,71 @@ def _cancellable(request: HttpRequest, operation: Operation) -> bool:
 class HostAdmin(ReadOnlyAdmin[Host]):
     """Hypervisors."""
 
-    list_display = ("name", "engine", "enabled", "in_use", "seen_at", "problem")
+    list_display = (
+        "name",
+        "engine",
+        "enabled",
+        "vcpus_held",
+        "memory_held",
+        "disk_held",
+        "seen_at",
+        "problem",
+        "way_out",
+    )
+    change_form_template = "admin/provisioning/host/change_form.html"
     actions = ("open_hosts", "drain_hosts")
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """With what runtimes hold, in the same query."""
-        held = Sum("runtimes__memory_mib", filter=Q(runtimes__reserved=True), default=0)
-        return super().get_queryset(request).annotate(held_mib=held)
+        held = {
+            f"held_{name}": Sum(
+                F(f"runtimes__{name}") + F(f"runtimes__spare_{name}"),
+                filter=Q(runtimes__reserved=True),
+                default=0,
+            )
+            for name in ROOM
+        }
+        return super().get_queryset(request).annotate(**held)
 
-    @admin.display(description="memory in use")
-    def in_use(self, obj: Any) -> str:
-        """Promised and present memory."""
-        return f"{obj.held_mib} of {obj.memory_mib} MiB"
+    @admin.display(description="vCPUs promised")
+    def vcpus_held(self, obj: Any) -> str:
+        """Of what may be promised, which is more than there are."""
+        return f"{obj.held_vcpus} of {room_of(obj)['vcpus']}"
+
+    @admin.display(description="memory promised")
+    def memory_held(self, obj: Any) -> str:
+        """Of what there is."""
+        return f"{obj.held_memory_mib} of {obj.memory_mib} MiB"
+
+    @admin.display(description="disk promised")
+    def disk_held(self, obj: Any) -> str:
+        """Of what there is."""
+        return f"{obj.held_disk_gib} of {obj.disk_gib} GiB"
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """With what is promised there, and to whom of those that this person may know of."""
+        host = self.get_object(request, object_id)
+        held, room = reserved_on(host), room_of(host)
+        known = runtimes_for(request.user).filter(host=host, reserved=True)
+        extra = {
+            **(extra_context or {}),
+            "room": [(ROOM_LABELS[name], held[name], room[name]) for name in ROOM],
+            "runtimes": known.order_by("tenant__name"),
+            "others": Runtime.objects.filter(host=host, reserved=True).count() - known.count(),
+        }
+        return super().change_view(request, object_id, form_url, extra)
+
+    @admin.display(description="way out")
+    def way_out(self, obj: Host) -> str:
+        """Whether its proxy follows the newest rules."""
+        if not obj.egress_path:
+            return "none"
+        if obj.egress_problem:
+            return obj.egress_problem
+        behind = obj.egress_applied != obj.egress_generation
+        return f"rules {obj.egress_applied} of {obj.egress_generation}" if behind else "in force"
 
     @admin.action(description="Open the chosen hosts for new runtimes", permissions=["operate"])
     def open_hosts(self, request: HttpRequest, chosen: "QuerySet[Host]") -> None:
@@ -333,8 +434,8 @@ class OpenFilter(admin.SimpleListFilter):
 class DriftFindingAdmin(ReadOnlyAdmin[DriftFinding]):
     """What checks found on hosts that is not as it was told (docs/drift.md)."""
 
-    list_display = ("about", "what", "where", "follows", "found_at", "seen_at", "cleared_at")
-    list_display_links = ("what",)
+    list_display = ("about", "finding", "follows", "found")
+    list_display_links = ("finding",)
     list_filter = (OpenFilter, "severity", "host")
     search_fields = ("runtime__tenant__slug", "runtime__tenant__name", "=runtime__id", "detail")
     fields = ("about", "what", "where", "follows", "found_at", "seen_at", "cleared_at")
@@ -355,7 +456,18 @@ class DriftFindingAdmin(ReadOnlyAdmin[DriftFinding]):
             name = obj.runtime.tenant.name
         return format_html('<a href="{}">{}</a>', url, name)
 
-    @admin.display(description="what is wrong", ordering="code")
+    @admin.display(description="what is wrong, and where", ordering="code")
+    def finding(self, obj: DriftFinding) -> str:
+        """Both, for the list: a narrow column for the second would be unreadable."""
+        return format_html('{}<br><span class="drift-where">{}</span>', obj.words, obj.detail)
+
+    @admin.display(description="found", ordering="found_at")
+    def found(self, obj: DriftFinding) -> str:
+        """Day and minute; since when it is over, if it is."""
+        until = f" to {obj.cleared_at:%d %b %H:%M}" if obj.cleared_at else ""
+        return f"{obj.found_at:%d %b %H:%M}{until}"
+
+    @admin.display(description="what is wrong")
     def what(self, obj: DriftFinding) -> str:
         """In words."""
         return obj.words
@@ -378,3 +490,29 @@ FOLLOWS = {
     "note": "to know",
 }
 """What a severity means to the person who reads the page."""
+
+
+@admin.register(EgressRecord)
+class EgressRecordAdmin(ReadOnlyAdmin[EgressRecord]):
+    """What tenants' machines tried to reach: names and amounts, never content."""
+
+    list_display = ("at", "tenant", "place", "verdict", "reason", "attempts", "bytes_up", "bytes_down")
+    list_filter = (
+        "verdict",
+        ("tenant", admin.RelatedOnlyFieldListFilter),
+        ("runtime__host", admin.RelatedOnlyFieldListFilter),
+    )
+    search_fields = ("=host",)
+    search_help_text = "The whole name of a host."
+    list_select_related = ("tenant",)
+    show_full_result_count = False
+    list_per_page = 50
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Only what this person may know of."""
+        return egress_records_for(request.user)
+
+    @admin.display(description="where", ordering="host")
+    def place(self, obj: EgressRecord) -> str:
+        """As the guest named it."""
+        return f"{obj.host}:{obj.port}" if obj.host else "-"

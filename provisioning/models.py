@@ -35,6 +35,9 @@ class Host(models.Model):
     evidence = models.JSONField(default=list, help_text="What the probe saw when it chose the engine.")
     probed_at = models.DateTimeField()
     seen_at = models.DateTimeField(null=True)
+    drift_checked_at = models.DateTimeField(
+        null=True, help_text="When it was last compared with what it was told."
+    )
     problem = models.CharField(max_length=300, blank=True)
     seal = models.BinaryField(default=b"", help_text="Set by registration; see provisioning/seals.py.")
     egress_path = models.CharField(
@@ -130,6 +133,8 @@ class Runtime(models.Model):
     )
     spare_memory_mib = models.PositiveIntegerField(default=0)
     spare_disk_gib = models.PositiveIntegerField(default=0)
+    usage = models.JSONField(default=dict, help_text="What the guest last said that it uses; see usage.py.")
+    usage_at = models.DateTimeField(null=True)
     network_index = models.PositiveIntegerField(help_text="Which /30 of the pool.")
     mac = models.CharField(max_length=17)
     volume_key = models.BinaryField(null=True, help_text="The data volume's passphrase, wrapped.")

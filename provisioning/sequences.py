@@ -75,6 +75,7 @@ SEQUENCES: dict[str, tuple[Planned, ...]] = {
         "place-",
         "poweroff",
         "undefine",
+        "unegress",
         "unfilter",
         "unnetwork",
         "image",

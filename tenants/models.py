@@ -1,4 +1,5 @@
 import uuid
+from datetime import datetime
 
 from django.conf import settings
 from django.core.validators import BaseValidator, MaxValueValidator, MinValueValidator, RegexValidator
@@ -384,6 +385,7 @@ class TenantConnector(models.Model):
     )
 
     class Meta:
+        verbose_name = "connector"
         ordering = ["tenant", "connector"]
         default_permissions = ("add", "view")
         constraints = [
@@ -398,9 +400,14 @@ class TenantConnector(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.connector} of {self.tenant_id}"
+        return self.spec.name if self.spec else self.connector
 
     @property
     def spec(self) -> Connector | None:
         """What it reaches; None if the program does not know it any more."""
         return CONNECTORS.get(self.connector)
+
+    @property
+    def changed_at(self) -> datetime | None:
+        """When anybody last changed it; None where nobody has."""
+        return max(filter(None, (self.allowed_at, self.enabled_at)), default=None)

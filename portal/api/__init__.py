@@ -1,12 +1,14 @@
 """The tenant's API, version 1. Scoped by the same selectors and served by the same services as the pages."""
 
-from portal.api import connectors, members, routing, runtimes, secrets, sign_in
+from portal.api import connectors, egress, members, quotas, routing, runtimes, secrets, sign_in
 
 urlpatterns = [
     *runtimes.urlpatterns,
     *members.urlpatterns,
     *secrets.urlpatterns,
     *connectors.urlpatterns,
+    *egress.urlpatterns,
+    *quotas.urlpatterns,
     *routing.urlpatterns,
     *sign_in.urlpatterns,
 ]

@@ -10,11 +10,13 @@ import uuid
 from dataclasses import dataclass, field
 
 from django.db import transaction
+from django.utils import timezone
 
 from audit.context import SYSTEM
 from provisioning.drift import machine, surroundings
 from provisioning.drift.findings import Finding, Severity, finding
 from provisioning.drift.machine import Wishes
+from provisioning.drift.proxy import of_proxy
 from provisioning.drift.records import keep
 from provisioning.driver import (
     Conflict,
@@ -30,6 +32,7 @@ from provisioning.driver import (
     naming,
     xml,
 )
+from provisioning.egress import delivery
 from provisioning.models import Host, Operation, Runtime, Told
 from provisioning.services import OperationRefused, operation_request
 from provisioning.specs import SealBroken, host_spec, runtime_spec
@@ -64,6 +67,7 @@ def check(host: Host) -> Report:
         log.warning("host %s could not be checked for drift: %s", host.name, report.problem)
         return report
     _warn(host.name, keep(host, None, report.of_host))
+    Host.objects.filter(pk=host.pk).update(drift_checked_at=timezone.now())
     for gone in Runtime.objects.filter(drift__host=host, drift__cleared_at=None, phase=Runtime.Phase.DELETED):
         keep(host, gone, [])
     for runtime_id, found in report.of_runtimes.items():
@@ -85,7 +89,7 @@ def look(host: Host, runtime_ids: list[uuid.UUID]) -> Report:
     told = {each.runtime_id: each for each in Told.objects.filter(runtime__in=runtimes)}
     try:
         with connect(host_spec(host)) as driver:
-            report.of_host = of_host(driver)
+            report.of_host = of_host(driver) + _of_proxy(driver, host)
             ours = {
                 naming.domain_name(pk)
                 for pk in Runtime.objects.filter(host=host).values_list("pk", flat=True)
@@ -121,6 +125,22 @@ def _looked_at(
     except Exception as error:
         log.exception("%s could not be checked for drift", runtime)
         return [finding("unreadable", f"Internal fault ({type(error).__name__}).")]
+
+
+def _of_proxy(driver: LibvirtDriver, host: Host) -> list[Finding]:
+    """Of the egress proxy, unless rules were made while we looked, or an operation is about to make some."""
+    if not host.egress_path:
+        return []
+    before = Host.objects.get(pk=host.pk)
+    try:
+        said = delivery.look(driver)
+    except delivery.NotInForce as error:
+        return [finding("proxy", error.message)]
+    after = Host.objects.get(pk=host.pk)
+    busy = Operation.objects.filter(runtime__host=host, state__in=Operation.ACTIVE).exists()
+    if busy or before.egress_generation != after.egress_generation:
+        return []
+    return of_proxy(after, said, timezone.now())
 
 
 def of_host(driver: LibvirtDriver) -> list[Finding]:

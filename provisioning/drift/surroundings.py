@@ -60,7 +60,7 @@ def _network(shown: Shown, network: Wishes, up: bool) -> list[Finding]:
 def _bridge(shown: Shown, host: HostSpec, spec: RuntimeSpec, up: bool) -> list[Finding]:
     """Of the kernel's own list: what was put on the bridge without libvirt."""
     bridge = naming.bridge_name(host.fleet, spec.network_index)
-    ours = {bridge + _BRIDGES_OWN}
+    ours = {bridge + _BRIDGES_OWN, naming.tap_name(host.fleet, spec.network_index)}
     if shown.live is not None:
         interfaces = parse(shown.live).findall("devices/interface")
         ours |= {attribute(each, "target", "dev") or "" for each in interfaces}

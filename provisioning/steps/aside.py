@@ -15,7 +15,11 @@ def suspend(context: Context) -> None:
 
 
 def cut(context: Context) -> None:
-    """Unplug every interface, also those that somebody added."""
+    """Unplug every interface, also those that somebody added.
+
+    The proxy lets nothing through for a runtime in quarantine, and learns of it from the sweeper. It is not
+    waited for: a keeper that does not answer must not keep staff from what comes next.
+    """
     context.driver.cut(context.runtime.pk)
 
 

@@ -19,8 +19,9 @@ from protocol.enrolment import proxy_address
 from provisioning import enrolment
 from provisioning.addresses import link
 from provisioning.models import GuestImage, Host, Runtime
-from tenants.models import Tenant
+from tenants.models import Plan, Tenant
 from tests.e2e.members import Member
+from tests.e2e.test_gateway import agree, say, until
 from tests.e2e.test_jobs import Worker
 from tests.guest.outside import CONTENT, REPOSITORY, Outside, outside
 from tests.provisioning.workers import created
@@ -89,8 +90,7 @@ def test_the_way_out_of_a_real_guest(
     runtime = created(tenant, BOOT_SECONDS)
     assert runtime.network_index == 0
     member = Member.sign_in(runtime, real_host)
-    place = f"/v1/workspace/files?path={AUTHORITY}"
-    assert member.ask("PUT", place, world.authority.read_bytes()).status_code in {200, 201}
+    handed_over(member, world)
     print(json.dumps(member.portal.status()["boot"]))  # noqa: T201 - figures
     with left_the_guest(runtime) as counted:
         for check in (is_told, clones, fetches, is_refused):
@@ -100,6 +100,12 @@ def test_the_way_out_of_a_real_guest(
         assert counted() == 0
         goes_nowhere_else(member, runtime)
         assert counted() > 0, "what goes past the proxy is to be counted outside the guest"
+
+
+def handed_over(member: Member, world: Outside) -> None:
+    """The certificate that stands for the public authorities, as a file of the workspace."""
+    place = f"/v1/workspace/files?path={AUTHORITY}"
+    assert member.ask("PUT", place, world.authority.read_bytes()).status_code in {200, 201}
 
 
 def ran(member: Member, *argv: str, state: str = "succeeded") -> str:
@@ -185,3 +191,34 @@ def goes_nowhere_else(member: Member, runtime: Runtime) -> None:
         "agent": ["PermissionError"],
         "loopback": ["TimeoutError"],
     }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_gateways_way_out(
+    real_host: Host, real_image: GuestImage, tenant: Tenant, world: Outside
+) -> None:
+    """Its tools reach the proxy and nothing else; what they send past it does not even leave the guest."""
+    Plan.objects.update(memory_mib=2048, disk_gib=2)
+    tenant.refresh_from_db()
+    runtime = created(tenant, BOOT_SECONDS)
+    member = Member.sign_in(runtime, real_host)
+    handed_over(member, world)
+    assert member.ask("PUT", "/v1/gateway/model", b'{"model": "rehearsal"}').status_code == 200
+    agree(member, 1)
+    assert member.post("/v1/gateway/start", {}).status_code == 202
+    until(member, "ready")
+
+    authority = f"/var/lib/portal/workspace/{AUTHORITY}"
+    said = say(member, f"run: curl -sS --cacert {authority} https://api.github.com/hello")
+    assert json.loads(said) == {"said": "hello"}
+    clone = f"git -c http.sslCAInfo={authority} clone -q https://github.com/{REPOSITORY} hers"
+    assert say(member, f"run: {clone} && cat hers/hello.txt").strip() == CONTENT.strip()
+    assert world.tunnels() == {"api.github.com:443", "github.com:443"}
+
+    host = link(runtime.network_index).host_address
+    with left_the_guest(runtime) as counted:
+        for place in ("'203.0.113.9', 443", f"'{host}', 22", f"'{host}', {settings.EGRESS_PORT + 1}"):
+            attempt = f"import socket; socket.create_connection(({place}), 5)"
+            assert "PermissionError" in say(member, f'run: python3 -c "{attempt}" 2>&1 | tail -1')
+        assert counted() == 0

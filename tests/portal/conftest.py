@@ -18,7 +18,7 @@ from nacl.public import PrivateKey
 from audit.context import Actor, command
 from protocol.persons import Purpose
 from protocol.sealed import key_id, seal
-from provisioning.models import DriftFinding, GuestImage, Host, Operation, Runtime, Step
+from provisioning.models import DriftFinding, EgressRecord, GuestImage, Host, Operation, Runtime, Step
 from provisioning.sequences import SEQUENCES
 from tenants.models import (
     ConnectorSecret,
@@ -67,6 +67,7 @@ class Place:
     secret: ConnectorSecret
     connector: TenantConnector
     drift: DriftFinding
+    egress_record: EgressRecord
 
 
 @dataclass
@@ -195,7 +196,16 @@ def make_place(
             found_at=timezone.now(),
             seen_at=timezone.now(),
         )
-        return Place(tenant, runtime, operation, membership, *signed, key, secret, connector, drift)
+        record = EgressRecord.objects.create(
+            tenant=tenant,
+            runtime=runtime,
+            at=timezone.now(),
+            host=f"{slug}s.example.com",
+            port=443,
+            verdict="refused",
+            reason="name",
+        )
+        return Place(tenant, runtime, operation, membership, *signed, key, secret, connector, drift, record)
 
     return make
 

@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.contrib.messages import get_messages
 
+from audit.context import Actor
 from tenants.models import TenantConnector
 from tenants.selectors import allowed_hosts
 from tenants.services import connector_forbid
@@ -96,6 +97,9 @@ def test_nothing_is_edited_or_deleted(world: World) -> None:
 
 def test_other_tenants_are_out_of_reach(world: World) -> None:
     """Half staff act on what they operate: neither by an action, nor by a forged choice."""
+    half = world.client("half staff")
+    assert half.get(f"{CONNECTORS}{world.other.connector.pk}/change/").status_code == 404
+    assert "Zebra" not in half.get(CONNECTORS).content.decode()
     act(world, "forbid", world.other.connector.pk, "half staff")
     assert stands(world.other.connector) == (True, True)
     assert add(world, "half staff").status_code == 403
@@ -125,9 +129,9 @@ def test_an_offboarded_tenant_is_not_offered(world: World) -> None:
     assert stands(world.mine.connector) == (False, False)
 
 
-def test_the_list_names_who_allowed(world: World) -> None:
-    """Tenant, connector, and by whom: for staff."""
-    act(world, "forbid", world.mine.connector.pk)
-    page = world.client("operator").get(CONNECTORS).content.decode()
-    assert "GitHub" in page
-    assert "operator" in page
+def test_a_rows_page_tells_all(world: World) -> None:
+    """Who allowed, who enabled, and what it reaches: staff see names that tenants do not."""
+    connector_forbid(actor=Actor.of(world.people["half staff"]), tenant=world.mine.tenant, connector="github")
+    page = world.client("operator").get(f"{CONNECTORS}{world.mine.connector.pk}/change/").content.decode()
+    for word in ("Acme", "GitHub", "half", "raw.githubusercontent.com"):
+        assert word in page

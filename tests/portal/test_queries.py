@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from audit.context import Actor
-from provisioning.models import Host
+from provisioning.models import EgressRecord, Host
 from tenants.models import Membership
 from tenants.services import key_register, membership_add, secret_put
 from tests.portal.conftest import SEALED, TESTER, Kind, Place, State, World, device_of, make_operation
@@ -36,6 +37,18 @@ def grow(make_place: Callable[..., Place], make_host: Callable[..., Host], world
         for _ in range(3):
             make_operation(place.runtime, Kind.STOP, State.SUCCEEDED, requested_by=world.people["member"])
     make_operation(world.other.runtime, Kind.RESTART, State.RUNNING, done=1)
+    for place in (world.mine, world.other):
+        EgressRecord.objects.bulk_create(
+            EgressRecord(
+                tenant=place.tenant,
+                runtime=place.runtime,
+                at=timezone.now(),
+                host=f"h{number}.example.com",
+                port=443,
+                verdict="allowed",
+            )
+            for number in range(60)
+        )
     for number in range(5):
         secret_put(
             actor=Actor.of(world.people["owner"]),

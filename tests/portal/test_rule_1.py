@@ -76,6 +76,18 @@ def close_access(world: World, client: Client) -> Any:
     return client.post("/t/acme/access/", {"access": "close"})
 
 
+def change_plan(world: World, client: Client) -> Any:
+    plan = world.mine.tenant.plan
+    form = {"plan": str(plan.pk), "price_cents": "7000"}
+    return client.post(f"/admin/provisioning/runtime/{world.mine.runtime.pk}/plan/", form)
+
+
+def apply_plan(world: World, client: Client) -> Any:
+    type(world.mine.tenant.plan).objects.update(cpu_percent=50)
+    form = {"action": "request_resize", "_selected_action": str(world.mine.runtime.pk)}
+    return client.post("/admin/provisioning/runtime/", form)
+
+
 def change_tenant(world: World, client: Client) -> Any:
     form = {
         "name": "N",
@@ -148,6 +160,8 @@ CHANGES: list[tuple[Callable[[World, Client], Any], str]] = [
     (quarantine, "operation.requested"),
     (release, "operation.requested"),
     (change_tenant, "tenant.changed"),
+    (change_plan, "tenant.plan_changed"),
+    (apply_plan, "operation.requested"),
     (ask_for_a_tenant_key, "tenant_key.rotation_asked"),
     (offboard, "tenant.offboarded"),
     (revoke_secret, "secret.revoked"),
@@ -206,6 +220,8 @@ def test_without_its_entry_nothing_changes(
     Runtime.objects.filter(pk=world.mine.runtime.pk).update(
         phase="quarantined" if change is release else F("phase")
     )
+    if change is apply_plan:
+        type(world.mine.tenant.plan).objects.update(cpu_percent=50)
     before = everything()
     break_record(monkeypatch)
     assert change(world, root).status_code == 500

@@ -285,6 +285,42 @@ def test_a_full_host_keeps_nobody_from_a_smaller_plan(
     settled(runtime)
 
 
+def test_room_that_nobody_uses_is_found(runtime: Runtime) -> None:
+    """The fleet's audit names a reservation that outlived its operation."""
+    Runtime.objects.update(spare_memory_mib=1)
+    assert [(f.kind, f.problem) for f in audit_fleet()] == [("quota", "holds quota that nobody uses")]
+
+
+def test_a_forced_deletion_gives_the_room_for_both_back(
+    runtime: Runtime, simulated_host: Host, make_plan: Callable[..., Plan]
+) -> None:
+    """Whatever a change of size had reserved when it was ended."""
+    change(runtime, make_plan(**COLD), restart=True)
+    forced = operation_request(
+        actor=TESTER, runtime_id=runtime.pk, kind=Kind.FORCE_DELETE, reason="because of a test"
+    )
+    assert reserved_on(simulated_host)["memory_mib"] == 1024, "held until it is gone"
+    assert drain(forced).state == State.SUCCEEDED
+    assert reserved_on(simulated_host) == {"vcpus": 0, "memory_mib": 0, "disk_gib": 0}
+
+
+def test_guests_say_what_they_use(runtime: Runtime) -> None:
+    """Asked over the agent's own route, written down with the time; not while an operation goes on."""
+    from provisioning.tasks import usage_observe
+
+    usage_observe()
+    runtime.refresh_from_db()
+    assert runtime.usage["memory_mib"] > 0
+    assert runtime.usage["disk_mib"] > 0
+    assert (runtime.usage["jobs_running"], runtime.usage["jobs_waiting"]) == (0, 0)
+    assert runtime.usage_at is not None
+    Runtime.objects.update(usage={})
+    operation_request(actor=TESTER, runtime_id=runtime.pk, kind=Kind.STOP)
+    usage_observe()
+    runtime.refresh_from_db()
+    assert runtime.usage == {}
+
+
 def break_step(monkeypatch: pytest.MonkeyPatch, name: str, times: int = 99) -> None:
     """The guest does not answer after its change of size: the step ``name`` fails ``times``."""
     from provisioning.steps import ACTIONS, Action

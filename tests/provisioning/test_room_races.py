@@ -75,7 +75,7 @@ def slow_look(monkeypatch: pytest.MonkeyPatch) -> None:
     def counted(host: Host) -> dict[str, int]:
         held = reserved_on(host)
         with suppress(threading.BrokenBarrierError):
-            both.wait(0.5)
+            both.wait(5)
         return held
 
     monkeypatch.setattr("provisioning.placement.reserved_on", counted)

@@ -18,7 +18,7 @@ OPERATOR_PERMISSIONS = (
         for model in ("host", "guestimage", "runtime", "operation", "step", "entry", "driftfinding")
     ),
     *(f"view_{model}" for model in ("memberkey", "keyringversion", "consentversion")),
-    *(f"view_{model}" for model in ("tenantkey", "connectorsecret", "tenantconnector")),
+    *(f"view_{model}" for model in ("tenantkey", "connectorsecret", "tenantconnector", "egressrecord")),
     "add_tenantconnector",
     *(f"change_{model}" for model in ("host", "guestimage", "runtime", "operation")),
 )
