@@ -8,7 +8,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.utils import timezone
 
 from portal.secrets import present_runtime
-from provisioning import selectors
+from provisioning.selectors import egress_in_force
 from tenants.connectors import CONNECTORS, Connector, barred
 from tenants.models import Tenant, TenantConnector
 from tenants.selectors import connectors_of, is_operator, is_owner
@@ -39,7 +39,7 @@ class Standing:
     @property
     def changed_at(self) -> datetime | None:
         """When anybody last changed it."""
-        return max(filter(None, (self.row.allowed_at, self.row.enabled_at)), default=None)
+        return self.row.changed_at
 
     @property
     def change(self) -> str:
@@ -65,8 +65,7 @@ def shut(tenant: Tenant, used: set[str]) -> list[str]:
 
 def in_force_since(tenant: Tenant) -> datetime | None:
     """Since when the proxy in front of the machine keeps to what the rows say; None while it does not."""
-    known: datetime | None = getattr(selectors, "egress_in_force", lambda _tenant_id: None)(tenant.pk)
-    return known
+    return egress_in_force(tenant.pk)
 
 
 def entry(standing: Standing) -> dict[str, Any]:
@@ -99,6 +98,7 @@ def connectors_page(person: AbstractBaseUser | AnonymousUser, tenant: Tenant) ->
         "owner": owner,
         "operator": operator,
         "unsettled": runtime is not None
+        and runtime.egress
         and since is None
         and changed is not None
         and timezone.now() - changed < FRESH,

@@ -27,10 +27,10 @@ from tenants.services import (
 )
 
 DEEDS: dict[str, tuple[Callable[..., TenantConnector], str]] = {
-    "enable": (connector_enable, "{} is on. The machine can reach it within seconds."),
-    "disable": (connector_disable, "{} is off. The machine is cut off from it within seconds."),
+    "enable": (connector_enable, "{} is on. Below stands when the machine's proxy follows."),
+    "disable": (connector_disable, "{} is off. Below stands when the machine's proxy follows."),
     "allow": (connector_allow, "{} is allowed. It is off until an owner turns it on."),
-    "forbid": (connector_forbid, "{} is forbidden. The machine is cut off from it within seconds."),
+    "forbid": (connector_forbid, "{} is forbidden. Below stands when the machine's proxy follows."),
 }
 """What a button sends as its name, the service behind it, and what is said then."""
 
@@ -72,7 +72,7 @@ def tenant_connector_switch(request: HttpRequest, slug: str) -> HttpResponse:
             raise PermissionDenied from None
         messages.error(request, str(refusal))
     else:
-        messages.success(request, told.format(row.spec.name if row.spec else row.connector))
+        messages.success(request, told.format(row))
     return redirect("tenant-connectors", slug=slug)
 
 

@@ -1,6 +1,7 @@
 """Staff pages of the registry. Forms call services; no field is written here."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 from django import forms
@@ -80,7 +81,7 @@ class TenantAdmin(ServiceAdmin[Tenant]):
         return tenants_for(request.user)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> tuple[str, ...]:
-        """Slug and plan are fixed once accepted; a change of plan is an operation of its own."""
+        """Slug and plan are fixed once accepted; the plan changes on the page of the tenant's runtime."""
         return ("slug", "plan", "cost_floor_cents", "created_at") if obj else ()
 
     def has_change_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:
@@ -159,8 +160,9 @@ class PlanAdmin(ServiceAdmin[Plan]):
     """Plans. Changing one does not change runtimes that exist; none is deleted, for tenants refer to it."""
 
     list_display = (
-        *("name", "slug", "vcpus", "memory_mib", "disk_gib", "cpu_percent"),
-        *("processes", "jobs_running", "jobs_waiting", "cost_floor_cents"),
+        *("name", "slug", "vcpus", "memory_mib", "disk_gib", "cpu_percent", "iops", "bandwidth_mbit"),
+        *("processes", "jobs_running", "jobs_waiting", "api_per_minute", "routed_per_minute"),
+        "cost_floor_cents",
     )
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -273,16 +275,39 @@ class TenantConnectorAdmin(TenantsOwnAdmin[TenantConnector], ServiceAdmin[Tenant
 
     form = ConnectorForm
     ordering = ("tenant__slug", "connector")
-    list_display = ("tenant", "service", "allowed", "enabled", "allowed_by", "allowed_at", "enabled_at")
+    list_display = ("tenant", "service", "allowed", "enabled", "changed")
     list_filter = ("connector", "allowed", "enabled")
-    list_select_related = ("tenant", "allowed_by")
+    list_select_related = ("tenant",)
     search_fields = ("tenant__slug", "tenant__name")
     actions = ("allow", "forbid")
 
     @admin.display(ordering="connector", description="connector")
     def service(self, row: TenantConnector) -> str:
         """As people call it."""
-        return row.spec.name if row.spec else row.connector
+        return str(row)
+
+    @admin.display(description="last change")
+    def changed(self, row: TenantConnector) -> datetime | None:
+        """By whomever; the row's page says by whom."""
+        return row.changed_at
+
+    @admin.display(description="reaches, while enabled")
+    def hosts(self, row: TenantConnector) -> str:
+        """Nothing, where the program does not know it any more."""
+        return ", ".join(reach.place for reach in row.spec.reaches) if row.spec else "nothing"
+
+    def get_fields(self, request: HttpRequest, obj: TenantConnector | None = None) -> tuple[str, ...]:
+        """The form has two; a row's page shows all there is."""
+        if obj is None:
+            return ("tenant", "connector")
+        decided = ("allowed", "allowed_by", "allowed_at", "beyond_pilot")
+        return ("tenant", "service", *decided, "enabled", "enabled_by", "enabled_at", "hosts")
+
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: TenantConnector | None = None
+    ) -> tuple[str, ...]:
+        """Of a row, everything: it changes by the actions only."""
+        return tuple(self.get_fields(request, obj)) if obj else ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Whoever may allow."""
@@ -311,7 +336,7 @@ class TenantConnectorAdmin(TenantsOwnAdmin[TenantConnector], ServiceAdmin[Tenant
     @admin.action(description="Forbid the chosen connectors")
     def forbid(self, request: HttpRequest, chosen: "QuerySet[TenantConnector]") -> None:
         """And turn them off."""
-        self._each(request, chosen, connector_forbid, "forbidden; the machine is cut off within seconds")
+        self._each(request, chosen, connector_forbid, "forbidden")
 
     def _each(
         self,
@@ -321,10 +346,9 @@ class TenantConnectorAdmin(TenantsOwnAdmin[TenantConnector], ServiceAdmin[Tenant
         told: str,
     ) -> None:
         for row in chosen:
-            name = f"{row.tenant}: {self.service(row)}"
             try:
                 service(actor=Actor.of(request.user), tenant=row.tenant, connector=row.connector)
             except ConnectorRefused as refusal:
                 self.message_user(request, f"{row.tenant}: {refusal}", messages.ERROR)
             else:
-                self.message_user(request, f"{name} {told}")
+                self.message_user(request, f"{row.tenant}: {row} {told}")

@@ -25,12 +25,12 @@ def listing(context: Context, args: argparse.Namespace) -> int:
 
 def enable(context: Context, args: argparse.Namespace) -> int:
     """Turn one on."""
-    return _switch(context, args, True, "is on; the machine can reach it within seconds")
+    return _switch(context, args, True, "is on; the machine's proxy follows within seconds")
 
 
 def disable(context: Context, args: argparse.Namespace) -> int:
     """Turn one off."""
-    return _switch(context, args, False, "is off; the machine is cut off from it within seconds")
+    return _switch(context, args, False, "is off; the machine's proxy follows within seconds")
 
 
 def _switch(context: Context, args: argparse.Namespace, enabled: bool, told: str) -> int:

@@ -28,6 +28,7 @@ class Migration(migrations.Migration):
                 ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='connectors', to='tenants.tenant')),
             ],
             options={
+                'verbose_name': 'connector',
                 'ordering': ['tenant', 'connector'],
                 'default_permissions': ('add', 'view'),
                 'constraints': [models.UniqueConstraint(fields=('tenant', 'connector'), name='one_row_per_tenant_and_connector'), models.CheckConstraint(condition=models.Q(('enabled', False), ('allowed', True), _connector='OR'), name='only_an_allowed_connector_is_enabled'), models.CheckConstraint(condition=models.Q(('allowed', False), ('connector__in', ['github']), ('beyond_pilot', True), _connector='OR'), name='the_pilot_allows_its_connectors_only')],

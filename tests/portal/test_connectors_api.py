@@ -8,9 +8,10 @@ from django.contrib.messages import get_messages
 
 from audit.context import Actor
 from audit.models import Entry
-from portal import connectors
+from provisioning.models import Runtime
 from tenants.connectors import CONNECTORS
 from tenants.models import TenantConnector
+from tenants.selectors import allowed_hosts
 from tenants.services import connector_disable, connector_forbid
 from tests.portal.conftest import TESTER, World
 
@@ -54,16 +55,32 @@ def test_the_list(world: World) -> None:
     assert {one["state"] for one in answer["connectors"][1:]} == {"later"}
 
 
-def test_since_when_it_is_in_force(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the proxy has confirmed; null until then."""
-    monkeypatch.setattr(connectors, "in_force_since", lambda tenant: None)
-    monkeypatch.setattr("portal.api.connectors.in_force_since", lambda tenant: None)
-    assert world.client("owner").get(URL).json()["in_force_since"] is None
-    assert "Not in force yet" in world.client("owner").get(PAGE).content.decode()
-    monkeypatch.setattr(connectors, "in_force_since", lambda tenant: SINCE)
-    monkeypatch.setattr("portal.api.connectors.in_force_since", lambda tenant: SINCE)
-    assert world.client("owner").get(URL).json()["in_force_since"] == SINCE.isoformat()
-    assert "In force since 26 Nov 09:12:04" in world.client("owner").get(PAGE).content.decode()
+def in_force(world: World, **proxy: Any) -> tuple[str | None, str]:
+    """What API and page say, with the proxy's word as a worker notes it."""
+    Runtime.objects.filter(pk=world.mine.runtime.pk).update(**proxy)
+    client = world.client("owner")
+    return client.get(URL).json()["in_force_since"], client.get(PAGE).content.decode()
+
+
+def test_since_when_it_is_in_force(world: World) -> None:
+    """As the proxy has confirmed, for just these hosts; null until then, and after every change."""
+    since, page = in_force(world, egress=False)
+    assert (since, "No proxy serves the machine, so" in page) == (None, True)
+    since, page = in_force(world, egress=True, egress_hosts=[], egress_at=SINCE)
+    assert (since, "Not in force yet" in page) == (None, True)
+    hosts = [list(place) for place in allowed_hosts(world.mine.tenant.pk)]
+    since, page = in_force(world, egress_hosts=hosts)
+    assert (since, "In force since 26 Nov 09:12:04" in page) == (SINCE.isoformat(), True)
+    patch(world, {"enabled": False})
+    assert in_force(world)[0] is None
+
+
+def test_before_there_is_a_machine(world: World) -> None:
+    """What is on holds from its first start."""
+    Runtime.objects.filter(pk=world.mine.runtime.pk).update(
+        phase="deleted", host=None, reserved=False, volume_key=None
+    )
+    assert "There is no machine yet." in world.client("owner").get(PAGE).content.decode()
 
 
 def test_an_owner_switches(world: World) -> None:

@@ -9,6 +9,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from portal import connectors
+from provisioning.models import Runtime
 from tenants.models import Tenant
 from tenants.selectors import allowed_hosts
 from tenants.services import connector_forbid
@@ -34,7 +35,8 @@ class Proxy:
 
 
 @pytest.fixture
-def proxy(monkeypatch: pytest.MonkeyPatch) -> Proxy:
+def proxy(world: World, monkeypatch: pytest.MonkeyPatch) -> Proxy:
+    Runtime.objects.update(egress=True)
     found = Proxy()
 
     def since(tenant: Tenant) -> datetime | None:

@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.contrib.messages import get_messages
 
+from audit.context import Actor
 from tenants.models import TenantConnector
 from tenants.selectors import allowed_hosts
 from tenants.services import connector_forbid
@@ -95,11 +97,26 @@ def test_nothing_is_edited_or_deleted(world: World) -> None:
 
 def test_other_tenants_are_out_of_reach(world: World) -> None:
     """Half staff act on what they operate: neither by an action, nor by a forged choice."""
+    half = world.client("half staff")
+    assert half.get(f"{CONNECTORS}{world.other.connector.pk}/change/").status_code == 404
+    assert "Zebra" not in half.get(CONNECTORS).content.decode()
     act(world, "forbid", world.other.connector.pk, "half staff")
     assert stands(world.other.connector) == (True, True)
     assert add(world, "half staff").status_code == 403
     act(world, "forbid", world.mine.connector.pk, "half staff")
     assert stands(world.mine.connector) == (False, False)
+
+
+def test_the_form_names_no_other_tenant(world: World) -> None:
+    """Half staff who may add are offered their own tenants, and a forged choice is none."""
+    adds = Permission.objects.get(codename="add_tenantconnector")
+    world.people["half staff"].user_permissions.add(adds)
+    page = world.client("half staff").get(f"{CONNECTORS}add/").content.decode()
+    assert "Acme" in page
+    assert "Zebra" not in page
+    TenantConnector.objects.all().delete()
+    assert add(world, "half staff", tenant=world.other.tenant.pk).status_code == 200
+    assert not TenantConnector.objects.exists()
 
 
 def test_an_offboarded_tenant_is_not_offered(world: World) -> None:
@@ -112,9 +129,9 @@ def test_an_offboarded_tenant_is_not_offered(world: World) -> None:
     assert stands(world.mine.connector) == (False, False)
 
 
-def test_the_list_names_who_allowed(world: World) -> None:
-    """Tenant, connector, and by whom: for staff."""
-    act(world, "forbid", world.mine.connector.pk)
-    page = world.client("operator").get(CONNECTORS).content.decode()
-    assert "GitHub" in page
-    assert "operator" in page
+def test_a_rows_page_tells_all(world: World) -> None:
+    """Who allowed, who enabled, and what it reaches: staff see names that tenants do not."""
+    connector_forbid(actor=Actor.of(world.people["half staff"]), tenant=world.mine.tenant, connector="github")
+    page = world.client("operator").get(f"{CONNECTORS}{world.mine.connector.pk}/change/").content.decode()
+    for word in ("Acme", "GitHub", "half", "raw.githubusercontent.com"):
+        assert word in page

@@ -111,3 +111,25 @@ def test_production_cookies_and_transport() -> None:
         timeout=60,
     )
     assert done.stdout.strip() == "True True True False"
+
+
+@pytest.mark.parametrize(("given", "stands"), [({}, "True"), ({"PORTAL_PILOT": "false"}, "False")])
+def test_the_pilots_guardrail_stands_until_it_is_taken_down(given: dict[str, str], stands: str) -> None:
+    """Nothing but a plain word takes it down."""
+    code = "import portal.settings; print(portal.settings.PORTAL_PILOT)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **given},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == stands, done.stderr
+
+
+@pytest.mark.parametrize("word", ["", "maybe", "no thanks"])
+def test_a_word_that_is_not_plain_stops_the_process(word: str) -> None:
+    done = start({"PORTAL_PILOT": word})
+    assert "started" not in done.stdout
+    assert "PORTAL_PILOT" in done.stderr

@@ -9,7 +9,7 @@ from provisioning.models import Operation, Runtime
 from provisioning.sequences import LABELS
 from provisioning.services import operation_request, runtime_create
 from tenants.models import Membership, Plan, Tenant
-from tenants.services import membership_add, plan_save, tenant_create
+from tenants.services import connector_allow, membership_add, plan_save, tenant_create
 
 ACTOR = command("demo_tenant")
 
@@ -45,6 +45,7 @@ class Command(BaseCommand):
         tenant = Tenant.objects.filter(slug="acme").first() or tenant_create(
             actor=ACTOR, slug="acme", name="Acme Ltd", plan=plan, price_cents=4900
         )
+        connector_allow(actor=ACTOR, tenant=tenant, connector="github")
         owner = User.objects.filter(username="owner").first()
         if owner is not None and not tenant.memberships.filter(user=owner).exists():
             membership_add(actor=ACTOR, tenant=tenant, user=owner, role=Membership.Role.OWNER)
