@@ -1,6 +1,7 @@
 """The proxy follows the rows: one number for one content, through lost messages, doubled workers and old copies."""
 
 import json
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
 from django.utils import timezone
 
 from audit.context import Actor, command
@@ -219,6 +220,49 @@ def test_hosts_without_a_proxy_are_left_alone(
     assert not Entry.objects.filter(action__startswith="egress.").exists()
 
 
+def test_two_workers_at_once_issue_one_document(
+    simulated_host: Host,
+    folder: Path,
+    served: Runtime,
+    owner: User,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both have looked at the keeper before either renders; a doubled message does no more than one."""
+    delivery.apply(simulated_host.pk)
+    enable_github(tenant, owner)
+    barrier = threading.Barrier(2, timeout=30)
+    issue = delivery._issue
+    waited: set[int] = set()
+
+    def together(*args: Any, **more: Any) -> rules.Rules:
+        if threading.get_ident() not in waited:
+            waited.add(threading.get_ident())
+            barrier.wait()
+        return issue(*args, **more)
+
+    monkeypatch.setattr(delivery, "_issue", together)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            delivery.apply(simulated_host.pk)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    assert state(folder)["generation"] == 2
+    assert Entry.objects.filter(action="egress.rules_issued").count() == 2
+    assert egress_in_force(tenant.pk) is not None
+
+
 def test_a_worker_that_comes_late_changes_nothing(
     simulated_host: Host, folder: Path, served: Runtime, owner: User, tenant: Tenant
 ) -> None:
@@ -258,6 +302,7 @@ def test_a_database_from_an_older_copy_overtakes_the_proxy(
     change_state(folder, generation=gone_to, digest=foreign.digest, serving=[str(uuid.uuid4())])
     delivery.apply(simulated_host.pk)
     assert state(folder)["generation"] == gone_to + 1
+    assert Entry.objects.filter(action="egress.rules_issued").count() == 2
     assert state(folder)["serving"] == [str(served.pk)]
 
 
@@ -364,6 +409,7 @@ def test_a_state_that_nobody_can_read_is_an_error_that_repeats_nothing(
 @pytest.mark.parametrize(
     "changed",
     [
+        {"version": 2},
         {"generation": -1},
         {"generation": True},
         {"generation": "7"},
