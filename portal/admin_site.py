@@ -6,6 +6,7 @@ from django.contrib.admin import AdminSite
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import Case, When
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -14,8 +15,13 @@ from django.urls import reverse
 from audit.context import Actor
 from audit.services import record
 from portal.polling import polled
+from provisioning.drift.findings import Severity
 from provisioning.models import Host, Operation, Runtime
-from provisioning.selectors import operations_for, runtimes_for
+from provisioning.selectors import drift_for, operations_for, runtimes_for
+
+GRAVEST_FIRST = Case(
+    When(severity=Severity.QUARANTINE, then=0), When(severity=Severity.ALERT, then=1), default=2
+)
 
 
 class PortalAdminSite(AdminSite):
@@ -64,6 +70,11 @@ class PortalAdminSite(AdminSite):
             "active": operations_for(request.user)
             .prefetch_related(None)
             .filter(state__in=Operation.ACTIVE)[:20],
+            "drift": drift_for(request.user)
+            .filter(cleared_at=None)
+            .exclude(severity=Severity.NOTE)
+            .order_by(GRAVEST_FIRST, "-found_at")[:20],
+            "quarantined": runtimes.filter(phase=Runtime.Phase.QUARANTINED)[:20],
             "failed": runtimes.filter(phase=Runtime.Phase.FAILED)[:20],
             "ready": runtimes.filter(phase=Runtime.Phase.READY).count(),
             "total": runtimes.exclude(phase=Runtime.Phase.DELETED).count(),

@@ -24,6 +24,7 @@ from django.utils import timezone
 from audit.context import Actor
 from audit.services import record
 from portal.models import RouteGrant
+from portal.rates import ROUTED, RateExceeded, note_refusal, spend
 from protocol.enrolment import CONTROL_PLANE_URI
 from protocol.tokens import new_runtime_token, sign
 from provisioning.models import Runtime
@@ -36,11 +37,14 @@ MAX_PATH = 2048
 
 
 class RouteRefused(Exception):
-    """No way to the guest. ``status`` is what nginx is told: 401 to begin anew, 403 not to."""
+    """No way to the guest. ``status`` is what nginx is told: 401 to begin anew, 403 not to.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    ``wait``: after how many seconds it is worth trying again; None where waiting changes nothing.
+    """
+
+    def __init__(self, status: int, code: str, message: str, wait: int | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.wait = status, code, message, wait
 
 
 @dataclass(frozen=True)
@@ -108,18 +112,30 @@ def route_enter(*, slug: str, ticket: str) -> str:
     return cookie
 
 
-@transaction.atomic
 def authorize(*, slug: str, cookie: str, method: str, path: str) -> Passage:
     """Record one routed request and sign its token. Asks everything anew: session, membership, machine.
 
     Raises:
-        RouteRefused: 401 without a grant whose session lives, 403 if the member or the machine is not there.
+        RouteRefused: 401 without a grant whose session lives, 403 if the member or the machine is not there,
+            or the tenant has used up its requests of this minute.
     """
+    grant, role = _way_in(slug, cookie)
+    actor = Actor.of(grant.user)
+    try:
+        spend(ROUTED, grant.tenant_id, grant.tenant.plan.routed_per_minute)
+    except RateExceeded as refused:
+        note_refusal(actor=actor, tenant_id=grant.tenant_id, refused=refused)
+        raise RouteRefused(403, "too_many_requests", str(refused), refused.wait) from None
+    return _passage(actor, grant.tenant, role, method, path)
+
+
+def _way_in(slug: str, cookie: str) -> tuple[RouteGrant, str]:
+    """The grant behind the cookie, and its holder's place in the tenant now."""
     grant = (
         RouteGrant.objects.filter(
             secret_sha256=_hash(cookie), entered=True, expires_at__gt=timezone.now(), tenant__slug=slug
         )
-        .select_related("user", "tenant")
+        .select_related("user", "tenant__plan")
         .first()
     )
     if grant is None or not _session_lives(grant):
@@ -127,23 +143,27 @@ def authorize(*, slug: str, cookie: str, method: str, path: str) -> Passage:
     role = _role(grant.user, grant.tenant)
     if role is None:
         raise RouteRefused(403, "not_a_member", "You are no longer a member of this tenant.")
+    return grant, role
+
+
+@transaction.atomic
+def _passage(actor: Actor, tenant: Tenant, role: str, method: str, path: str) -> Passage:
     if len(path) > MAX_PATH:
         raise RouteRefused(403, "path_too_long", "The address is too long.")
-    runtime = _reachable(grant.tenant)
-    actor = Actor.of(grant.user)
+    runtime = _reachable(tenant)
     # Names of files stand further down the path; they are the tenant's and not for the record.
     shown = "/".join(path.partition("?")[0].split("/")[:3])
     record(
         action="request.routed",
         actor=actor,
-        tenant_id=grant.tenant_id,
+        tenant_id=tenant.pk,
         target=("runtime", runtime.pk),
         data={"method": method, "path": shown},
     )
     token = new_runtime_token(
         issuer=CONTROL_PLANE_URI,
         runtime_id=str(runtime.pk),
-        tenant_id=str(grant.tenant_id),
+        tenant_id=str(tenant.pk),
         actor=f"{actor.kind}:{actor.id}",
         role=role,
         method=method,

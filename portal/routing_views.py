@@ -50,8 +50,11 @@ def authorize(request: RuntimeRequest) -> HttpResponse:
             path=request.headers.get("Portal-Path", ""),
         )
     except routing.RouteRefused as refusal:
-        return HttpResponse(status=refusal.status, headers={"Portal-Reason": refusal.code})
-    told: dict[str, Any] = {
+        told: dict[str, Any] = {"Portal-Reason": refusal.code}
+        if refusal.wait is not None:
+            told["Portal-Retry-After"] = refusal.wait  # nginx makes a 429 of it
+        return HttpResponse(status=refusal.status, headers=told)
+    told = {
         "Portal-Token": passage.token,
         "Portal-Guest": passage.address,
         "Portal-Runtime": passage.runtime_id,

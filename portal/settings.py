@@ -190,12 +190,24 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "interval_step": 0,
     "interval_max": 0,
 }
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    # What all web processes count together; each alone while Redis does not answer.
+    "shared": {
+        "BACKEND": "portal.shared_cache.SharedCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": f"portal-{FLEET_ID}",
+    },
+}
 SWEEP_SECONDS = env.float("PORTAL_SWEEP_SECONDS", 5.0)
 OBSERVE_SECONDS = env.float("PORTAL_OBSERVE_SECONDS", 15.0)
 EGRESS_SECONDS = env.float("PORTAL_EGRESS_SECONDS", 5.0)
+DRIFT_SECONDS = env.float("PORTAL_DRIFT_SECONDS", 60.0)
 CELERY_BEAT_SCHEDULE = {
     "operations-sweep": {"task": "provisioning.tasks.operations_sweep", "schedule": SWEEP_SECONDS},
     "powers-observe": {"task": "provisioning.tasks.powers_observe", "schedule": OBSERVE_SECONDS},
+    "drift-check": {"task": "provisioning.tasks.drift_check", "schedule": DRIFT_SECONDS},
+    "usage-observe": {"task": "provisioning.tasks.usage_observe", "schedule": 2 * OBSERVE_SECONDS},
     "certificates-renew": {"task": "provisioning.tasks.certificates_renew", "schedule": 900.0},
     "egress-collect": {"task": "provisioning.tasks.egress_collect", "schedule": EGRESS_SECONDS},
     "egress-purge": {"task": "provisioning.tasks.egress_purge", "schedule": 600.0},
@@ -266,7 +278,10 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.CursorPagination",
     "PAGE_SIZE": 50,
-    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle"],
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.UserRateThrottle",
+        "portal.throttles.TenantRateThrottle",
+    ],
     "DEFAULT_THROTTLE_RATES": {
         "user": "120/min",
         "sign_in": "20/min",

@@ -6,6 +6,7 @@ its length (8 bytes, big endian), so that no two different messages have the sam
 """
 
 import hmac
+import ipaddress
 import json
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -16,7 +17,8 @@ from protocol.canonical import canonical
 SECRET_BYTES = 32
 NONCE_BYTES = 32
 MAX_TRUSTED = 64
-VERSION = 3
+MAX_PORT = 65535
+VERSION = 4
 """Of the personalisation; guests take no other."""
 CREDENTIAL_NAME = "portal.personalisation"
 """Name of the systemd credential that carries the personalisation into the guest."""
@@ -162,6 +164,8 @@ class Personalisation:
     limits: Limits
     enrolment_secret: str | None = None
     """32 bytes as hex, or None once enrolment is done."""
+    proxy: str | None = None
+    """Where the egress proxy listens, ``address:port`` at the host's end; None: there is no way out."""
     rp_id: str = ""
     """The portal's base domain: the relying party of every passkey."""
     portal_origin: str = ""
@@ -187,6 +191,7 @@ class Personalisation:
             parsed = {
                 "trust": Trust.parse(document["trust"]),
                 "limits": Limits.parse(document["limits"]),
+                "proxy": _proxy(document["proxy"], document["host_address"]),
             }
             return cls(**{**document, **parsed})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -195,3 +200,20 @@ class Personalisation:
     def without_secret(self) -> Self:
         """The same, for a guest that has enrolled."""
         return replace(self, enrolment_secret=None)
+
+
+def proxy_address(host_address: str, port: int) -> str:
+    """The egress proxy as the papers name it."""
+    return f"{host_address}:{port}"
+
+
+def _proxy(value: Any, host_address: Any) -> str | None:
+    """Only the host's end can be one: the guest reaches nothing else."""
+    if value is None:
+        return None
+    address, _, port = value.partition(":")
+    if str(ipaddress.IPv4Address(address)) != host_address or str(int(port)) != port:
+        raise EnrolmentError("malformed personalisation: proxy")
+    if not 0 < int(port) <= MAX_PORT:
+        raise EnrolmentError("malformed personalisation: proxy")
+    return str(value)

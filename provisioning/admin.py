@@ -4,22 +4,32 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet, Sum
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import F, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
 from audit.admin import ReadOnlyAdmin, ReasonForm, ServiceAdmin
 from audit.context import Actor
+from provisioning.drift.models import DriftFinding
 from provisioning.models import EgressRecord, GuestImage, Host, Operation, Runtime
+from provisioning.plan_page import PlanForm, offers
 from provisioning.policy import may_request
-from provisioning.selectors import egress_records_for, operations_for, runtimes_for
+from provisioning.quotas import ROOM
+from provisioning.selectors import (
+    drift_for,
+    egress_records_for,
+    operations_for,
+    reserved_on,
+    room_of,
+    runtimes_for,
+)
 from provisioning.sequences import LABELS
 from provisioning.services import (
     OperationRefused,
@@ -30,10 +40,28 @@ from provisioning.services import (
     image_retire,
     operation_cancel,
     operation_request,
+    plan_change,
     runtime_create,
 )
 from provisioning.transitions import TRANSITIONS
 
+CONSEQUENCES = {
+    Operation.Kind.REBUILD: "The system is replaced; the data volume is kept.",
+    Operation.Kind.DELETE: "The data volume's key is destroyed first. Nobody can bring the data back.",
+    Operation.Kind.FORCE_DELETE: "The data volume's key is destroyed first. Nobody can bring the data back.",
+    Operation.Kind.QUARANTINE: (
+        "The machine is paused and unplugged. Nothing is deleted; a release starts it again."
+    ),
+    Operation.Kind.RELEASE: (
+        "The machine's power is cut; machine, filter and network are made anew; then it starts. "
+        "The data volume is kept, whatever was done to it. Find out first who changed what, and how."
+    ),
+}
+"""What a person has to know before they give their reason."""
+HARMLESS = frozenset({Operation.Kind.REBUILD, Operation.Kind.RELEASE, Operation.Kind.QUARANTINE})
+"""Kinds after which the data is still there."""
+
+ROOM_LABELS = {"vcpus": "vCPUs", "memory_mib": "Memory (MiB)", "disk_gib": "Disk (GiB)"}
 Action = Callable[["RuntimeAdmin", HttpRequest, "QuerySet[Runtime]"], HttpResponse | None]
 
 
@@ -76,6 +104,7 @@ class RuntimeAdmin(ReadOnlyAdmin[Runtime], ServiceAdmin[Runtime]):
     list_filter = ("phase", "power", "host")
     search_fields = ("tenant__slug", "tenant__name", "=id")
     list_select_related = ("tenant", "host", "image")
+    change_form_template = "admin/provisioning/runtime/change_form.html"
     exclude = ("volume_key", "enrolment_secret")
     autocomplete_fields = ("tenant",)
     actions = [*(_request_action(kind) for kind in Operation.Kind), "close_access", "reopen_access"]
@@ -141,6 +170,42 @@ class RuntimeAdmin(ReadOnlyAdmin[Runtime], ServiceAdmin[Runtime]):
         """How real the machine is."""
         return obj.host.get_engine_display() if obj.host else "-"
 
+    def get_urls(self) -> list[URLPattern]:
+        """The page of its plan."""
+        page = self.admin_site.admin_view(self.plan_view)
+        return [path("<uuid:pk>/plan/", page, name="provisioning_runtime_plan"), *super().get_urls()]
+
+    @method_decorator(require_http_methods(["GET", "POST"]))
+    def plan_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        """What each plan would change; and the change itself, by the service."""
+        runtime = self.get_object(request, str(pk))
+        tenant = runtime.tenant
+        form = PlanForm(
+            request.POST if request.method == "POST" else None,
+            initial={"plan": tenant.plan_id, "price_cents": tenant.price_cents},
+        )
+        if form.is_valid():
+            try:
+                operation = plan_change(actor=Actor.of(request.user), tenant=tenant, **form.cleaned_data)
+            except PermissionRefused:
+                raise PermissionDenied from None
+            except ValidationError as error:
+                form.refuse(error)
+            else:
+                self.message_user(request, f"{tenant} has the plan {form.cleaned_data['plan']}.")
+                if operation is None:
+                    return redirect("admin:provisioning_runtime_change", runtime.pk)
+                return redirect("admin:provisioning_operation_change", operation.pk)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Plan of {tenant}",
+            "runtime": runtime,
+            "offers": offers(runtime),
+            "form": form,
+            "opts": self.model._meta,
+        }
+        return TemplateResponse(request, "admin/provisioning/runtime/plan.html", context)
+
     def ask_reason(
         self, request: HttpRequest, chosen: "QuerySet[Runtime]", kind: Operation.Kind, form: ReasonForm
     ) -> HttpResponse:
@@ -152,6 +217,9 @@ class RuntimeAdmin(ReadOnlyAdmin[Runtime], ServiceAdmin[Runtime]):
             "kind": kind,
             "form": form,
             "action": f"request_{kind.value}",
+            "consequence": CONSEQUENCES.get(kind, ""),
+            "harmless": kind in HARMLESS,
+            "findings": drift_for(request.user).filter(runtime__in=chosen, cleared_at=None),
             "opts": self.model._meta,
         }
         return TemplateResponse(request, "admin/reason.html", context)
@@ -239,18 +307,61 @@ def _cancellable(request: HttpRequest, operation: Operation) -> bool:
 class HostAdmin(ReadOnlyAdmin[Host]):
     """Hypervisors."""
 
-    list_display = ("name", "engine", "enabled", "in_use", "seen_at", "problem", "way_out")
+    list_display = (
+        "name",
+        "engine",
+        "enabled",
+        "vcpus_held",
+        "memory_held",
+        "disk_held",
+        "seen_at",
+        "problem",
+        "way_out",
+    )
+    change_form_template = "admin/provisioning/host/change_form.html"
     actions = ("open_hosts", "drain_hosts")
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """With what runtimes hold, in the same query."""
-        held = Sum("runtimes__memory_mib", filter=Q(runtimes__reserved=True), default=0)
-        return super().get_queryset(request).annotate(held_mib=held)
+        held = {
+            f"held_{name}": Sum(
+                F(f"runtimes__{name}") + F(f"runtimes__spare_{name}"),
+                filter=Q(runtimes__reserved=True),
+                default=0,
+            )
+            for name in ROOM
+        }
+        return super().get_queryset(request).annotate(**held)
 
-    @admin.display(description="memory in use")
-    def in_use(self, obj: Any) -> str:
-        """Promised and present memory."""
-        return f"{obj.held_mib} of {obj.memory_mib} MiB"
+    @admin.display(description="vCPUs promised")
+    def vcpus_held(self, obj: Any) -> str:
+        """Of what may be promised, which is more than there are."""
+        return f"{obj.held_vcpus} of {room_of(obj)['vcpus']}"
+
+    @admin.display(description="memory promised")
+    def memory_held(self, obj: Any) -> str:
+        """Of what there is."""
+        return f"{obj.held_memory_mib} of {obj.memory_mib} MiB"
+
+    @admin.display(description="disk promised")
+    def disk_held(self, obj: Any) -> str:
+        """Of what there is."""
+        return f"{obj.held_disk_gib} of {obj.disk_gib} GiB"
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """With what is promised there, and to whom of those that this person may know of."""
+        host = self.get_object(request, object_id)
+        held, room = reserved_on(host), room_of(host)
+        known = runtimes_for(request.user).filter(host=host, reserved=True)
+        extra = {
+            **(extra_context or {}),
+            "room": [(ROOM_LABELS[name], held[name], room[name]) for name in ROOM],
+            "runtimes": known.order_by("tenant__name"),
+            "others": Runtime.objects.filter(host=host, reserved=True).count() - known.count(),
+        }
+        return super().change_view(request, object_id, form_url, extra)
 
     @admin.display(description="way out")
     def way_out(self, obj: Host) -> str:
@@ -295,6 +406,90 @@ class GuestImageAdmin(ReadOnlyAdmin[GuestImage]):
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Who may retire."""
         return request.user.has_perm("provisioning.change_guestimage")
+
+
+class OpenFilter(admin.SimpleListFilter):
+    """Open findings, unless somebody asks for those that are over."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """What may be chosen beside the open ones."""
+        return [("cleared", "cleared"), ("all", "all")]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[DriftFinding]") -> "QuerySet[DriftFinding]":
+        """Those chosen."""
+        if self.value() == "all":
+            return queryset
+        return queryset.filter(cleared_at__isnull=self.value() != "cleared")
+
+    def choices(self, changelist: Any) -> Any:
+        """The first choice is called what it is."""
+        for index, choice in enumerate(super().choices(changelist)):
+            yield {**choice, "display": "open"} if index == 0 else choice
+
+
+@admin.register(DriftFinding)
+class DriftFindingAdmin(ReadOnlyAdmin[DriftFinding]):
+    """What checks found on hosts that is not as it was told (docs/drift.md)."""
+
+    list_display = ("about", "finding", "follows", "found")
+    list_display_links = ("finding",)
+    list_filter = (OpenFilter, "severity", "host")
+    search_fields = ("runtime__tenant__slug", "runtime__tenant__name", "=runtime__id", "detail")
+    fields = ("about", "what", "where", "follows", "found_at", "seen_at", "cleared_at")
+    readonly_fields = fields
+    show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Only what this person may know of."""
+        return drift_for(request.user)
+
+    @admin.display(description="about", ordering="runtime__tenant__name")
+    def about(self, obj: DriftFinding) -> str:
+        """The runtime by its tenant, with a way to its page; or the host."""
+        if obj.runtime is None:
+            url, name = reverse("admin:provisioning_host_change", args=[obj.host_id]), f"host {obj.host}"
+        else:
+            url = reverse("admin:provisioning_runtime_change", args=[obj.runtime_id])
+            name = obj.runtime.tenant.name
+        return format_html('<a href="{}">{}</a>', url, name)
+
+    @admin.display(description="what is wrong, and where", ordering="code")
+    def finding(self, obj: DriftFinding) -> str:
+        """Both, for the list: a narrow column for the second would be unreadable."""
+        return format_html('{}<br><span class="drift-where">{}</span>', obj.words, obj.detail)
+
+    @admin.display(description="found", ordering="found_at")
+    def found(self, obj: DriftFinding) -> str:
+        """Day and minute; since when it is over, if it is."""
+        until = f" to {obj.cleared_at:%d %b %H:%M}" if obj.cleared_at else ""
+        return f"{obj.found_at:%d %b %H:%M}{until}"
+
+    @admin.display(description="what is wrong")
+    def what(self, obj: DriftFinding) -> str:
+        """In words."""
+        return obj.words
+
+    @admin.display(description="where")
+    def where(self, obj: DriftFinding) -> str:
+        """What libvirt shows, beside what it was told."""
+        return format_html('<span class="drift-where">{}</span>', obj.detail or "-")
+
+    @admin.display(description="what follows", ordering="severity")
+    def follows(self, obj: DriftFinding) -> str:
+        """What was done, or what to do."""
+        return format_html('<span class="severity {}">{}</span>', obj.severity, FOLLOWS[obj.severity])
+
+
+FOLLOWS = {
+    "quarantine": "set aside",
+    "alert": "staff act",
+    "mend": "drift --fix mends it",
+    "note": "to know",
+}
+"""What a severity means to the person who reads the page."""
 
 
 @admin.register(EgressRecord)

@@ -54,10 +54,18 @@ def personalisation(runtime: Runtime, secret: bytes | None) -> messages.Personal
             gateway_idle_seconds=settings.GATEWAY_IDLE_SECONDS,
         ),
         enrolment_secret=secret.hex() if secret else None,
+        proxy=_proxy(runtime, ends.host_address),
         rp_id=rp_id(),
         portal_origin=settings.BASE_URL,
         origin=tenant_origin(runtime.tenant),
     )
+
+
+def _proxy(runtime: Runtime, host_address: str) -> str | None:
+    """Where this guest finds its host's egress proxy, if the host has one."""
+    if not getattr(runtime.host, "egress_path", ""):
+        return None
+    return messages.proxy_address(host_address, settings.EGRESS_PORT)
 
 
 def renew(client: RuntimeClient, runtime: Runtime) -> Issued:

@@ -21,6 +21,7 @@ from provisioning.driver.faults import fault_point
 from provisioning.heartbeat import Heartbeat
 from provisioning.leases import Lease, LeaseLost
 from provisioning.models import Operation, Runtime, Step
+from provisioning.quotas import ROOM, set_spare
 from provisioning.sequences import SEQUENCES
 from provisioning.steps import ACTIONS, Context, StepFailed, Wait
 from provisioning.transitions import TRANSITIONS
@@ -30,7 +31,7 @@ State = Operation.State
 
 MAX_ATTEMPTS = 6
 BACKOFF_SECONDS = (1, 2, 4, 8, 15, 30)
-PERSISTENT = frozenset({Operation.Kind.DELETE, Operation.Kind.FORCE_DELETE})
+PERSISTENT = frozenset({Operation.Kind.DELETE, Operation.Kind.FORCE_DELETE, Operation.Kind.QUARANTINE})
 """Kinds that only go forward: they try for as long as it takes."""
 
 
@@ -186,8 +187,12 @@ def _turn_back(operation: Operation, code: str, message: str) -> None:
 def _finish(operation: Operation) -> None:
     """Write the end: the operation's state, the runtime's phase and what is given back."""
     transition = TRANSITIONS[operation.kind]
+    phase: str
     if operation.state == State.RUNNING:
-        operation.state, phase = State.SUCCEEDED, transition.success
+        operation.state, phase = State.SUCCEEDED, transition.success or operation.phase_before
+    elif transition.restores:
+        operation.state = State.CANCELLED if operation.cancel_requested else State.FAILED
+        phase = operation.phase_before if _revived(operation) else transition.failure
     elif operation.cancel_requested and transition.cancelled is not None:
         operation.state, phase = State.CANCELLED, _phase_after_cancel(operation, transition.cancelled)
     else:
@@ -200,9 +205,15 @@ def _finish(operation: Operation) -> None:
     runtime = operation.runtime
     runtime.phase = phase
     if operation.kind == Operation.Kind.CREATE and operation.state != State.SUCCEEDED:
-        runtime.reserved = False
-    runtime.save(update_fields=["phase", "reserved"])
+        runtime.reserved, runtime.host = False, None
+    set_spare(runtime)
+    runtime.save(update_fields=["phase", "reserved", "host", *(f"spare_{name}" for name in ROOM)])
     _record(operation, f"operation.{operation.state}", phase=str(phase), code=operation.error_code)
+
+
+def _revived(operation: Operation) -> bool:
+    """Whether the machine's power is as it was when the operation was asked for."""
+    return operation.phase_before != Runtime.Phase.READY or operation.runtime.power == Runtime.Power.RUNNING
 
 
 def _phase_after_cancel(operation: Operation, cancelled: Runtime.Phase) -> Runtime.Phase:

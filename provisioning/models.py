@@ -35,6 +35,9 @@ class Host(models.Model):
     evidence = models.JSONField(default=list, help_text="What the probe saw when it chose the engine.")
     probed_at = models.DateTimeField()
     seen_at = models.DateTimeField(null=True)
+    drift_checked_at = models.DateTimeField(
+        null=True, help_text="When it was last compared with what it was told."
+    )
     problem = models.CharField(max_length=300, blank=True)
     seal = models.BinaryField(default=b"", help_text="Set by registration; see provisioning/seals.py.")
     egress_path = models.CharField(
@@ -121,9 +124,17 @@ class Runtime(models.Model):
     memory_mib = models.PositiveIntegerField()
     disk_gib = models.PositiveIntegerField()
     iops = models.PositiveIntegerField(null=True)
+    bandwidth_mbit = models.PositiveIntegerField(null=True)
     processes = models.PositiveSmallIntegerField(default=512)
     jobs_running = models.PositiveSmallIntegerField(default=2)
     jobs_waiting = models.PositiveSmallIntegerField(default=20)
+    spare_vcpus = models.PositiveIntegerField(
+        default=0, help_text="Reserved besides its own, while a change of size may go either way."
+    )
+    spare_memory_mib = models.PositiveIntegerField(default=0)
+    spare_disk_gib = models.PositiveIntegerField(default=0)
+    usage = models.JSONField(default=dict, help_text="What the guest last said that it uses; see usage.py.")
+    usage_at = models.DateTimeField(null=True)
     network_index = models.PositiveIntegerField(help_text="Which /30 of the pool.")
     mac = models.CharField(max_length=17)
     volume_key = models.BinaryField(null=True, help_text="The data volume's passphrase, wrapped.")
@@ -196,6 +207,10 @@ class Runtime(models.Model):
             models.CheckConstraint(
                 condition=~Q(phase="deleted") | Q(egress=False), name="deleted_runtime_is_not_served"
             ),
+            models.CheckConstraint(
+                condition=Q(reserved=True) | Q(spare_vcpus=0, spare_memory_mib=0, spare_disk_gib=0),
+                name="only_a_reserved_runtime_holds_spare_room",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -215,6 +230,11 @@ class Operation(models.Model):
         FORCE_DELETE = "force_delete", "force-delete"
         DELIVER = "deliver", "deliver secrets"
         RESEAL = "reseal", "rotate the sealing key"
+        RESIZE = "resize", "apply the plan"
+        RESIZE_RESTART = "resize_restart", "apply the plan, with a restart"
+        QUARANTINE = "quarantine"
+        RELEASE = "release"
+        MEND = "mend"
 
     class State(models.TextChoices):
         QUEUED = "queued"
@@ -273,6 +293,23 @@ class Operation(models.Model):
     def active(self) -> bool:
         """Whether it is still to be worked on."""
         return self.state in self.ACTIVE
+
+
+class Resize(models.Model):
+    """What an operation makes of a machine's size; both as :mod:`provisioning.quotas` names its parts."""
+
+    operation = models.OneToOneField(
+        Operation, primary_key=True, on_delete=models.CASCADE, related_name="resize"
+    )
+    plan = models.CharField(max_length=32, help_text="The slug of the plan, as it was when it was asked for.")
+    before = models.JSONField()
+    after = models.JSONField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"to {self.plan} by {self.operation_id}"
 
 
 class Step(models.Model):
@@ -409,3 +446,8 @@ class EgressRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port} {self.verdict}"
+
+
+# Django looks for models here; these have a folder of their own.
+from provisioning.drift.models import DriftFinding as DriftFinding  # noqa: E402
+from provisioning.drift.models import Told as Told  # noqa: E402

@@ -3,9 +3,10 @@
 import uuid
 from datetime import datetime
 
-from django.db.models import Prefetch, QuerySet, Sum
+from django.contrib.auth.models import User
+from django.db.models import F, Prefetch, Q, QuerySet, Sum
 
-from provisioning.models import EgressRecord, GuestImage, Host, Operation, Runtime, Step
+from provisioning.models import DriftFinding, EgressRecord, GuestImage, Host, Operation, Runtime, Step
 from tenants.selectors import Person, allowed_hosts, tenants_for
 
 GIB_IN_MIB = 1024
@@ -36,6 +37,14 @@ def operations_for(user: Person) -> QuerySet[Operation]:
     )
 
 
+def drift_for(user: Person) -> QuerySet[DriftFinding]:
+    """Drift of the runtimes that ``user`` may know of; of the hosts themselves, if they may see those."""
+    scope = Q(runtime__tenant__in=tenants_for(user))
+    if isinstance(user, User) and user.has_perm("provisioning.view_host"):
+        scope |= Q(runtime=None)
+    return DriftFinding.objects.filter(scope).select_related("host", "runtime__tenant")
+
+
 def current_image() -> GuestImage | None:
     """The image that new and rebuilt runtimes boot: the newest that is not retired."""
     return GuestImage.objects.filter(retired=False).order_by("-registered_at", "-pk").first()
@@ -44,20 +53,40 @@ def current_image() -> GuestImage | None:
 def reserved_on(host: Host) -> dict[str, int]:
     """What runtimes hold on ``host``, stopped and unreachable ones included."""
     held = Runtime.objects.filter(host=host, reserved=True).aggregate(
-        vcpus=Sum("vcpus"), memory_mib=Sum("memory_mib"), disk_gib=Sum("disk_gib")
+        vcpus=Sum(F("vcpus") + F("spare_vcpus")),
+        memory_mib=Sum(F("memory_mib") + F("spare_memory_mib")),
+        disk_gib=Sum(F("disk_gib") + F("spare_disk_gib")),
     )
     return {name: value or 0 for name, value in held.items()}
 
 
+VCPUS_PROMISED = 4
+"""Processors are shared in time, so they may be promised so many times over; memory and disk may not."""
+
+
+def room_of(host: Host) -> dict[str, int]:
+    """What may be promised on ``host`` in all."""
+    return {
+        "vcpus": VCPUS_PROMISED * host.vcpus,
+        "memory_mib": host.memory_mib,
+        "disk_gib": host.disk_gib,
+    }
+
+
 def lacking(host: Host, runtime: Runtime, held: dict[str, int]) -> list[str]:
     """What ``host`` lacks for ``runtime``, in words; empty if it fits."""
-    rows = [
-        # Processors are shared in time, so they may be promised four times over; memory and disk may not.
-        ("vCPUs", runtime.vcpus, 4 * host.vcpus - held["vcpus"]),
-        ("MiB of memory", runtime.memory_mib, host.memory_mib - held["memory_mib"]),
-        ("GiB of disk", runtime.disk_gib, host.disk_gib - held["disk_gib"]),
+    return short_of(host, {name: getattr(runtime, name) for name in room_of(host)}, held)
+
+
+def short_of(host: Host, needs: dict[str, int], held: dict[str, int]) -> list[str]:
+    """What ``host`` lacks for ``needs`` besides what is held, in words; what is not needed is not lacking."""
+    words = {"vcpus": "vCPUs", "memory_mib": "MiB of memory", "disk_gib": "GiB of disk"}
+    free = {name: room - held[name] for name, room in room_of(host).items()}
+    return [
+        f"needs {need} {words[name]}, {max(free[name], 0)} free"
+        for name, need in needs.items()
+        if need > max(free[name], 0)
     ]
-    return [f"needs {need} {what}, {max(free, 0)} free" for what, need, free in rows if need > free]
 
 
 def queue_position(operation: Operation) -> int:

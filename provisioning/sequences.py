@@ -33,6 +33,11 @@ LABELS = {
     "unnetwork": "Remove the private network",
     "unvolume": "Remove the volume",
     "release": "Give back what was reserved",
+    "resize": "Give the machine its new size",
+    "tune": "Change it while it runs",
+    "suspend": "Pause the machine",
+    "cut": "Unplug its network",
+    "settle": "See that it is plugged in and waits for the portal",
 }
 
 
@@ -64,6 +69,26 @@ SEQUENCES: dict[str, tuple[Planned, ...]] = {
     Kind.REBUILD: _steps("place-", "shutdown", "newest", "image", "keys", "volume", "personalise", *_BOOT),
     Kind.DELETE: _steps(*_REMOVAL),
     Kind.FORCE_DELETE: _steps(*_REMOVAL),
+    Kind.QUARANTINE: _steps("suspend", "cut"),
+    # Nothing of what was found is kept but volume, keys and image: all else is taken away and made anew.
+    Kind.RELEASE: _steps(
+        "place-",
+        "poweroff",
+        "undefine",
+        "unegress",
+        "unfilter",
+        "unnetwork",
+        "image",
+        "keys",
+        "volume",
+        "personalise",
+        *_BOOT,
+    ),
+    Kind.MEND: _steps("network", "filter", "egress", "define", "settle"),
     Kind.DELIVER: _steps("secrets"),
     Kind.RESEAL: _steps("rotate", "secrets"),
+    Kind.RESIZE: _steps("resize-", "define", "tune"),
+    Kind.RESIZE_RESTART: _steps(
+        "place-", "image", "shutdown-", "resize-", "keys", "volume", "personalise", *_BOOT
+    ),
 }

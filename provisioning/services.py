@@ -13,24 +13,21 @@ from audit.context import Actor
 from audit.reasons import REASON_MAXIMUM, reason_problem
 from audit.services import record
 from provisioning import addresses
-from provisioning.models import GuestImage, Host, Operation, Runtime, Step
+from provisioning.models import GuestImage, Host, Operation, Resize, Runtime, Step
 from provisioning.policy import may_request
+from provisioning.quotas import size_of
+from provisioning.refusals import OperationRefused as OperationRefused
+from provisioning.refusals import PermissionRefused as PermissionRefused
 from provisioning.seals import seal
-from provisioning.selectors import current_image, lacking
+from provisioning.selectors import current_image
 from provisioning.sequences import SEQUENCES
+from provisioning.sizing import prepare, refuse_impossible, resize_kind
 from provisioning.transitions import TRANSITIONS, refusal
-from tenants.models import Tenant
+from tenants.models import Plan, Tenant
 from tenants.selectors import is_operator
+from tenants.services import tenant_plan_set
 
 log = logging.getLogger(__name__)
-
-
-class OperationRefused(ValidationError):
-    """An operation cannot be requested; the message says why and what to change."""
-
-
-class PermissionRefused(OperationRefused):
-    """The actor may not ask for this."""
 
 
 @transaction.atomic
@@ -54,18 +51,11 @@ def runtime_create(*, actor: Actor, tenant: Tenant) -> Operation:
         raise OperationRefused(f"{tenant.name} is offboarded. It gets no runtime any more.")
     if Runtime.objects.filter(tenant=tenant).exclude(phase=Runtime.Phase.DELETED).exists():
         raise OperationRefused(f"{tenant.name} has a runtime already.")
-    plan = tenant.plan
+    plan = Plan.objects.get(tenants=tenant)  # not as the caller has read it: the locks came later
     runtime = Runtime(
         tenant=tenant,
         image=image,
-        vcpus=plan.vcpus,
-        cpu_percent=plan.cpu_percent,
-        memory_mib=plan.memory_mib,
-        disk_gib=plan.disk_gib,
-        iops=plan.iops,
-        processes=plan.processes,
-        jobs_running=plan.jobs_running,
-        jobs_waiting=plan.jobs_waiting,
+        **size_of(plan),
         network_index=addresses.free_index(
             set(Runtime.objects.exclude(phase=Runtime.Phase.DELETED).values_list("network_index", flat=True))
         ),
@@ -91,7 +81,9 @@ def operation_request(*, actor: Actor, runtime_id: UUID, kind: str, reason: str 
         OperationRefused: not allowed now; nothing was written.
         PermissionRefused: ``actor`` may not ask for this.
     """
-    runtime = Runtime.objects.select_for_update().select_related("tenant__plan").get(pk=runtime_id)
+    # Its own row only: tenants of one plan do not wait for each other.
+    locked = Runtime.objects.select_for_update(of=("self",))
+    runtime = locked.select_related("tenant__plan").get(pk=runtime_id)
     transition = TRANSITIONS[kind]
     reason = reason.strip()
     if not may_request(actor, runtime.tenant, kind):
@@ -108,8 +100,7 @@ def operation_request(*, actor: Actor, runtime_id: UUID, kind: str, reason: str 
                 f"{active.get_kind_display()} is still going on. Wait for it or cancel it."
             )
         _supersede(active, actor, kind)
-    if kind == Operation.Kind.CREATE:
-        refuse_if_never_fits(runtime)
+    size = prepare(runtime, kind)
     operation = Operation(
         runtime=runtime,
         kind=kind,
@@ -126,19 +117,58 @@ def operation_request(*, actor: Actor, runtime_id: UUID, kind: str, reason: str 
         Step(operation=operation, index=index, name=planned.name)
         for index, planned in enumerate(SEQUENCES[kind])
     )
-    runtime.phase = transition.during
-    # A deletion holds only what it finds; every other kind needs its room until it is deleted.
-    runtime.reserved = runtime.reserved or kind == Operation.Kind.CREATE
-    runtime.save(update_fields=["phase", "reserved"])
+    if size is not None:
+        Resize.objects.create(operation=operation, **size)
+    runtime.phase = transition.during or runtime.phase
+    runtime.save()
     record(
         action="operation.requested",
         actor=actor,
         tenant_id=runtime.tenant_id,
         target=("operation", operation.pk),
-        data={"kind": kind, "runtime": str(runtime.pk), "reason": reason},
+        data={"kind": kind, "runtime": str(runtime.pk), "reason": reason, **({"size": size} if size else {})},
     )
     wake(operation.pk)
     return operation
+
+
+@transaction.atomic
+def plan_change(
+    *, actor: Actor, tenant: Tenant, plan: Plan, price_cents: int, restart: bool = False
+) -> Operation | None:
+    """Give a tenant another plan, and request that its machine follows. All of it or nothing is written.
+
+    Args:
+        restart: whether the machine may be restarted for it.
+
+    Returns:
+        The operation; None if the machine has that size already, or cannot follow now: it is not settled, and
+        takes the size at its creation or when somebody applies the plan.
+
+    Raises:
+        PermissionRefused: ``actor`` is no operator of the tenant.
+        OperationRefused: the machine cannot be given that size, or needs a restart for it.
+        TenantError: the price is below the plan's cost floor.
+    """
+    if not may_request(actor, tenant, Operation.Kind.RESIZE):
+        raise PermissionRefused("Only operators change a tenant's plan.")
+    tenant_plan_set(actor=actor, tenant=tenant, plan=plan, price_cents=price_cents)
+    runtime = (
+        Runtime.objects.select_for_update(of=("self",))
+        .select_related("tenant__plan")
+        .filter(tenant=tenant)
+        .exclude(phase=Runtime.Phase.DELETED)
+        .first()
+    )
+    kind = resize_kind(runtime) if runtime is not None else None
+    if runtime is None or kind is None or runtime.first_ready_at is None:
+        return None
+    refuse_impossible(runtime)
+    if runtime.phase not in TRANSITIONS[Operation.Kind.RESIZE].allowed:
+        return None
+    if kind == Operation.Kind.RESIZE_RESTART and not restart:
+        kind = Operation.Kind.RESIZE  # which is refused with the words for it
+    return operation_request(actor=actor, runtime_id=runtime.pk, kind=kind)
 
 
 @transaction.atomic
@@ -215,24 +245,6 @@ def _set_access(actor: Actor, runtime_id: UUID, closed_by: str) -> None:
         target=("runtime", runtime.pk),
     )
     tell_worker("provisioning.tasks.access_apply", runtime_id)
-
-
-def refuse_if_never_fits(runtime: Runtime) -> None:
-    """Refuse at once what no enabled host could ever hold.
-
-    Raises:
-        OperationRefused: with the host that comes nearest.
-    """
-    hosts = list(Host.objects.filter(enabled=True))
-    if not hosts:
-        raise OperationRefused("No host is enabled. Register or enable one first.")
-    empty = {"vcpus": 0, "memory_mib": 0, "disk_gib": 0}
-    reasons = {host.name: lacking(host, runtime, empty) for host in hosts}
-    if all(reasons.values()):
-        name, why = min(reasons.items(), key=lambda item: len(item[1]))
-        raise OperationRefused(
-            f"The plan is larger than any host: {name} {'; '.join(why)}. Choose a smaller plan or add a host."
-        )
 
 
 def wake(operation_id: UUID) -> None:

@@ -55,6 +55,7 @@ def runtime_spec(runtime: Runtime) -> RuntimeSpec:
         disk_gib=runtime.disk_gib,
         cpu_percent=runtime.cpu_percent,
         iops=runtime.iops,
+        bandwidth_mbit=runtime.bandwidth_mbit,
         mac=runtime.mac,
         network_index=runtime.network_index,
         host_address=ends.host_address,

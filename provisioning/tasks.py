@@ -7,7 +7,8 @@ from celery import Task, shared_task
 from django.conf import settings
 
 from audit.context import SYSTEM, bind
-from provisioning import access, connector_secrets, machine, members, observation, renewal, trust
+from provisioning import access, connector_secrets, machine, members, observation, renewal, trust, usage
+from provisioning.drift.check import check
 from provisioning.driver import DriverError
 from provisioning.egress import collecting, delivery
 from provisioning.models import Host
@@ -130,6 +131,21 @@ def powers_observe() -> None:
     """Ask each host which of our guests run."""
     for host in Host.objects.all():
         observation.observe(host)
+
+
+@shared_task(bind=True, name="provisioning.tasks.drift_check")
+def drift_check(self: "Task[..., None]") -> None:
+    """Look at every host, and set aside at once what is gravely wrong."""
+    with bind(task_id=str(self.request.id or "")):
+        for host in Host.objects.all():
+            for operation_id in check(host).operations:
+                machine.run(operation_id)
+
+
+@shared_task(name="provisioning.tasks.usage_observe")
+def usage_observe() -> None:
+    """Ask each guest what it uses."""
+    usage.observe_all()
 
 
 @shared_task(bind=True, name="provisioning.tasks.certificates_renew")

@@ -13,8 +13,9 @@ class Transition:
     """An operation kind's effect on the phase."""
 
     allowed: frozenset[str]
-    during: Phase
-    success: Phase
+    during: Phase | None
+    """None, here and below: as it was before."""
+    success: Phase | None
     failure: Phase
     cancelled: Phase | None = None
     """The phase after a cancelled operation is undone; None: it cannot be cancelled."""
@@ -22,6 +23,8 @@ class Transition:
     """Needs a typed reason."""
     yields: bool = False
     """Ends when somebody asks for another kind: it changes nothing that the next one could not do again."""
+    restores: bool = False
+    """Undoing brings all back: then the phase is as before, too, unless the machine could not be revived."""
     needs_data: bool | None = None
     """True: only for a runtime that has been ready before; False: only for one that has not."""
 
@@ -90,8 +93,33 @@ TRANSITIONS: dict[str, Transition] = {
         Phase.FAILED,
         destructive=True,
     ),
+    Kind.QUARANTINE: Transition(
+        _SETTLED, Phase.QUARANTINED, Phase.QUARANTINED, Phase.QUARANTINED, destructive=True, needs_data=True
+    ),
+    Kind.RELEASE: Transition(
+        frozenset({Phase.QUARANTINED}),
+        Phase.PROVISIONING,
+        Phase.READY,
+        Phase.QUARANTINED,
+        cancelled=Phase.QUARANTINED,
+        destructive=True,
+        needs_data=True,
+    ),
+    Kind.MEND: _IN_PASSING,
     Kind.DELIVER: _IN_PASSING,
     Kind.RESEAL: _IN_PASSING,
+    Kind.RESIZE: Transition(
+        frozenset({Phase.READY, Phase.STOPPED}), None, None, Phase.FAILED, restores=True, needs_data=True
+    ),
+    Kind.RESIZE_RESTART: Transition(
+        frozenset({Phase.READY}),
+        Phase.PROVISIONING,
+        Phase.READY,
+        Phase.FAILED,
+        cancelled=Phase.FAILED,
+        restores=True,
+        needs_data=True,
+    ),
 }
 
 

@@ -81,7 +81,7 @@ class TenantAdmin(ServiceAdmin[Tenant]):
         return tenants_for(request.user)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> tuple[str, ...]:
-        """Slug and plan are fixed once accepted; a change of plan is an operation of its own."""
+        """Slug and plan are fixed once accepted; the plan changes on the page of the tenant's runtime."""
         return ("slug", "plan", "cost_floor_cents", "created_at") if obj else ()
 
     def has_change_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:
@@ -160,8 +160,9 @@ class PlanAdmin(ServiceAdmin[Plan]):
     """Plans. Changing one does not change runtimes that exist; none is deleted, for tenants refer to it."""
 
     list_display = (
-        *("name", "slug", "vcpus", "memory_mib", "disk_gib", "cpu_percent"),
-        *("processes", "jobs_running", "jobs_waiting", "cost_floor_cents"),
+        *("name", "slug", "vcpus", "memory_mib", "disk_gib", "cpu_percent", "iops", "bandwidth_mbit"),
+        *("processes", "jobs_running", "jobs_waiting", "api_per_minute", "routed_per_minute"),
+        "cost_floor_cents",
     )
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

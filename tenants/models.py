@@ -18,10 +18,18 @@ slug_validator = RegexValidator(
 )
 
 
+REQUESTS_RANGE = (30, 1_000_000)
+"""A minute; fewer would lock people out of the page that tells them so."""
+
+
+def _between(limits: tuple[int, int]) -> list[BaseValidator]:
+    least, most = limits
+    return [MinValueValidator(least), MaxValueValidator(most)]
+
+
 def _within(name: str) -> list[BaseValidator]:
     """What a guest takes as this limit; it would refuse its papers otherwise."""
-    least, most = LIMIT_RANGES[name]
-    return [MinValueValidator(least), MaxValueValidator(most)]
+    return _between(LIMIT_RANGES[name])
 
 
 class Plan(models.Model):
@@ -35,7 +43,16 @@ class Plan(models.Model):
     )
     memory_mib = models.PositiveIntegerField("memory (MiB)", default=512, validators=[MinValueValidator(384)])
     disk_gib = models.PositiveIntegerField("disk (GiB)", default=2, validators=[MinValueValidator(1)])
-    iops = models.PositiveIntegerField("disk operations per second", null=True, blank=True)
+    iops = models.PositiveIntegerField(
+        "disk operations per second", null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    bandwidth_mbit = models.PositiveIntegerField(
+        "bandwidth (Mbit/s, each way)",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(100_000)],
+        help_text="Empty: no limit. Only hosts whose kernel can shape traffic enforce it.",
+    )
     processes = models.PositiveSmallIntegerField(
         default=512,
         validators=_within("processes"),
@@ -46,6 +63,18 @@ class Plan(models.Model):
     )
     jobs_waiting = models.PositiveSmallIntegerField(
         "jobs waiting", default=20, validators=_within("jobs_waiting")
+    )
+    api_per_minute = models.PositiveIntegerField(
+        "API requests a minute",
+        default=600,
+        validators=_between(REQUESTS_RANGE),
+        help_text="Of all the tenant's members together, at the portal's API.",
+    )
+    routed_per_minute = models.PositiveIntegerField(
+        "routed requests a minute",
+        default=1200,
+        validators=_between(REQUESTS_RANGE),
+        help_text="Of all the tenant's members together, to the machine's own address.",
     )
     cost_floor_cents = models.PositiveIntegerField("cost floor (cents a month)")
 
@@ -64,6 +93,17 @@ class Plan(models.Model):
                     }
                 ),
                 name="plan_limits_a_guest_takes",
+            ),
+            models.CheckConstraint(
+                condition=Q(api_per_minute__range=REQUESTS_RANGE, routed_per_minute__range=REQUESTS_RANGE),
+                name="plan_lets_some_requests_through",
+            ),
+            models.CheckConstraint(
+                condition=Q(bandwidth_mbit=None) | Q(bandwidth_mbit__range=(1, 100_000)),
+                name="plan_bandwidth_is_a_rate",
+            ),
+            models.CheckConstraint(
+                condition=Q(iops=None) | Q(iops__gte=1), name="plan_lets_a_guest_use_its_disk"
             ),
         ]
 

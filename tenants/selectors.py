@@ -34,6 +34,13 @@ def tenants_for(user: Person) -> QuerySet[Tenant]:
     return Tenant.objects.filter(scope).distinct()
 
 
+def tenants_of_member(user: Person) -> QuerySet[Tenant]:
+    """The tenants in which ``user`` has a place; what staff may operate is not among them by that."""
+    if not isinstance(user, User) or not user.is_active:
+        return Tenant.objects.none()
+    return Tenant.objects.filter(memberships__user=user, offboarded_at=None)
+
+
 def places() -> QuerySet[Membership]:
     """The places that count: those in tenants that are not offboarded."""
     return Membership.objects.filter(tenant__offboarded_at=None)

@@ -4,7 +4,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from deploy.portalctl import environments, libvirtd, redis, services, users, venv
+from deploy.portalctl import egress, environments, libvirtd, redis, services, users, venv, walls
 from deploy.portalctl.commands import streamed
 from deploy.portalctl.manage import manage
 from deploy.portalctl.places import SYSTEM_STATE, Places
@@ -45,6 +45,7 @@ def clean(places: Places) -> None:
         purge(places, places.state)
         for lane in LANES:
             purge(places, places.test, lane)
+        walls.release()
         _stop_daemons(places)
     _remove_files(places)
     users.release(places)
@@ -94,6 +95,7 @@ def _fleet(folder: Path, lane: str) -> str:
 
 def _stop_services(places: Places) -> None:
     progress("services", "stopped" if services.stop(places) else "none ran")
+    egress.release(places)
 
 
 def _stop_guests(places: Places) -> None:

@@ -22,8 +22,8 @@ from deploy.portalctl import pools
 from deploy.portalctl.places import Places
 from deploy.portalctl.users import Split
 
-Role = Literal["web", "worker", "beat", "manage", "proxy"]
-ROLES: tuple[Role, ...] = ("web", "worker", "beat", "manage", "proxy")
+Role = Literal["web", "worker", "beat", "manage", "proxy", "egress"]
+ROLES: tuple[Role, ...] = ("web", "worker", "beat", "manage", "proxy", "egress")
 _HOLDS_LIBVIRT: tuple[Role, ...] = ("worker", "manage")
 _FLEET_LETTERS = string.ascii_lowercase + string.digits
 _MACHINE_ID = Path("/etc/machine-id")
@@ -72,16 +72,26 @@ def write_all(places: Places, split: Split, *, uri: str) -> None:
     prepare_database_folder(places, split)
     for role in ROLES:
         user = split.of(role)
-        text = render(settings(places, role, kept, uri=uri))
+        text = render(settings(places, role, kept, uri=uri, egress=split.egress is not None))
         write_private(places.env / f"{role}.env", text, group=_primary_group(user))
         _home(places, role, user)
     (places.env / "users.json").write_text(json.dumps({role: split.of(role) for role in ROLES}))
 
 
-def settings(places: Places, role: Role, kept: Mapping[str, str], *, uri: str) -> dict[str, str]:
+def settings(
+    places: Places, role: Role, kept: Mapping[str, str], *, uri: str, egress: bool = False
+) -> dict[str, str]:
     """What a role is told. The keys differ by role; that difference is the trust boundary."""
     if role == "proxy":  # nginx reads files of its own and is told nothing
         return {"PORTAL_ROLE": role, "PORTAL_STATE_DIR": str(places.state)}
+    if role == "egress":  # knows no Django and no database
+        return {
+            "PORTAL_ROLE": role,
+            "PORTAL_STATE_DIR": str(places.state),
+            "PORTAL_FLEET_ID": fleet_id(places.state),
+            "PORTAL_EGRESS_DIR": str(places.egress),
+            "PORTAL_EGRESS_RUN": str(places.run / "egress"),
+        }
     values = {
         "DJANGO_SETTINGS_MODULE": "portal.settings",
         "PORTAL_ROLE": role,
@@ -101,6 +111,7 @@ def settings(places: Places, role: Role, kept: Mapping[str, str], *, uri: str) -
             "LIBVIRT_URI": uri,
             "PORTAL_POOL_DIR": str(places.volumes),
             "PORTAL_WRAPPING_KEY": kept["PORTAL_WRAPPING_KEY"],
+            "PORTAL_EGRESS_DIR": str(places.egress) if egress else "",
         }
     return values
 

@@ -15,6 +15,9 @@ _STAGE = "system packages"
 # Another apt (unattended-upgrades on a fresh machine) may hold the lock for a while.
 _APT = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300"]
 
+# Debian starts these at once, on ports of all addresses; ours are others, with configurations of their own.
+_STARTED_BY_DEBIAN = {"nginx": "nginx.service", "squid-openssl": "squid.service"}
+
 
 def listed(text: str, sections: Iterable[str]) -> list[str]:
     """Package names of the given sections, in order. Unknown sections are an error."""
@@ -57,6 +60,6 @@ def ensure(places: Places, sections: Iterable[str]) -> None:
     log = places.log / "apt.log"
     logged(_STAGE, as_root([*_APT, "update"]), log, todo=todo)
     logged(_STAGE, as_root([*_APT, "install", "-y", "--no-install-recommends", *wanted]), log, todo=todo)
-    if "nginx" in wanted and Path("/run/systemd/system").is_dir():
-        # Debian starts one on port 80 at once; ours is another, on a port of loopback.
-        output(as_root(["systemctl", "disable", "--now", "nginx.service"]))
+    for package, unit in _STARTED_BY_DEBIAN.items():
+        if package in wanted and Path("/run/systemd/system").is_dir():
+            output(as_root(["systemctl", "disable", "--now", unit]))

@@ -50,6 +50,11 @@ class Places:
         return self.state / "volumes"
 
     @property
+    def egress(self) -> Path:
+        """Where worker and egress keeper meet; a storage pool of libvirt's."""
+        return self.state / "egress"
+
+    @property
     def test(self) -> Path:
         """Everything that a test run leaves; never shared with the running portal, except images."""
         return self.state / "test"

@@ -15,13 +15,18 @@ from deploy.portalctl.terminal import Stop
 UMASK = 0o007
 
 
-def dropped(command: Sequence[str], user: str | None) -> list[str]:
-    """The command, run by `user` with that user's groups, no capabilities, and no way to gain any."""
+_RIGHTS = {"egress": "net_admin"}
+"""The one role that keeps a right: its packet filter is the wall behind the guests' proxy."""
+
+
+def dropped(command: Sequence[str], user: str | None, right: str = "") -> list[str]:
+    """The command, run by `user` with that user's groups, no capability but `right`, no way to gain any."""
     if user is None:
         return list(command)
     account = pwd.getpwnam(user)
     drop = ["--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--init-groups"]
-    return ["setpriv", *drop, "--inh-caps=-all", "--no-new-privs", "--", *command]
+    kept = [f"--inh-caps=-all,+{right}", f"--ambient-caps=-all,+{right}"] if right else ["--inh-caps=-all"]
+    return ["setpriv", *drop, *kept, "--no-new-privs", "--", *command]
 
 
 def run_as(places: Places, role: str, command: Sequence[str]) -> NoReturn:
@@ -40,5 +45,5 @@ def run_as(places: Places, role: str, command: Sequence[str]) -> NoReturn:
     if "TERM" in os.environ and role == "manage":
         environ["TERM"] = os.environ["TERM"]
     os.umask(UMASK)
-    argv = dropped(command, user)
+    argv = dropped(command, user, _RIGHTS.get(role, ""))
     os.execvpe(argv[0], argv, environ)  # noqa: S606 - a list, no shell

@@ -1,5 +1,5 @@
-"""Web, worker and beat under honcho: started in the background, left alone while they answer and nothing
-has changed.
+"""Web, worker, beat and the egress keeper under honcho: started in the background, left alone while they
+answer and nothing has changed.
 """
 
 import hashlib
@@ -90,7 +90,7 @@ def stragglers(places: Places) -> list[processes.Process]:
     state = f"PORTAL_STATE_DIR={places.state}"
     return [
         each
-        for role in ("web", "worker", "beat")
+        for role in ("web", "worker", "beat", "egress")
         for each in processes.carrying(state, f"PORTAL_ROLE={role}")
     ]
 

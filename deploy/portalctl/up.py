@@ -9,6 +9,7 @@ import re
 from deploy.portalctl import (
     assets,
     down,
+    egress,
     environments,
     image,
     kernel,
@@ -19,6 +20,7 @@ from deploy.portalctl import (
     services,
     users,
     venv,
+    walls,
 )
 from deploy.portalctl import places as places_module
 from deploy.portalctl.manage import manage
@@ -43,6 +45,7 @@ def up(places: Places) -> None:
         # State that was removed by hand, not by `make clean`, has left its guests in libvirt. Their keys went
         # with it, so nothing is lost; a state that still has its keys is never purged.
         down.purge(places, places.state)
+    with_egress = egress.ensure(places, split)
     progress("database", "migrating")
     manage(places, "migrate", "--no-input", "--verbosity", "0")
     manage(places, "demo_people")
@@ -52,6 +55,8 @@ def up(places: Places) -> None:
     if engine == "test":
         environments.write_all(places, split, uri=_TEST_URI)
         names.append("keeper")
+    if egress.hand_over(places, split, with_egress, simulated=engine == "test"):
+        names.append("egress")
     manage(places, "image_register", str(places.images / version), dated=True)
 
     proxy.ensure(places, split)
@@ -76,6 +81,7 @@ def prepare(places: Places, kind: venv.Kind) -> str:
     assets.ensure(places)
     venv.give_back(places)
     kernel.ensure()
+    walls.ensure()
     kernel.open_kvm()
     libvirtd.ensure(places, environments.libvirt_uri())
     return image.ensure(places)

@@ -1,4 +1,4 @@
-"""Unix users: web, worker and proxy run as different ones wherever the machine allows it."""
+"""Unix users: web, worker, proxy and egress keeper run as different ones wherever the machine allows it."""
 
 import grp
 import pwd
@@ -10,7 +10,13 @@ from deploy.portalctl.commands import answers, is_root, output
 from deploy.portalctl.places import Places, checkout_id, others_can_read
 from deploy.portalctl.terminal import progress, warn
 
-WEB, WORKER, PROXY, GROUP = "portal-web", "portal-worker", "portal-proxy", "portal"
+WEB, WORKER, PROXY, EGRESS, GROUP = (
+    "portal-web",
+    "portal-worker",
+    "portal-proxy",
+    "portal-egress",
+    "portal",
+)
 _STAGE = "Unix users"
 
 
@@ -21,6 +27,8 @@ class Split:
     web: str | None
     worker: str | None
     proxy: str | None = None
+    egress: str | None = None
+    """None: no keeper, and guests have no way out. It never runs as the invoking user, who is root."""
 
     @property
     def group(self) -> str | None:
@@ -29,7 +37,8 @@ class Split:
 
     def of(self, role: str) -> str | None:
         """The user of a role. Beat sends messages only, so it gets the user that can do least: web's."""
-        return {"web": self.web, "beat": self.web, "worker": self.worker, "proxy": self.proxy}.get(role)
+        users = {"web": self.web, "beat": self.web, "worker": self.worker, "proxy": self.proxy}
+        return {**users, "egress": self.egress}.get(role)
 
 
 ALONE = Split(None, None)
@@ -41,12 +50,12 @@ def ensure(places: Places) -> Split:
     if reason:
         warn(_STAGE, f"web and worker share one Unix user because {reason}")
         return ALONE
-    made = [name for name in (GROUP, WEB, WORKER, PROXY) if _make(name)]
+    made = [name for name in (GROUP, WEB, WORKER, PROXY, EGRESS) if _make(name)]
     _join(WEB, [GROUP])
     _join(WORKER, [GROUP, *(["libvirt"] if _group("libvirt") else [])])
     _claim(places, made)
-    progress(_STAGE, f"{WEB}, {WORKER} and {PROXY}" + (" created" if made else " are there"))
-    return Split(WEB, WORKER, PROXY)
+    progress(_STAGE, f"{WEB}, {WORKER}, {PROXY} and {EGRESS}" + (" created" if made else " are there"))
+    return Split(WEB, WORKER, PROXY, EGRESS)
 
 
 def obstacle(places: Places) -> str:
@@ -65,7 +74,7 @@ def release(places: Places) -> None:
     (claims / checkout_id(places.checkout)).unlink(missing_ok=True)
     if not claims.is_dir() or any(claims.iterdir()):
         return
-    for name in (WEB, WORKER, PROXY, GROUP):
+    for name in (WEB, WORKER, PROXY, EGRESS, GROUP):
         if name in made.read_text().split():
             tool = "groupdel" if name == GROUP else "userdel"
             if not answers([tool, name]):

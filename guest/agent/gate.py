@@ -75,6 +75,7 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/v1/sessions"): Access.CONTENT,
     ("POST", "/v1/sessions/end"): Access.OWNER,
     ("GET", "/v1/members"): Access.CONTENT,
+    ("GET", "/v1/outside"): Access.CONTENT,
     ("GET", "/v1/vault"): Access.CONTENT,
     ("POST", "/v1/recovery/object"): Access.OWNER,
     ("GET", "/v1/workspace"): Access.CONTENT,

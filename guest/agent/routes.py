@@ -71,6 +71,7 @@ class Routes:
             ("GET", "/v1/door"): self.door,
             ("POST", "/v1/sessions/challenge"): self.challenge,
             ("POST", "/v1/sessions"): self.begin_session,
+            ("GET", "/v1/outside"): self.outside,
             ("GET", "/v1/session"): self.session,
             ("DELETE", "/v1/session"): self.end_session,
             ("GET", "/v1/sessions"): self.sessions,
@@ -97,7 +98,11 @@ class Routes:
         ledger = self._gate.ledger
         told = {"clock_right": ledger.clock_is_right(int(time.time())), "clock_high": ledger.high}
         said = status(self._config, self._enrolment, self._vault)
-        more = {"trust": self._gate.trust.now.trust.hash, "gateway": self._gateway.gateway.statement()}
+        more = {
+            "trust": self._gate.trust.now.trust.hash,
+            "gateway": self._gateway.gateway.statement(),
+            "jobs": self._jobs.statement(),
+        }
         gate = self._gate
         return web.json_response(said | told | more | gate.members.statement() | gate.recovery.statement())
 
@@ -181,6 +186,10 @@ class Routes:
         except SessionRefused:
             signed_in = False
         return web.json_response({"signed_in": signed_in})
+
+    async def outside(self, _request: web.Request) -> web.Response:
+        """The way out of the machine: where its proxy listens, or that there is none."""
+        return web.json_response({"proxy": self._config.personalisation.proxy})
 
     async def session(self, request: web.Request) -> web.Response:
         session, now = _session(request), time.monotonic()

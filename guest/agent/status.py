@@ -35,6 +35,7 @@ def status(config: Config, enrolment: Enrolment, vault: Vault) -> dict[str, Any]
         "data_volume": _volume(config.data),
         "memory": _memory(),
         "boot": _boot(config.boot_report),
+        "proxy": config.personalisation.proxy,
     }
 
 

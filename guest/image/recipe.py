@@ -10,8 +10,23 @@ SUITE = "bookworm"
 ARCHITECTURE = "amd64"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
-PACKAGES = ("systemd", "systemd-sysv", "python3", "e2fsprogs", "iproute2", "util-linux")
-"""Installed in the root file system, on top of Debian's essential set."""
+PACKAGES = (
+    *("systemd", "systemd-sysv", "python3", "e2fsprogs", "iproute2", "util-linux"),
+    *("ca-certificates", "curl", "libcurl3-gnutls"),
+)
+"""Installed in the root file system, on top of Debian's essential set. The last is git's own."""
+
+GIT_PACKAGE = "git"
+"""Unpacked into the root, not installed: that would bring all of Perl, for commands that nobody misses."""
+GIT_HOME = "usr/lib/git-core"
+GIT_UNUSED = (
+    *("etc/bash_completion.d", "usr/bin/git-shell", "usr/bin/scalar"),
+    *("usr/share/git-core/contrib", "usr/share/gitweb", "usr/share/perl5"),
+    *(f"{GIT_HOME}/git-{name}" for name in ("add--interactive", "daemon", "http-backend", "http-fetch")),
+    *(f"{GIT_HOME}/git-{name}" for name in ("http-push", "imap-send", "instaweb", "shell")),
+    f"{GIT_HOME}/scalar",
+)
+"""Servers, mail, web pages, and what is written in Perl."""
 
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 """Unpacked beside the root, never installed in it: the running guest needs no kernel files."""

@@ -39,11 +39,12 @@ def bootstrap(work: Path) -> Tree:
     """
     root, debs = work / "root", work / "debs"
     debs.mkdir()
-    # The chroot's own apt resolves and checks the two packages that the root must not contain.
+    # The chroot's own apt resolves and checks the packages that are not installed.
     fetch = (
         f"cd {debs} && kernel=$(apt-cache depends --important {recipe.KERNEL_PACKAGE}"
         " | sed -n 's/^ *Depends: //p' | head -n 1) && test -n \"$kernel\" &&"
-        f' apt-get -o APT::Sandbox::User=root download "$kernel" {recipe.BUSYBOX_PACKAGE}'
+        f' apt-get -o APT::Sandbox::User=root download "$kernel"'
+        f" {recipe.BUSYBOX_PACKAGE} {recipe.GIT_PACKAGE}"
     )
     run(
         [
@@ -63,11 +64,31 @@ def bootstrap(work: Path) -> Tree:
         ]
     )
     packages = _versions(run(["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W"]))
-    for name in ("linux-image", "busybox-static"):
-        deb = _only(debs, f"{name}*.deb")
-        run(["dpkg-deb", "-x", deb, work / name])
+    places = {"linux-image": work / "linux-image", "busybox-static": work / "busybox-static", "git": root}
+    for name, place in places.items():
+        deb = _only(debs, f"{name}[-_]*.deb")
+        run(["dpkg-deb", "-x", deb, place])
         packages |= _versions(run(["dpkg-deb", "-W", deb]))
+    trim_git(root)
     return Tree(root, work / "linux-image", work / "busybox-static/bin/busybox", packages)
+
+
+def trim_git(root: Path) -> None:
+    """Leave of git what a clone, a commit and a push need.
+
+    Raises:
+        BuildError: the package is laid out otherwise, or something of it needs Perl all the same.
+    """
+    for name in recipe.GIT_UNUSED:
+        _remove(root / name)
+    program, copy = root / "usr/bin/git", root / recipe.GIT_HOME / "git"
+    if not program.is_file() or not copy.is_file():
+        raise BuildError("git's package does not hold git where it did")
+    copy.unlink()
+    copy.symlink_to("../../bin/git")
+    for path in sorted((root / recipe.GIT_HOME).iterdir()):
+        if path.is_file() and path.open("rb").readline(64).rstrip().endswith(b"perl"):
+            raise BuildError(f"{path.name} needs Perl; name it in GIT_UNUSED")
 
 
 def install_agent(root: Path) -> None:
@@ -122,14 +143,17 @@ def _links() -> dict[str, str]:
 
 def _prune(root: Path) -> None:
     for name in recipe.PRUNED:
-        path = root / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(root / name)
     for link in (root / "usr/lib/systemd/system").glob("*.wants/*"):
         if link.name not in recipe.KEPT_WANTS:
             link.unlink()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _add_users(root: Path) -> None:

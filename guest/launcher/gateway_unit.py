@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from guest.gateway import places
+from guest.launcher.way_out import WayOut, way_out
 from guest.launcher.wire import Gateway, Refused
 
 UNIT = "portal-gateway.service"
@@ -30,7 +31,7 @@ _CLOSED_IN = (
     # Netlink: it lists the machine's own addresses, to tell them from a proxy's.
     *("RestrictAddressFamilies=AF_INET AF_UNIX AF_NETLINK", "RestrictNamespaces=yes"),
     *("RestrictRealtime=yes", "RestrictSUIDSGID=yes"),
-    # Here the egress proxy's address is added when there is one: the host's end of the link.
+    # And the egress proxy, where there is one. That it is only the proxy's port, portal-network sees to.
     *("IPAddressDeny=any", "IPAddressAllow=localhost"),
     *("SystemCallArchitectures=native", "SystemCallErrorNumber=EPERM"),
     *("SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources"),
@@ -42,10 +43,13 @@ _CLOSED_IN = (
 _STATES = {"active", "activating", "deactivating", "reloading"}
 
 
-def command(gateway: Gateway) -> list[str]:
-    """What starts it. Nothing of the configuration is on the command line."""
-    bounds = (f"MemoryMax={gateway.memory_mib}M", f"TasksMax={gateway.tasks}")
+def command(gateway: Gateway, out: WayOut | None) -> list[str]:
+    """What starts it; ``out``: its way to the world. Nothing of the configuration is on the command line."""
+    bounds = [f"MemoryMax={gateway.memory_mib}M", f"TasksMax={gateway.tasks}"]
     environment = places.environment(gateway.heap_mib)
+    if out is not None:
+        bounds.append(f"IPAddressAllow={out.address}")
+        environment |= out.environment
     return [
         *("/usr/bin/systemd-run", "--quiet", "--no-block", "--collect", "--no-ask-password"),
         *(f"--unit={UNIT}", "--uid=gateway", "--gid=gateway", "--property=SupplementaryGroups=workspace"),
@@ -61,7 +65,8 @@ def start(gateway: Gateway) -> None:
         raise Refused("a gateway runs; stop it first")
     ENDED.unlink(missing_ok=True)
     write_config(gateway.config)
-    done = subprocess.run(command(gateway), capture_output=True, timeout=CALL_SECONDS, check=False)
+    line = command(gateway, way_out(os.environ))
+    done = subprocess.run(line, capture_output=True, timeout=CALL_SECONDS, check=False)
     if done.returncode:
         raise Refused("systemd did not take the gateway")
 

@@ -1,11 +1,13 @@
 """Jobs as transient systemd units: user tenant, in the workspace, closed in, bounded in every resource."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from guest.launcher import gateway_unit
+from guest.launcher.way_out import WayOut, way_out
 from guest.launcher.wire import Gateway, Job, Refused
 
 JOBS = Path("/var/lib/portal/jobs")
@@ -21,7 +23,8 @@ _CLOSED_IN = (
     *("ProtectClock=yes", "ProtectControlGroups=yes", "ProtectHostname=yes", "ProtectKernelLogs=yes"),
     *("ProtectKernelModules=yes", "ProtectKernelTunables=yes", "LockPersonality=yes"),
     *("RestrictAddressFamilies=AF_INET AF_UNIX", "RestrictNamespaces=yes", "RestrictRealtime=yes"),
-    # The gateway trusts whoever reaches its loopback port; only the agent may.
+    # The gateway trusts whoever reaches its loopback port; only the agent may. What a job sends past the
+    # proxy is let out of the machine on purpose: outside it is dropped, and counted where tenants see it.
     "IPAddressDeny=localhost",
     *("RestrictSUIDSGID=yes", "SystemCallArchitectures=native", "SystemCallErrorNumber=EPERM"),
     *("SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources"),
@@ -30,8 +33,11 @@ _CLOSED_IN = (
 _STATES = {"active", "activating", "deactivating", "reloading"}
 
 
-def command(job: Job) -> list[str]:
-    """What starts ``job``. The tenant's words come after ``--`` and meet no shell and no $NAME."""
+def command(job: Job, out: WayOut | None) -> list[str]:
+    """What starts ``job``, with ``out`` as its way to the world.
+
+    The tenant's words come after ``--`` and meet no shell and no $NAME.
+    """
     bounds = (
         f"MemoryMax={job.memory_bytes}",
         f"TasksMax={job.tasks}",
@@ -41,12 +47,14 @@ def command(job: Job) -> list[str]:
         f"StandardError=file:{JOBS}/{job.id}.log",
         f"ExecStopPost=+/usr/lib/portal/job-ended {job.id}",
     )
-    environment = ("HOME=/var/lib/portal/workspace", "PATH=/usr/bin:/bin", "LANG=C.UTF-8")
+    environment = {"HOME": "/var/lib/portal/workspace", "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+    if out is not None:
+        environment |= out.environment
     return [
         *("/usr/bin/systemd-run", "--quiet", "--no-block", "--collect", "--no-ask-password"),
         *(f"--unit=job-{job.id}", "--uid=tenant", "--gid=workspace"),
         *(f"--property={each}" for each in (*_CLOSED_IN, *bounds)),
-        *(f"--setenv={each}" for each in environment),
+        *(f"--setenv={name}={value}" for name, value in environment.items()),
         *("--setenv=PYTHONPATH=/opt/agent", "--", "/usr/bin/python3", "-S", "-s", "-m", "guest.launcher.run"),
         *(
             str(job.log_bytes),
@@ -71,7 +79,8 @@ class Units:
             log.touch(mode=0o640, exist_ok=False)
         except FileExistsError:
             return
-        done = subprocess.run(command(job), capture_output=True, timeout=CALL_SECONDS, check=False)
+        line = command(job, way_out(os.environ))
+        done = subprocess.run(line, capture_output=True, timeout=CALL_SECONDS, check=False)
         if done.returncode:
             log.unlink()
             raise Refused("systemd did not take the job")

@@ -1,6 +1,6 @@
 """The tenant's API, version 1. Scoped by the same selectors and served by the same services as the pages."""
 
-from portal.api import connectors, egress, members, routing, runtimes, secrets, sign_in
+from portal.api import connectors, egress, members, quotas, routing, runtimes, secrets, sign_in
 
 urlpatterns = [
     *runtimes.urlpatterns,
@@ -8,6 +8,7 @@ urlpatterns = [
     *secrets.urlpatterns,
     *connectors.urlpatterns,
     *egress.urlpatterns,
+    *quotas.urlpatterns,
     *routing.urlpatterns,
     *sign_in.urlpatterns,
 ]

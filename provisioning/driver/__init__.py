@@ -7,12 +7,14 @@ from provisioning.driver.faults import FAULT_POINTS, InjectedFault, fault_point
 from provisioning.driver.libvirt_driver import LibvirtDriver
 from provisioning.driver.simulated import SimulatedDriver
 from provisioning.driver.types import (
+    Binding,
     CallFailed,
     Capacity,
     Conflict,
     DriverError,
     Engine,
     HostBusy,
+    HostShown,
     HostSpec,
     HostUnreachable,
     ImageCorrupt,
@@ -22,7 +24,9 @@ from provisioning.driver.types import (
     NoSpace,
     Power,
     RuntimeSpec,
+    Shown,
     Unsupported,
+    User,
 )
 
 
@@ -38,12 +42,14 @@ def connect(host: HostSpec) -> LibvirtDriver:
 
 __all__ = [
     "FAULT_POINTS",
+    "Binding",
     "CallFailed",
     "Capacity",
     "Conflict",
     "DriverError",
     "Engine",
     "HostBusy",
+    "HostShown",
     "HostSpec",
     "HostUnreachable",
     "ImageCorrupt",
@@ -55,8 +61,10 @@ __all__ = [
     "NoSpace",
     "Power",
     "RuntimeSpec",
+    "Shown",
     "SimulatedDriver",
     "Unsupported",
+    "User",
     "connect",
     "fault_point",
 ]

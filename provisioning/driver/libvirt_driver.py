@@ -10,17 +10,20 @@ from uuid import UUID
 
 import libvirt
 
-from provisioning.driver import egress, images, links, machines, naming, passphrases, storage
+from provisioning.driver import egress, images, links, looks, machines, naming, passphrases, storage, tuning
 from provisioning.driver.connection import open_connection, translated
 from provisioning.driver.types import (
     Capacity,
     Conflict,
     DriverError,
+    HostShown,
     HostSpec,
     ImageSpec,
     Inventory,
     Power,
     RuntimeSpec,
+    Shown,
+    User,
 )
 
 _POLL_SECONDS = 0.25
@@ -98,6 +101,21 @@ class LibvirtDriver:
             Conflict: a file of that name is not the volume asked for.
         """
         return storage.ensure_volume(self._conn, self.host, spec)
+
+    @translated("measuring the data volume")
+    def volume_gib(self, runtime_id: UUID) -> int | None:
+        """The data volume's size; None if there is none."""
+        return storage.volume_gib(self._conn, self.host, runtime_id)
+
+    @translated("growing the data volume")
+    def grow_volume(self, spec: RuntimeSpec) -> bool:
+        """Let a running machine's data volume grow to ``spec``; never shrink it. Conflict if it is off."""
+        return tuning.grow(self._conn, self.host, spec)
+
+    @translated("changing the running machine")
+    def tune(self, spec: RuntimeSpec) -> bool:
+        """Set a running machine's caps on processor, disk and traffic. Conflict if it is off."""
+        return tuning.tune(self._conn, self.host, spec)
 
     @translated("removing the data volume")
     def remove_volume(self, runtime_id: UUID) -> bool:
@@ -179,6 +197,36 @@ class LibvirtDriver:
     def destroy(self, runtime_id: UUID) -> bool:
         """Cut the power. False if it was off or absent."""
         return machines.destroy(self._conn, self.host, runtime_id)
+
+    @translated("pausing the machine")
+    def suspend(self, runtime_id: UUID) -> bool:
+        """Stop the machine's processors and keep its memory. False if none of them ran."""
+        return machines.suspend(self._conn, self.host, runtime_id)
+
+    @translated("unplugging the machine's network")
+    def cut(self, runtime_id: UUID) -> bool:
+        """Take the link of every interface down. False if it was. `ensure_domain` plugs in again."""
+        return machines.cut(self._conn, self.host, runtime_id)
+
+    @translated("settling the machine")
+    def settle(self, runtime_id: UUID) -> bool:
+        """Plug a running machine in, and see that it does not start with the host. False if that is so."""
+        return machines.settle(self._conn, self.host, runtime_id)
+
+    @translated("looking at a runtime")
+    def show(self, runtime_id: UUID) -> Shown:
+        """All that the host shows of the runtime. Conflict if the machine is not ours."""
+        return looks.show(self._conn, self.host, runtime_id)
+
+    @translated("looking at the host")
+    def show_host(self) -> HostShown:
+        """Pool and kernel, as far as they can be seen from here."""
+        return looks.show_host(self._conn, self.host)
+
+    @translated("looking at the host's machines")
+    def users(self) -> list[User]:
+        """Every machine of the host, also other people's, with what it stands on."""
+        return looks.users(self._conn)
 
     @translated("looking at the machine")
     def power(self, runtime_id: UUID) -> Power:

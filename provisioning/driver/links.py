@@ -8,6 +8,7 @@ import libvirt
 from provisioning.driver import naming, xml
 from provisioning.driver.connection import found
 from provisioning.driver.faults import around
+from provisioning.driver.likeness import differences
 from provisioning.driver.marks import attribute, belongs, mark_of, parse, same_rules
 from provisioning.driver.types import Conflict, Engine, HostSpec, RuntimeSpec
 
@@ -45,7 +46,8 @@ def _differs(network: Any, wanted: str, host: HostSpec, spec: RuntimeSpec) -> bo
     """
     # The test driver knows no flags, and has nothing live to leave out.
     flags = 0 if host.engine is Engine.TEST else libvirt.VIR_NETWORK_XML_INACTIVE
-    root, ours = parse(network.XMLDesc(flags)), parse(wanted)
+    defined = network.XMLDesc(flags)
+    root, ours = parse(defined), parse(wanted)
     mark = mark_of(root)
     if not belongs(mark, host.fleet, spec.runtime_id):
         raise Conflict(
@@ -57,7 +59,7 @@ def _differs(network: Any, wanted: str, host: HostSpec, spec: RuntimeSpec) -> bo
             raise Conflict(
                 f"The network {network.name()} has {path} {name} {there}, expected {here}. Remove it first."
             )
-    return mark != mark_of(ours)
+    return mark != mark_of(ours) or bool(differences(wanted, defined))
 
 
 def remove_network(conn: Any, host: HostSpec, runtime_id: UUID) -> bool:

@@ -101,6 +101,12 @@ class LocalAgent:
                 time.sleep(_POLL_SECONDS)
         return True
 
+    def halt(self) -> None:
+        """Stop it where it stands (SIGSTOP). Only `stop` with SIGKILL ends it then."""
+        pid = self._pid()
+        if pid is not None and self.alive():
+            self._signal(pid, signal.SIGSTOP)
+
     def forget(self) -> None:
         """Remove the directory."""
         shutil.rmtree(self._directory, ignore_errors=True)

@@ -1,6 +1,7 @@
 """The machine itself, through libvirt."""
 
 import time
+import xml.etree.ElementTree as ET
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import libvirt
 from provisioning.driver import naming, xml
 from provisioning.driver.connection import found
 from provisioning.driver.faults import around
+from provisioning.driver.likeness import differences
 from provisioning.driver.marks import Mark, attribute, belongs, mark_of, parse
 from provisioning.driver.types import Conflict, HostSpec, Power, RuntimeSpec
 
@@ -37,20 +39,26 @@ def find(conn: Any, runtime_id: UUID) -> Any | None:
 
 
 def find_ours(conn: Any, host: HostSpec, runtime_id: UUID) -> Any | None:
-    """The runtime's machine, or None.
+    """The runtime's machine, or None. One that has lost its mark is known by its UUID, the runtime's own.
 
     Raises:
-        Conflict: one of that name carries no mark, or another fleet's.
+        Conflict: one of that name is another fleet's, or has neither mark nor the runtime's UUID.
     """
     domain = find(conn, runtime_id)
     marks = None if domain is None else _marks(domain)
     if domain is None or marks is None:
         return None
-    if not any(belongs(mark, host.fleet, runtime_id) for mark in marks):
+    unmarked = not marks and domain.UUIDString() == str(runtime_id)
+    if not unmarked and not any(belongs(mark, host.fleet, runtime_id) for mark in marks):
         raise Conflict(
             f"The machine {domain.name()} does not carry this fleet's mark. Look at it, then remove it."
         )
     return domain
+
+
+def is_marked(domain: Any) -> bool:
+    """Whether the machine carries a mark of ours."""
+    return bool(_marks(domain))
 
 
 def _marks(domain: Any) -> list[Mark] | None:
@@ -68,18 +76,21 @@ def _marks(domain: Any) -> list[Mark] | None:
 
 
 def ensure(conn: Any, host: HostSpec, spec: RuntimeSpec) -> bool:
-    """Define the machine if missing or if our wish has changed; a running one keeps its form till restart."""
+    """Define the machine if missing, changed by others, or if our wish has changed; a running one keeps its
+    form till restart.
+    """
     wanted = xml.domain(host, spec)
     domain = find_ours(conn, host, spec.runtime_id)
     if domain is not None:
-        root, ours = parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)), parse(wanted)
+        defined = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        root, ours = parse(defined), parse(wanted)
         path = "devices/interface/mac"
         there, here = attribute(root, path, "address"), attribute(ours, path, "address")
         if there != here:
             raise Conflict(
                 f"The machine {domain.name()} has the MAC {there}, expected {here}. Remove it first."
             )
-        if mark_of(root) == mark_of(ours):
+        if mark_of(root) == mark_of(ours) and not differences(wanted, defined):
             return False
     with around("domain.define"):
         conn.defineXMLFlags(wanted, 0)
@@ -148,6 +159,64 @@ def request_shutdown(conn: Any, host: HostSpec, runtime_id: UUID, flags: int) ->
     if domain is None or not domain.isActive():
         return False
     return _unless_off(domain, "domain.shutdown", lambda: domain.shutdownFlags(flags))
+
+
+def suspend(conn: Any, host: HostSpec, runtime_id: UUID) -> bool:
+    """Stop the machine's processors; its memory stays as it is. False if none of them runs."""
+    domain = find_ours(conn, host, runtime_id)
+    if domain is None or not domain.isActive() or power_of(domain) is Power.PAUSED:
+        return False
+    return _unless_off(domain, "domain.suspend", domain.suspend)
+
+
+def cut(conn: Any, host: HostSpec, runtime_id: UUID) -> bool:
+    """Unplug every interface of the machine, also those that are not ours, now and at a next start.
+
+    False if all were unplugged already.
+    """
+    domain, changed = find_ours(conn, host, runtime_id), False
+    if domain is None:
+        return False
+    for form, flag in _forms(domain):
+        for interface in parse(domain.XMLDesc(form)).findall("devices/interface"):
+            if interface.find("link[@state='down']") is None:
+                with around("domain.cut"):
+                    domain.updateDeviceFlags(_with_link(interface, "down"), flag)
+                changed = True
+    return changed
+
+
+def settle(conn: Any, host: HostSpec, runtime_id: UUID) -> bool:
+    """Plug the running machine in, and have it wait for us when the host starts. False if that is so."""
+    domain = find_ours(conn, host, runtime_id)
+    if domain is None:
+        return False
+    changed = False
+    if domain.autostart():
+        with around("domain.autostart"):
+            domain.setAutostart(0)
+        changed = True
+    live = parse(domain.XMLDesc(0)) if domain.isActive() else None
+    for interface in live.findall("devices/interface") if live is not None else ():
+        if interface.find("link[@state='down']") is not None:
+            with around("domain.plug"):
+                domain.updateDeviceFlags(_with_link(interface, "up"), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            changed = True
+    return changed
+
+
+def _with_link(interface: ET.Element, state: str) -> str:
+    link = interface.find("link")
+    if link is None:
+        link = ET.SubElement(interface, "link")
+    link.set("state", state)
+    return ET.tostring(interface, encoding="unicode")
+
+
+def _forms(domain: Any) -> list[tuple[int, int]]:
+    """Which of its forms a machine has: how each is read, and how each is changed."""
+    running = [(0, libvirt.VIR_DOMAIN_AFFECT_LIVE)] if domain.isActive() else []
+    return [*running, (libvirt.VIR_DOMAIN_XML_INACTIVE, libvirt.VIR_DOMAIN_AFFECT_CONFIG)]
 
 
 def destroy(conn: Any, host: HostSpec, runtime_id: UUID) -> bool:

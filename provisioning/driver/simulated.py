@@ -5,23 +5,25 @@ libvirtd forgets the test driver's objects when the last connection closes: `kee
 outlast it. Nothing is isolated or encrypted here, and the passphrase is not even stored.
 """
 
+import json
 import os
 import shutil
 import signal
 import sys
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from provisioning.driver import egress, machines, naming, xml
+from provisioning.driver import egress, machines, naming, storage, tuning, xml
 from provisioning.driver.connection import translated
 from provisioning.driver.faults import around
 from provisioning.driver.libvirt_driver import LibvirtDriver
 from provisioning.driver.local_agent import LocalAgent
 from provisioning.driver.local_keeper import LocalKeeper
 from provisioning.driver.marks import same_rules
-from provisioning.driver.types import Conflict, HostSpec, NoSpace, Power, RuntimeSpec
+from provisioning.driver.types import Conflict, HostSpec, NoSpace, Power, RuntimeSpec, Shown
 from provisioning.egress.rules import file_name
 
 TEST_URI = "test+unix:///default"
@@ -82,6 +84,25 @@ class SimulatedDriver(LibvirtDriver):
         for folder in folders:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return True
+
+    @translated("growing the data volume")
+    def grow_volume(self, spec: RuntimeSpec) -> bool:
+        """A new volume in place of the old, which held nothing; the test driver resizes none."""
+        tuning.running(self._conn, self.host, spec.runtime_id)
+        if (self.volume_gib(spec.runtime_id) or 0) >= spec.disk_gib:
+            return False
+        with around("volume.resize"):
+            storage.remove_volume(self._conn, self.host, naming.volume_name(spec.runtime_id))
+            storage.ensure_volume(self._conn, self.host, spec)
+        return True
+
+    @translated("changing the running machine")
+    def tune(self, spec: RuntimeSpec) -> bool:
+        """Note the caps, which nothing enforces here."""
+        tuning.running(self._conn, self.host, spec.runtime_id)
+        wanted = {"cpu_percent": spec.cpu_percent, "iops": spec.iops, "bandwidth_mbit": spec.bandwidth_mbit}
+        with around("domain.tune"):
+            return _put(self._tuning_file(spec.runtime_id), json.dumps(wanted).encode())
 
     def remove_volume(self, runtime_id: UUID) -> bool:
         """Delete volume and directory."""
@@ -145,12 +166,42 @@ class SimulatedDriver(LibvirtDriver):
         agent.stop(signal.SIGKILL, _STOP_SECONDS)
         return changed
 
+    def suspend(self, runtime_id: UUID) -> bool:
+        """Pause, and stop the agent where it stands."""
+        changed = super().suspend(runtime_id)
+        self._agent(runtime_id).halt()
+        return changed
+
+    @translated("unplugging the machine's network")
+    def cut(self, runtime_id: UUID) -> bool:
+        """Note it: the test driver cannot unplug, and an agent that has been halted says nothing."""
+        if machines.find_ours(self._conn, self.host, runtime_id) is None:
+            return False
+        with around("domain.cut"):
+            return _put(self._cut_file(runtime_id), b"")
+
+    @translated("looking at a runtime")
+    def show(self, runtime_id: UUID) -> Shown:
+        """The test driver's objects, and the rules kept for show."""
+        path = self._filter_file(runtime_id)
+        shown = replace(super().show(runtime_id), filter=path.read_text() if path.is_file() else None)
+        if shown.live is None or not self._cut_file(runtime_id).is_file():
+            return shown
+        return replace(shown, live=shown.live.replace("<mac ", '<link state="down"/><mac '))
+
+    def ensure_domain(self, spec: RuntimeSpec) -> bool:
+        """As on a real host; what was unplugged is not any more."""
+        plugged = _drop(self._cut_file(spec.runtime_id))
+        return super().ensure_domain(spec) or plugged
+
     def remove_domain(self, runtime_id: UUID) -> bool:
         """Undefine the machine; whatever is left of its agent goes too."""
         changed = super().remove_domain(runtime_id)
+        _drop(self._cut_file(runtime_id))
         agent = self._agent(runtime_id)
         agent.stop(signal.SIGKILL, _STOP_SECONDS)
         agent.forget()
+        _drop(self._tuning_file(runtime_id))
         return changed
 
     def power(self, runtime_id: UUID) -> Power:
@@ -234,8 +285,14 @@ class SimulatedDriver(LibvirtDriver):
     def _secret_file(self, runtime_id: UUID) -> Path:
         return self._root / "secrets" / str(runtime_id)
 
+    def _tuning_file(self, runtime_id: UUID) -> Path:
+        return self._root / "tuning" / str(runtime_id)
+
     def _filter_file(self, runtime_id: UUID) -> Path:
         return self._root / "filters" / f"{runtime_id}.xml"
+
+    def _cut_file(self, runtime_id: UUID) -> Path:
+        return self._root / "cut" / str(runtime_id)
 
     def _filters(self) -> frozenset[UUID]:
         return _ids(self._root / "filters", suffix=".xml")

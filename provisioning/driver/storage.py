@@ -133,14 +133,32 @@ def ensure_volume(conn: Any, host: HostSpec, spec: RuntimeSpec) -> bool:
         if volume is not None:
             with around("volume.delete"):
                 volume.delete(0)
-    free = pool.info()[3]
-    if free < spec.disk_gib * GIB:
-        raise NoSpace(
-            f"The pool has {free / GIB:.1f} GiB free and the volume may grow to {spec.disk_gib} GiB. "
-            "Free space, or choose another host or a smaller plan."
-        )
+    require_room(pool, spec.disk_gib * GIB)
     _create_volume(pool, spec)
     return True
+
+
+def require_room(pool: Any, size: int) -> None:
+    """See that ``size`` bytes are free.
+
+    Raises:
+        NoSpace: they are not.
+    """
+    free = pool.info()[3]
+    if free < size:
+        raise NoSpace(
+            f"The pool has {free / GIB:.1f} GiB free and the volume may grow to {size / GIB:g} GiB. "
+            "Free space, or choose another host or a smaller plan."
+        )
+
+
+def volume_gib(conn: Any, host: HostSpec, runtime_id: UUID) -> int | None:
+    """The size of the runtime's data volume; None if there is none."""
+    pool = find_pool(conn, host)
+    if pool is None or not pool.isActive():
+        return None
+    volume = find_volume(pool, naming.volume_name(runtime_id))
+    return None if volume is None else volume.info()[1] // GIB
 
 
 def _create_volume(pool: Any, spec: RuntimeSpec) -> None:

@@ -67,6 +67,8 @@ class RuntimeSpec:
     """Cap per vCPU; 100 is a whole core."""
     iops: int | None
     """Cap on the data volume's operations per second."""
+    bandwidth_mbit: int | None
+    """Cap on the interface's traffic, each way; only where the host has the capability ``bandwidth``."""
     mac: str
     network_index: int
     host_address: str
@@ -100,6 +102,64 @@ class Inventory:
     secrets: frozenset[UUID]
     unknown_domains: frozenset[str] = frozenset()
     """Names of machines called ``rt-…`` that carry no fleet's mark."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A packet filter as it is really tied to a device of the host."""
+
+    device: str
+    filter: str
+    address: str
+    """The guest's address that the rules were made with."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """All that a host shows of one runtime. Texts are libvirt's XML; None where there is no such object."""
+
+    power: Power
+    marked: bool = True
+    """Whether the machine carries this fleet's mark; without it, it is known by the runtime's UUID."""
+    live: str | None = None
+    """The machine as it runs; None while it is off."""
+    defined: str | None = None
+    """The machine as it would start next."""
+    autostart: bool = False
+    taints: tuple[str, ...] = ()
+    """What libvirt says was done to the running machine behind its definition's back."""
+    filter: str | None = None
+    bindings: tuple[Binding, ...] | None = ()
+    """The filters tied to its interfaces; None where the host has no such thing."""
+    network: str | None = None
+    network_defined: str | None = None
+    network_active: bool = False
+    network_autostart: bool = False
+    ports: tuple[str, ...] | None = None
+    """The devices on the runtime's bridge; None where they cannot be seen from here."""
+    volume: str | None = None
+
+
+@dataclass(frozen=True)
+class HostShown:
+    """What a host shows of itself. None where something is absent or cannot be seen from here."""
+
+    pool_path: str | None
+    pool_running: bool
+    pool_autostart: bool
+    bridge_rules: bool | None
+    """Whether the kernel shows bridged packets to the firewall, which filters on connections need."""
+
+
+@dataclass(frozen=True)
+class User:
+    """A machine of the host, whosever it is, with what it stands on."""
+
+    name: str
+    running: bool
+    files: frozenset[str]
+    networks: frozenset[str]
+    bridges: frozenset[str]
 
 
 class DriverError(Exception):

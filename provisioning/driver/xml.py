@@ -189,7 +189,19 @@ def _resources(root: ET.Element, host: HostSpec, spec: RuntimeSpec) -> None:
     tune = _add(root, "cputune")
     _add(tune, "shares", _CPU_SHARES_PER_VCPU * spec.vcpus)
     _add(tune, "period", _CPU_PERIOD_US)
-    _add(tune, "quota", _CPU_PERIOD_US * spec.cpu_percent // 100)
+    _add(tune, "quota", cpu_quota_us(spec))
+
+
+def cpu_quota_us(spec: RuntimeSpec) -> int:
+    """Of each period, for each vCPU."""
+    return _CPU_PERIOD_US * spec.cpu_percent // 100
+
+
+def bandwidth_kb(host: HostSpec, spec: RuntimeSpec) -> int | None:
+    """What libvirt takes as a rate: kilobytes a second. None: no limit, or a host that enforces none."""
+    if spec.bandwidth_mbit is None or "bandwidth" not in host.capabilities:
+        return None
+    return spec.bandwidth_mbit * 125
 
 
 def _boot(root: ET.Element, host: HostSpec, spec: RuntimeSpec) -> None:
@@ -242,4 +254,8 @@ def _interface(devices: ET.Element, host: HostSpec, spec: RuntimeSpec) -> None:
     _add(interface, "model", type="virtio")
     reference = _add(interface, "filterref", filter=naming.filter_name(host.fleet, spec.runtime_id))
     _add(reference, "parameter", name="IP", value=spec.guest_address)
+    if (rate := bandwidth_kb(host, spec)) is not None:
+        bandwidth = _add(interface, "bandwidth")
+        for way in ("inbound", "outbound"):
+            _add(bandwidth, way, average=rate)
     _add(interface, "port", isolated="yes")

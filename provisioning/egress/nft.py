@@ -93,10 +93,12 @@ def _way_out(wall: Wall, walled: Count) -> str:
     return f"""\
     set forbidden {{ type ipv4_addr; flags interval; elements = {{ {", ".join(FORBIDDEN_V4)} }}; }}
     {_counter(WALLED, walled)}
-    chain way_out {{
+    chain output {{
         type filter hook output priority 0; policy accept;
-        meta skuid != {wall.uid} accept
-        ct direction reply accept
+        meta skuid {wall.uid} jump way_out
+    }}
+    chain way_out {{
+        tcp sport {{ {wall.proxy_port}, {wall.keeper_port} }} tcp flags & (syn | ack) != syn accept
         ip daddr {{ {servers} }} meta l4proto {{ tcp, udp }} th dport 53 accept
         ip daddr 127.0.0.1 tcp dport {wall.keeper_port} accept
         meta nfproto ipv6 {refuse}

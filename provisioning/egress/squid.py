@@ -62,11 +62,14 @@ def render(tenants: tuple[TenantRules, ...], proxy: Proxy, mark: str) -> str:
 def tunnels(proxy: Proxy, tenants: int) -> int:
     """Connections that each guest may have, so that all of them together leave descriptors over."""
     share = (proxy.descriptors - _SPARE_DESCRIPTORS) // (_PER_TUNNEL * max(tenants, 1))
-    return max(1, min(MAX_TUNNELS, share))
+    return max(2, min(MAX_TUNNELS, share))
 
 
 def _process(proxy: Proxy, tenants: int) -> str:
-    """Nothing is cached, nothing is told to anybody, no helper runs, and each wait ends."""
+    """Nothing is cached, nothing is told to anybody, no helper runs, and each wait ends.
+
+    Squid lets one connection more through than ``client_ip_max_connections`` says.
+    """
     return f"""\
 visible_hostname egress
 httpd_suppress_version_string on
@@ -86,7 +89,7 @@ snmp_port 0
 forwarded_for delete
 sslproxy_session_cache_size 0
 max_filedescriptors {proxy.descriptors}
-client_ip_max_connections {tunnels(proxy, tenants)}
+client_ip_max_connections {tunnels(proxy, tenants) - 1}
 hosts_file none
 dns_defnames off
 dns_multicast_local off

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from provisioning.steps import boot, build, outlet, removal, sealed
+from provisioning.steps import aside, boot, build, outlet, removal, resize, sealed
 from provisioning.steps.context import Context, StepFailed, Wait
 
 
@@ -36,7 +36,12 @@ ACTIONS: dict[str, Action] = {
     "secrets": Action(sealed.deliver),
     "rotate": Action(sealed.rotate),
     "ready": Action(boot.confirm),
-    "shutdown": Action(boot.shut_down),
+    "shutdown": Action(boot.shut_down, resize.revive),
+    "resize": Action(resize.resize, resize.restore),
+    "tune": Action(resize.tune),
+    "suspend": Action(aside.suspend),
+    "cut": Action(aside.cut),
+    "settle": Action(aside.settle),
     "newest": Action(build.choose_newest_image),
     "shred": Action(removal.shred),
     "poweroff": Action(removal.power_off),

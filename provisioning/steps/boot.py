@@ -12,6 +12,7 @@ from provisioning.driver import Power
 from provisioning.models import Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
 from provisioning.specs import runtime_spec
+from provisioning.steps import notes
 from provisioning.steps.context import Context, StepFailed
 from provisioning.wrapping import unwrap
 
@@ -19,21 +20,29 @@ POLL_SECONDS = 0.5
 
 
 def start(context: Context) -> None:
-    """Power on; nothing to do if it runs."""
+    """Power on; nothing to do if it runs. A disk that is to be larger grows before the guest looks at it."""
     runtime = context.runtime
+    if context.driver.power(runtime.pk) not in {Power.RUNNING, Power.PAUSED}:
+        notes.power_on(context)
     context.driver.start(runtime_spec(runtime))
+    context.driver.grow_volume(runtime_spec(runtime))
     _observe(context, Power.RUNNING)
 
 
 def reach(context: Context) -> None:
     """Wait until something answers on the guest's one port. Fails if the guest dies meanwhile."""
+    await_guest(context, context.step_started)
+
+
+def await_guest(context: Context, since: float, *, cancellable: bool = True) -> None:
+    """The same, for as long as a guest may take that was started at ``since`` (seconds since the epoch)."""
     runtime = context.runtime
     client = client_of(context, runtime)
     limit = settings.BOOT_TIMEOUT_SECONDS
     while True:
         if client.listening():
             return
-        waited = time.time() - context.step_started
+        waited = time.time() - since
         if waited > limit:
             raise StepFailed(
                 "guest_silent",
@@ -41,7 +50,7 @@ def reach(context: Context) -> None:
             )
         if context.driver.power(runtime.pk) not in {Power.RUNNING, Power.UNKNOWN}:
             raise StepFailed("guest_stopped", "The guest powered off while it was starting.")
-        if context.operation.cancel_requested:
+        if cancellable and context.operation.cancel_requested:
             raise StepFailed("cancelled", "Cancelled on request.")
         context.progress(f"The guest has been starting for {waited:.0f} s (limit {limit:.0f} s).")
         time.sleep(POLL_SECONDS)

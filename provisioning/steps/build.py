@@ -6,8 +6,10 @@ from protocol.enrolment import SECRET_BYTES
 from provisioning.driver import Power
 from provisioning.enrolment import personalisation
 from provisioning.models import Host, Operation, Runtime
+from provisioning.placement import locked_hosts, roomiest
 from provisioning.selectors import current_image, lacking, queue_position, reserved_on
 from provisioning.specs import image_spec, runtime_spec
+from provisioning.steps import notes
 from provisioning.steps.context import Context, StepFailed, Wait
 from provisioning.wrapping import unwrap, wrap
 from tenants.services import tenant_key_ensure
@@ -16,8 +18,7 @@ from tenants.services import tenant_key_ensure
 def place(context: Context) -> None:
     """Choose a host with room and take one of its build slots, both under the hosts' row locks."""
     with context.changing() as runtime:
-        hosts = list(Host.objects.select_for_update().order_by("pk"))
-        host = _host_with_room(runtime, hosts)
+        host = _host_with_room(runtime, locked_hosts())
         operation = context.operation
         busy = Operation.objects.filter(
             runtime__host=host, holds_slot=True, state__in=Operation.ACTIVE
@@ -33,14 +34,12 @@ def place(context: Context) -> None:
 def _host_with_room(runtime: Runtime, hosts: list[Host]) -> Host:
     if runtime.host is not None:
         return runtime.host
+    if (roomy := roomiest(runtime, hosts)) is not None:
+        return roomy
     candidates = [host for host in hosts if host.enabled]
     if not candidates:
         raise Wait("No host is enabled. Enable one or add one.", 15)
     shortfalls = {host: lacking(host, runtime, reserved_on(host)) for host in candidates}
-    roomy = [host for host in candidates if not shortfalls[host]]
-    if roomy:
-        # The emptiest, so that one busy host does not slow everybody who came last.
-        return max(roomy, key=lambda host: host.memory_mib - reserved_on(host)["memory_mib"])
     empty = {"vcpus": 0, "memory_mib": 0, "disk_gib": 0}
     if all(lacking(host, runtime, empty) for host in candidates):
         raise StepFailed(
@@ -123,14 +122,17 @@ def unpersonalise(context: Context) -> None:
 
 def make_network(context: Context) -> None:
     """Create the runtime's own isolated bridge."""
+    notes.network(context)
     context.driver.ensure_network(runtime_spec(context.runtime))
 
 
 def make_filter(context: Context) -> None:
     """Set the packet filter before the machine that it confines can exist."""
+    notes.packet_filter(context)
     context.driver.ensure_filter(runtime_spec(context.runtime))
 
 
 def define(context: Context) -> None:
     """Define the machine, or bring its definition up to date."""
+    notes.machine(context)
     context.driver.ensure_domain(runtime_spec(context.runtime))

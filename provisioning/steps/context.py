@@ -96,6 +96,11 @@ class Context:
                 Step.objects.filter(pk=self._step.pk).update(detail=detail[:300])
 
     @property
+    def attempts(self) -> int:
+        """How often the running step was begun, undoing included."""
+        return self._step.attempts if self._step is not None else 0
+
+    @property
     def step_started(self) -> float:
         """When the running step first began (seconds since the epoch)."""
         if self._step is None or self._step.started_at is None:

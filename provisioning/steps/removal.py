@@ -13,6 +13,7 @@ from audit.context import SYSTEM
 from audit.services import record
 from provisioning.driver import HostUnreachable
 from provisioning.models import Operation, Runtime
+from provisioning.quotas import set_spare
 from provisioning.steps.context import Context
 from tenants.services.secrets import lost as secrets_lost
 
@@ -94,4 +95,5 @@ def release(context: Context) -> None:
     """Give back host and quota."""
     with context.changing() as runtime:
         runtime.host, runtime.reserved = None, False
+        set_spare(runtime)
         runtime.power = Runtime.Power.ABSENT

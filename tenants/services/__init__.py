@@ -17,6 +17,7 @@ from tenants.services.registry import (
     plan_save,
     tenant_change,
     tenant_create,
+    tenant_plan_set,
 )
 from tenants.services.secrets import secret_put, secret_revoke
 from tenants.services.tenant_keys import tenant_key_ask_rotation, tenant_key_ensure, tenant_key_rotate
@@ -45,4 +46,5 @@ __all__ = [
     "tenant_key_ensure",
     "tenant_key_rotate",
     "tenant_offboard",
+    "tenant_plan_set",
 ]

@@ -98,19 +98,41 @@ def plan_save(*, actor: Actor, plan: Plan) -> Plan:
         action="plan.created" if created else "plan.changed",
         actor=actor,
         target=("plan", plan.pk),
-        data={
-            "slug": plan.slug,
-            "vcpus": plan.vcpus,
-            "memory_mib": plan.memory_mib,
-            "disk_gib": plan.disk_gib,
-            "cpu_percent": plan.cpu_percent,
-            "processes": plan.processes,
-            "jobs_running": plan.jobs_running,
-            "jobs_waiting": plan.jobs_waiting,
-            "cost_floor_cents": plan.cost_floor_cents,
-        },
+        data={field.attname: getattr(plan, field.attname) for field in Plan._meta.concrete_fields},
     )
     return plan
+
+
+@transaction.atomic
+def tenant_plan_set(*, actor: Actor, tenant: Tenant, plan: Plan, price_cents: int) -> Tenant:
+    """Give a tenant another plan, for a price that covers it. Its machine is not changed by this.
+
+    Raises:
+        TenantError: the tenant is offboarded, or the price is below the plan's cost floor.
+    """
+    tenant = Tenant.objects.select_for_update().get(pk=tenant.pk)
+    plan = Plan.objects.select_for_update().get(pk=plan.pk)
+    if tenant.offboarded_at is not None:
+        raise TenantError(f"{tenant.name} is offboarded. Its plan stays what it was.")
+    if price_cents < plan.cost_floor_cents:
+        raise TenantError(
+            {
+                "price_cents": f"Below the cost floor of plan {plan.name}: "
+                f"ask for {plan.cost_floor_cents} cents a month or more."
+            }
+        )
+    before = tenant.plan.slug
+    tenant.plan, tenant.price_cents, tenant.cost_floor_cents = plan, price_cents, plan.cost_floor_cents
+    tenant.full_clean()
+    tenant.save(update_fields=["plan", "price_cents", "cost_floor_cents"])
+    record(
+        action="tenant.plan_changed",
+        actor=actor,
+        tenant_id=tenant.pk,
+        target=("tenant", tenant.pk),
+        data={"before": before, "plan": plan.slug, "price_cents": price_cents},
+    )
+    return tenant
 
 
 @transaction.atomic

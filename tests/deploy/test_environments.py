@@ -1,5 +1,6 @@
 """Each role's environment: the line between web and worker is drawn here."""
 
+import json
 import stat
 
 import pytest
@@ -22,7 +23,7 @@ def told(places: Places, role: str) -> dict[str, str]:
     return environments.parse((places.env / f"{role}.env").read_text())
 
 
-@pytest.mark.parametrize("role", ["web", "beat", "proxy"])
+@pytest.mark.parametrize("role", ["web", "beat", "proxy", "egress"])
 def test_web_and_beat_hold_nothing_that_opens_anything(written: Places, role: str) -> None:
     assert not OPENS_SOMETHING & told(written, role).keys()
 
@@ -40,13 +41,31 @@ def test_no_value_of_workers_keys_appears_anywhere_in_webs_file(written: Places)
 
 
 def test_each_role_signs_with_a_key_of_its_own(written: Places) -> None:
-    roles = set(ROLES) - {"proxy"}
+    roles = set(ROLES) - {"proxy", "egress"}
     assert len({told(written, role)["SECRET_KEY"] for role in roles}) == len(roles)
 
 
 def test_the_proxy_is_told_nothing(written: Places) -> None:
     """Its client certificate is a file; a request's token comes from web, each time anew."""
     assert told(written, "proxy").keys() == {"PORTAL_ROLE", "PORTAL_STATE_DIR"}
+
+
+def test_the_egress_keeper_is_told_its_folders_and_no_secret(written: Places) -> None:
+    assert told(written, "egress").keys() == {
+        "PORTAL_ROLE",
+        "PORTAL_STATE_DIR",
+        "PORTAL_FLEET_ID",
+        "PORTAL_EGRESS_DIR",
+        "PORTAL_EGRESS_RUN",
+    }
+
+
+def test_workers_know_the_keepers_folder_only_where_there_is_a_keeper(places: Places) -> None:
+    environments.write_all(places, ALONE, uri="qemu:///system")
+    assert told(places, "worker")["PORTAL_EGRESS_DIR"] == ""
+    kept = json.loads((places.env / "secrets.json").read_text())
+    with_keeper = environments.settings(places, "worker", kept, uri="qemu:///system", egress=True)
+    assert with_keeper["PORTAL_EGRESS_DIR"] == told(places, "egress")["PORTAL_EGRESS_DIR"]
 
 
 def test_secrets_and_fleet_survive_a_second_run(written: Places) -> None:

@@ -41,6 +41,16 @@ def test_the_user_is_dropped_for_good(places: Places) -> None:
 
 
 @needs_root
+def test_the_egress_keeper_keeps_one_right(places: Places) -> None:
+    environments.write_all(places, ALONE, uri="qemu:///system")
+    (places.env / "users.json").write_text(json.dumps(dict.fromkeys(environments.ROLES, "nobody")))
+    script = "id -un; grep -E '^(CapEff|CapAmb|NoNewPrivs)' /proc/self/status"
+    said = start(places, "egress", "--", "sh", "-c", script).stdout.split()
+    net_admin = f"{1 << 12:016x}"
+    assert said == ["nobody", "CapEff:", net_admin, "CapAmb:", net_admin, "NoNewPrivs:", "1"]
+
+
+@needs_root
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [(["web", "--"], "no command"), (["root", "--", "id"], "no role 'root'"), ([], "no role")],
@@ -64,13 +74,14 @@ def test_without_a_user_the_command_stays_as_it_is() -> None:
 
 
 def test_beat_runs_as_the_user_that_can_do_least() -> None:
-    split = Split("portal-web", "portal-worker", "portal-proxy")
+    split = Split("portal-web", "portal-worker", "portal-proxy", "portal-egress")
     users = {role: split.of(role) for role in environments.ROLES}
     assert users == {
         "web": "portal-web",
         "worker": "portal-worker",
         "beat": "portal-web",
         "proxy": "portal-proxy",
+        "egress": "portal-egress",
         "manage": None,
     }
 
@@ -78,7 +89,7 @@ def test_beat_runs_as_the_user_that_can_do_least() -> None:
 def test_the_procfile_starts_every_role_through_run_as() -> None:
     lines = (CHECKOUT / "Procfile").read_text().splitlines()
     commands = dict(line.split(": ", 1) for line in lines)
-    assert set(commands) == {"proxy", "web", "worker", "beat", "keeper"}
+    assert set(commands) == {"proxy", "web", "worker", "beat", "egress", "keeper"}
     for name, command in commands.items():
         role = {"keeper": "worker"}.get(name, name)
         program = "nginx" if name == "proxy" else ".venv/bin/"
@@ -88,6 +99,15 @@ def test_the_procfile_starts_every_role_through_run_as() -> None:
 def test_systemd_units_keep_web_from_libvirt_and_every_unit_from_new_rights() -> None:
     folder = Path(CHECKOUT, "deploy", "systemd")
     units = {path.stem: path.read_text() for path in folder.glob("*.service")}
+    walls = units.pop("portal-walls")  # ends before anything runs, and needs just the one right
+    assert "NoNewPrivileges=yes" in walls
+    assert "CapabilityBoundingSet=CAP_NET_ADMIN\n" in walls
+    assert "portal-walls.nft" in walls
+    egress = units.pop("portal-egress")
+    for setting in ("CapabilityBoundingSet=CAP_NET_ADMIN\n", "NoNewPrivileges=yes", "ProtectSystem=strict"):
+        assert setting in egress
+    assert "AF_INET6" not in egress
+    assert "SupplementaryGroups" not in egress
     assert set(units) == {"portal-web", "portal-worker", "portal-beat"}
     for name, text in units.items():
         for setting in (

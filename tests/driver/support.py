@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -84,6 +85,7 @@ def runtime(image: ImageSpec, index: int = 7, runtime_id: UUID | None = None) ->
         disk_gib=1,
         cpu_percent=50,
         iops=200,
+        bandwidth_mbit=None,
         mac=f"52:54:00:d7:00:{index:02x}",
         network_index=index,
         host_address=f"10.215.7.{4 * index + 1}",
@@ -100,6 +102,17 @@ def build(driver: LibvirtDriver, spec: RuntimeSpec) -> dict[str, bool]:
     return {name: step(driver, spec) for name, step in ENSURES.items()}
 
 
+def change(driver: LibvirtDriver, spec: RuntimeSpec) -> list[bool]:
+    """Other caps and a larger disk for a machine that runs; what of that changed something."""
+    larger = replace(spec, cpu_percent=70, iops=900, disk_gib=2)
+    return [driver.tune(larger), driver.grow_volume(larger)]
+
+
 def remove(driver: LibvirtDriver, spec: RuntimeSpec) -> dict[str, bool]:
     """Take everything away; which of the steps changed something."""
     return {name: step(driver, spec) for name, step in REMOVES.items()}
+
+
+def set_aside(driver: LibvirtDriver, spec: RuntimeSpec) -> dict[str, bool]:
+    """Pause and unplug; which of the two changed something."""
+    return {"suspend": driver.suspend(spec.runtime_id), "cut": driver.cut(spec.runtime_id)}

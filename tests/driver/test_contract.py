@@ -6,7 +6,9 @@ from typing import Any
 import libvirt
 import pytest
 
-from provisioning.driver import Conflict, LibvirtDriver, NoSpace, Power, RuntimeSpec, machines
+from provisioning.driver import Conflict, LibvirtDriver, NoSpace, Power, RuntimeSpec, machines, naming, xml
+from provisioning.driver.likeness import differences
+from provisioning.driver.marks import same_rules
 from tests.driver.support import (
     EMPTY,
     ENSURES,
@@ -14,8 +16,10 @@ from tests.driver.support import (
     PASSPHRASE,
     REMOVES,
     build,
+    change,
     open_driver,
     remove,
+    set_aside,
     whole,
 )
 
@@ -66,6 +70,64 @@ def test_a_paused_machine_is_not_started(driver: LibvirtDriver, spec: RuntimeSpe
         driver.start(spec)
 
 
+def test_what_is_set_aside_is_paused_unplugged_and_can_be_made_anew(
+    driver: LibvirtDriver, spec: RuntimeSpec
+) -> None:
+    """Twice does no more than once; a machine that is not there is left alone."""
+    assert set_aside(driver, spec) == {"suspend": False, "cut": False}
+    build(driver, spec)
+    assert set_aside(driver, spec) == {"suspend": True, "cut": True}
+    assert set_aside(driver, spec) == {"suspend": False, "cut": False}
+    assert driver.power(spec.runtime_id) is Power.PAUSED
+    assert driver.destroy(spec.runtime_id) is True
+    assert driver.ensure_domain(spec) is True
+    assert driver.start(spec) is True
+    assert driver.power(spec.runtime_id) is Power.RUNNING
+
+
+def test_what_is_shown_of_a_runtime_is_what_was_asked_for(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """Running and off; and nothing of one that is not there."""
+    assert driver.show(spec.runtime_id).power is Power.ABSENT
+    build(driver, spec)
+    shown, host = driver.show(spec.runtime_id), driver.host
+    bridge = naming.bridge_name(host.fleet, spec.network_index)
+    for machine in (shown.live, shown.defined):
+        assert machine is not None
+        assert differences(xml.domain(host, spec), machine, bridge=bridge) == []
+    for network in (shown.network, shown.network_defined):
+        assert network is not None
+        assert differences(xml.network(host, spec), network) == []
+    assert shown.filter is not None
+    assert same_rules(xml.packet_filter(host, spec), shown.filter)
+    assert (shown.power, shown.autostart, shown.taints) == (Power.RUNNING, False, ())
+    assert (shown.network_active, shown.network_autostart) == (True, True)
+    driver.destroy(spec.runtime_id)
+    assert driver.show(spec.runtime_id).live is None
+    assert driver.show(spec.runtime_id).defined is not None
+
+
+def test_a_machine_that_others_changed_is_defined_anew(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """Though it still carries the mark of our wish."""
+    build(driver, spec)
+    driver.destroy(spec.runtime_id)
+    path = "<source file='/etc/hostname'/><target dev='vdc' bus='virtio'/><readonly/>"
+    disk = f"<disk type='file' device='disk'><driver name='qemu' type='raw'/>{path}</disk>"
+    defined = driver.show(spec.runtime_id).defined
+    assert defined is not None
+    _raw(driver).defineXML(defined.replace("<controller", f"{disk}<controller", 1))
+    assert "/etc/hostname" in (driver.show(spec.runtime_id).defined or "")
+    assert driver.ensure_domain(spec) is True
+    assert "/etc/hostname" not in (driver.show(spec.runtime_id).defined or "")
+
+
+def test_who_uses_what_is_told(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    build(driver, spec)
+    (user,) = [each for each in driver.users() if str(spec.runtime_id) in each.name]
+    assert user.running
+    assert user.networks == {naming.network_name(driver.host.fleet, spec.runtime_id)}
+    assert f"{driver.host.pool_path}/{naming.volume_name(spec.runtime_id)}" in user.files
+
+
 def test_starting_what_is_not_defined_says_what_to_do(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
     with pytest.raises(Conflict, match="Run ensure_domain first"):
         driver.start(spec)
@@ -77,6 +139,49 @@ def test_a_changed_wish_defines_the_machine_anew(driver: LibvirtDriver, spec: Ru
     assert driver.ensure_domain(replace(spec, memory_mib=128)) is True
     assert driver.ensure_domain(replace(spec, memory_mib=128)) is False
     assert _raw(driver).lookupByUUIDString(str(spec.runtime_id)).maxMemory() == 128 * 1024
+
+
+def test_a_running_machine_gets_other_caps_and_a_larger_disk(
+    driver: LibvirtDriver, spec: RuntimeSpec
+) -> None:
+    """Once; the second time there is nothing to do. The first definition is as it was: that is another call."""
+    build(driver, spec)
+    assert driver.volume_gib(spec.runtime_id) == 1
+    assert change(driver, spec) == [True, True]
+    assert change(driver, spec) == [False, False]
+    assert driver.volume_gib(spec.runtime_id) == 2
+    assert driver.power(spec.runtime_id) is Power.RUNNING
+    assert driver.ensure_domain(spec) is False
+
+
+def test_a_volume_never_shrinks(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """QEMU would do it without asking, and cut the files off."""
+    build(driver, spec)
+    change(driver, spec)
+    assert driver.grow_volume(spec) is False
+    assert driver.volume_gib(spec.runtime_id) == 2
+
+
+def test_a_machine_that_is_off_is_not_changed(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    build(driver, spec)
+    driver.destroy(spec.runtime_id)
+    for call in (driver.tune, driver.grow_volume):
+        with pytest.raises(Conflict, match="does not run"):
+            call(replace(spec, disk_gib=2))
+    assert driver.volume_gib(spec.runtime_id) == 1
+
+
+def test_a_disk_grows_no_further_than_its_host(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    build(driver, spec)
+    with pytest.raises(NoSpace, match="may grow to"):
+        driver.grow_volume(replace(spec, disk_gib=900_000))
+    driver.destroy(spec.runtime_id)
+
+
+def test_a_volume_that_is_not_there_has_no_size(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    assert driver.volume_gib(spec.runtime_id) is None
+    driver.ensure_pool()
+    assert driver.volume_gib(spec.runtime_id) is None
 
 
 @pytest.mark.parametrize("payload", [PAPERS + b"more", PAPERS.swapcase(), b"x" * 700_000])

@@ -16,8 +16,8 @@ PROBE_ONLY = {"probe.py"}
 MUTATING = {
     "build", "create", "createWithFlags", "createXML", "defineXML", "defineXMLFlags", "delete", "destroy",
     "destroyFlags", "networkCreateXML", "networkDefineXML", "nwfilterDefineXML", "secretDefineXML",
-    "setAutostart", "setValue", "shutdown", "shutdownFlags", "storagePoolDefineXML", "undefine",
-    "undefineFlags", "upload",
+    "setAutostart", "setValue", "shutdown", "shutdownFlags", "storagePoolDefineXML", "suspend", "undefine",
+    "undefineFlags", "updateDeviceFlags", "upload",
 }  # fmt: skip
 
 OUR_MODULES = {"storage", "links", "machines", "passphrases", "egress"}

@@ -34,7 +34,7 @@ class Answer:
     delay: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Arrival:
     """A connection that reached a server."""
 
@@ -107,13 +107,10 @@ class Outside:
 
     def _tls(self, line: socket.socket, context: ssl.SSLContext) -> None:
         address, port = line.getsockname()[:2]
-        names: list[str | None] = []
-        place = len(self.arrivals)
-        self.arrivals.append(Arrival(address, port, None))
-        own = context  # one context serves all; the name is read from the handshake
-        with own.wrap_socket(line, server_side=True) as safe:
-            names.append(getattr(safe, "asked_name", None))
-            self.arrivals[place] = Arrival(address, port, names[0])
+        arrival = Arrival(address, port, None)
+        self.arrivals.append(arrival)
+        with context.wrap_socket(line, server_side=True) as safe:
+            arrival.name = getattr(safe, "asked_name", None)
             self._speak(safe)
 
     def _speak(self, line: ssl.SSLSocket) -> None:
@@ -134,6 +131,8 @@ class Outside:
         with contextlib.suppress(OSError):
             while True:
                 query, sender = server.recvfrom(4096)
+                if not query:
+                    return  # the end: the socket was shut down
                 threading.Thread(target=self._answer, args=(server, query, sender), daemon=True).start()
 
     def _answer(self, server: socket.socket, query: bytes, sender: tuple[str, int]) -> None:
@@ -181,7 +180,7 @@ def _context(folder: Path, names: tuple[str, ...]) -> ssl.SSLContext:
     def note(line: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> None:
         line.asked_name = name  # type: ignore[union-attr]
 
-    context.sni_callback = note  # type: ignore[assignment]
+    context.sni_callback = note
     return context
 
 

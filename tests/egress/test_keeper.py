@@ -1,15 +1,386 @@
-"""The keeper and its Squid, real, in a world of namespaces."""
+"""The keeper and its Squid, real, in a world of namespaces: documents, links, records, and every kind of accident."""
 
-from collections.abc import Callable
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 
-from tests.egress.world import ALICE, API, BOB, KeeperProcess, World, connect, fetch
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from provisioning.egress import journal
+from provisioning.egress.rules import MAX_BYTES, MAX_TENANTS, AllowedHost, Rules, TenantRules, file_name
+from tests.egress.world import (
+    ALICE,
+    API,
+    BOB,
+    FLEET,
+    SITE,
+    USER,
+    KeeperProcess,
+    World,
+    connect,
+    fetch,
+    wait_for,
+)
+
+Make = Callable[..., KeeperProcess]
 
 
-def test_what_is_allowed_arrives_and_nothing_else(
-    world: World, make_keeper: Callable[..., KeeperProcess]
-) -> None:
-    keeper = make_keeper()
-    keeper.start()
+@pytest.fixture
+def keeper(make_keeper: Make) -> KeeperProcess:
+    made = make_keeper()
+    made.start()
+    return made
+
+
+def echoes(line: ssl.SSLSocket) -> bool:
+    """Whether a tunnel to the outside still carries both ways."""
+    with contextlib.suppress(OSError):
+        line.sendall(b"still there?")
+        return line.recv(100) == b"still there?"
+    return False
+
+
+def opened(world: World) -> ssl.SSLSocket:
+    line = connect(world, ALICE, f"{API}:443").tls(world, API)
+    assert echoes(line)
+    return line
+
+
+def served(world: World) -> bool:
+    with contextlib.suppress(OSError):
+        return connect(world, ALICE, f"{API}:443").status == 200
+    return False
+
+
+# -- documents -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_allowed_arrives_and_nothing_else(world: World, keeper: KeeperProcess) -> None:
     keeper.obey(ALICE.rules(API), BOB.rules())
     assert fetch(world, ALICE, API) == b"hello\n"
     assert connect(world, BOB, f"{API}:443").status == 403
+    state = keeper.state()
+    assert (state["ok"], state["problem"], state["refused"]) == (True, "", 0)
+    assert state["serving"] == [str(ALICE.runtime), str(BOB.runtime)]
+    assert state["walled"] == {"packets": 0, "bytes": 0}  # good traffic never meets the wall
+
+
+def test_a_change_is_in_force_in_well_under_five_seconds(world: World, keeper: KeeperProcess) -> None:
+    keeper.obey(ALICE.rules())
+    began = time.monotonic()
+    keeper.put(ALICE.rules(API))
+    wait_for("the change", lambda: served(world))
+    assert time.monotonic() - began < 3
+
+
+def test_another_runtimes_change_cuts_no_tunnel(world: World, keeper: KeeperProcess) -> None:
+    keeper.obey(ALICE.rules(API), BOB.rules(API))
+    line = opened(world)
+    for hosts in ([], [SITE], [API, SITE]):
+        keeper.obey(ALICE.rules(API), BOB.rules(*hosts))
+        assert echoes(line)
+    keeper.obey(ALICE.rules(API, SITE))  # more for herself, and Bob gone
+    assert echoes(line)
+
+
+@pytest.mark.parametrize("after", [[ALICE.rules(SITE)], [ALICE.rules()], []], ids=["other", "none", "gone"])
+def test_who_may_reach_less_loses_open_tunnels(
+    world: World, keeper: KeeperProcess, after: list[TenantRules]
+) -> None:
+    keeper.obey(ALICE.rules(API), BOB.rules())
+    line = opened(world)
+    keeper.obey(*after)
+    assert not echoes(line)
+
+
+def test_the_newest_document_counts_and_older_ones_go(keeper: KeeperProcess) -> None:
+    keeper.put(ALICE.rules(API), generation=3)
+    keeper.put(BOB.rules(), generation=9)
+    keeper.put(ALICE.rules(SITE), generation=8)
+    wait_for("generation 9", lambda: keeper.state().get("generation") == 9)
+    wait_for("older ones are gone", lambda: [p.name for p in keeper.folder.glob("rules-*")] == [file_name(9)])
+    keeper.put(ALICE.rules(API), generation=8)
+    keeper.put(ALICE.rules(API), generation=10)
+    wait_for("generation 10", lambda: keeper.state()["generation"] == 10)
+
+
+def test_half_an_upload_waits_for_its_other_half(world: World, keeper: KeeperProcess) -> None:
+    keeper.obey(ALICE.rules(API))
+    whole = Rules(2, FLEET, (ALICE.rules(),)).to_bytes()
+    for length in (0, 1, len(whole) // 2, len(whole) - 1):
+        keeper.upload(file_name(2), whole[:length] + b"\0" * (len(whole) - length))
+        time.sleep(0.6)  # two looks of the keeper's, which are to change nothing
+        assert keeper.state()["generation"] == 1
+    assert served(world)
+    keeper.upload(file_name(2), whole)
+    wait_for("the whole", lambda: keeper.state()["generation"] == 2)
+
+
+def bad_documents() -> Iterator[tuple[str, bytes]]:
+    good = Rules(2, FLEET, (ALICE.rules(API),)).to_bytes()
+    yield "another fleet", Rules(2, "other", ()).to_bytes()
+    yield "another generation", Rules(3, FLEET, ()).to_bytes()
+    yield "too large", b"x" * (MAX_BYTES + 5)
+    yield "other form", resigned(good.replace(b'"fleet"', b' "fleet"'))
+    yield "a line of configuration", resigned(good.replace(b"api.github.com", b"a.b\\nhttp_access allow all"))
+
+
+def resigned(document: bytes) -> bytes:
+    import hashlib
+
+    body = document.rsplit(b"\n", 2)[0]
+    return body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("what", "data"), list(bad_documents()), ids=lambda each: each if isinstance(each, str) else ""
+)
+def test_a_bad_document_changes_nothing_and_says_why(
+    world: World, keeper: KeeperProcess, what: str, data: bytes
+) -> None:
+    keeper.obey(ALICE.rules(API))
+    line = opened(world)
+    keeper.upload(file_name(2), data)
+    wait_for("the refusal", lambda: keeper.state()["refused"] == 2)
+    state = keeper.state()
+    assert (state["generation"], state["ok"]) == (1, False)
+    assert state["problem"]
+    assert echoes(line)
+    keeper.generation = 2
+    keeper.obey(ALICE.rules(API, SITE))  # and a good one mends it
+    assert keeper.state()["ok"]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=400))
+def test_no_document_brings_the_keeper_down(world: World, keeper: KeeperProcess, data: bytes) -> None:
+    keeper.generation += 1
+    keeper.upload(file_name(keeper.generation), resigned(data + b"\nx\n"))
+    wait_for("the refusal", lambda: keeper.state().get("refused") == keeper.generation)
+    assert keeper.process is not None
+    assert keeper.process.poll() is None
+
+
+def test_squid_serves_as_many_runtimes_as_a_document_may_have(world: World, keeper: KeeperProcess) -> None:
+    """Also those whose link is not there; and a name list as long as it may be."""
+    hosts = tuple(AllowedHost(f"h{number:02}.example", 443) for number in range(64))
+    others = [
+        TenantRules(ALICE.runtime.__class__(int=0x1000 + n), f"pt{FLEET}-{n + 16:04x}", f"10.98.{n}.1", f"10.98.{n}.2", hosts)
+        for n in range(MAX_TENANTS - 1)
+    ]  # fmt: skip
+    for other in others:
+        world.command("h", "ip", "addr", "add", f"{other.listen}/30", "dev", "lo")
+    keeper.obey(ALICE.rules(API), *others)
+    wait_for("all are served", lambda: len(keeper.state()["serving"]) == MAX_TENANTS)
+    assert fetch(world, ALICE, API) == b"hello\n"
+    for other in others:
+        world.command("h", "ip", "addr", "del", f"{other.listen}/30", "dev", "lo")
+    wait_for("only Alice is", lambda: keeper.state()["serving"] == [str(ALICE.runtime)])
+
+
+# -- links -----------------------------------------------------------------------------------------------------
+
+
+def test_a_link_that_comes_later_is_served_when_it_comes(world: World, keeper: KeeperProcess) -> None:
+    """A host that starts anew has its keeper before its guests' networks; a deleted network takes none with it."""
+    world.link(ALICE, "down")
+    try:
+        keeper.obey(ALICE.rules(API), BOB.rules(API))
+        assert keeper.state()["serving"] == [str(BOB.runtime)]
+        assert fetch(world, BOB, API) == b"hello\n"
+    finally:
+        world.link(ALICE, "up")
+        world.command("a", "ip", "route", "replace", "default", "via", ALICE.listen)
+    wait_for("Alice is served", lambda: str(ALICE.runtime) in keeper.state()["serving"])
+    assert fetch(world, ALICE, API) == b"hello\n"
+
+
+# -- records ---------------------------------------------------------------------------------------------------
+
+
+def test_a_tunnel_is_one_record_with_its_bytes_and_no_path(world: World, keeper: KeeperProcess) -> None:
+    keeper.obey(ALICE.rules(API))
+    (world.base / "files").mkdir(exist_ok=True)
+    (world.base / "files" / "big").write_bytes(os.urandom(3_000_000))
+    began = time.time()
+    assert len(fetch(world, ALICE, API, "/big?secret=path")) == 3_000_000
+    record = wait_for("the record", keeper.records)[0]
+    assert (record.verdict, record.reason, record.host, record.port) == ("allowed", "", API, 443)
+    assert (record.runtime, record.listen) == (ALICE.runtime, ALICE.listen)
+    assert 3_000_000 < record.bytes_down < 3_100_000
+    assert 300 < record.bytes_up < 20_000
+    assert began - 1 < record.at_ms / 1000 < time.time() + 1
+    assert len(keeper.records()) == 1
+    assert b"secret" not in b"".join(path.read_bytes() for path in keeper.folder.glob("records-*"))
+
+
+def test_an_allowed_place_that_is_not_there_is_a_record_of_its_own(
+    world: World, keeper: KeeperProcess
+) -> None:
+    from tests.egress.outside import Answer
+
+    world.outside.answers["down.github.com"] = Answer(a=("203.0.113.254",))
+    keeper.obey(ALICE.rules("down.github.com"))
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        connect(world, ALICE, "down.github.com:443").tls(world, "down.github.com")
+    record = wait_for("the record", keeper.records)[0]
+    assert (record.verdict, record.reason, record.host) == ("allowed", "unreachable", "down.github.com")
+
+
+def test_records_go_on_in_a_new_file_and_none_is_lost(world: World, keeper: KeeperProcess) -> None:
+    keeper.obey(ALICE.rules(API))
+    first = keeper.folder / journal.file_name(keeper.state()["records"]["last"])
+    for number in range(60):
+        assert connect(world, ALICE, f"n{number}.example:443").status == 403
+        if number == 20:
+            with first.open("ab") as file:  # as good as four mebibytes of lines
+                file.write(b"1 1.000 0 - - - - - 0 0 - - - -\n" * (journal.MAX_BYTES // 32 + 1))
+    wait_for("the next file is published", lambda: keeper.state()["records"]["last"] == 2)
+    size = first.stat().st_size
+    assert connect(world, ALICE, "last.example:443").status == 403
+    wait_for("all records", lambda: len([r for r in keeper.records() if r.host]) == 61)
+    assert first.stat().st_size == size
+    assert {r.host for r in keeper.records() if r.host} == {
+        *(f"n{n}.example" for n in range(60)),
+        "last.example",
+    }
+
+
+def test_the_oldest_files_go(make_keeper: Make) -> None:
+    keeper = make_keeper()
+    for number in range(1, 100):
+        keeper.upload(journal.file_name(number), b"")
+    keeper.start()
+    assert keeper.state()["records"] == {"first": 100 - journal.MAX_FILES + 1, "last": 100}
+    assert len(list(keeper.folder.glob("records-*.log"))) == journal.MAX_FILES
+
+
+# -- accidents -------------------------------------------------------------------------------------------------
+
+
+def test_squid_that_ends_is_started_again(world: World, keeper: KeeperProcess) -> None:
+    keeper.obey(ALICE.rules(API))
+    seen = {keeper.squid(), None}
+    for _ in range(2):
+        now = keeper.squid()
+        assert now is not None
+        os.kill(now, signal.SIGKILL)
+        wait_for("another Squid", lambda: keeper.squid() not in seen)
+        seen.add(keeper.squid())
+        wait_for("it serves", lambda: served(world))
+
+
+def test_a_keeper_that_is_killed_takes_squid_with_it(world: World, keeper: KeeperProcess) -> None:
+    keeper.obey(ALICE.rules(API))
+    keeper.stop(signal.SIGKILL)
+    wait_for("Squid is gone", lambda: keeper.squid() is None)
+    assert not served(world)
+    keeper.start()  # and the next obeys the same, with no worker at hand
+    wait_for("it serves", lambda: served(world))
+    assert keeper.state()["generation"] == 1
+
+
+@pytest.mark.parametrize("moment", range(0, 700, 100))
+def test_a_keeper_killed_at_any_moment_of_a_change_leaves_old_or_new(
+    world: World, make_keeper: Make, moment: int
+) -> None:
+    """Killed so many milliseconds after a document came; the next keeper brings the new one into force."""
+    keeper = make_keeper()
+    keeper.start()
+    keeper.obey(ALICE.rules(API))
+    keeper.put(ALICE.rules(SITE))
+    time.sleep(moment / 1000)
+    keeper.stop(signal.SIGKILL)
+    wait_for("Squid is gone", lambda: keeper.squid() is None)
+    keeper.start()
+    wait_for("the new rules", lambda: keeper.state()["generation"] == 2)
+    assert fetch(world, ALICE, SITE) == b"hello\n"
+    assert connect(world, ALICE, f"{API}:443").status == 403
+    keeper.stop()
+    assert world.command("h", "nft", "list", "tables").stdout == ""
+
+
+def test_counters_survive_keeper_and_kernel(world: World, keeper: KeeperProcess) -> None:
+    keeper.obey(ALICE.rules(API))
+    world.socket("a", kind=socket.SOCK_DGRAM).sendto(b"x", ("8.8.8.8", 53))
+
+    def counted() -> int:
+        return int(keeper.state()["dropped"][str(ALICE.runtime)]["packets"])
+
+    first = wait_for("it is counted", counted)
+    keeper.obey(ALICE.rules(API, SITE))
+    assert counted() == first
+    keeper.stop()  # takes the kernel's counters with it, as a restart of the machine would
+    keeper.start()
+    assert counted() == first
+
+
+def test_a_full_disk_lets_nothing_out_unrecorded_and_mends_itself(world: World, make_keeper: Make) -> None:
+    keeper = make_keeper()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size=256k,uid={USER},mode=750", "none", keeper.folder], check=True
+    )
+    try:
+        keeper.start()
+        keeper.obey(ALICE.rules(API))
+        assert fetch(world, ALICE, API) == b"hello\n"
+        filler = keeper.folder / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 512)
+        before = keeper.squid()
+        with contextlib.suppress(OSError, ssl.SSLError, AssertionError):
+            for _ in range(40):
+                fetch(world, ALICE, API)
+        wait_for("Squid ended", lambda: keeper.squid() != before)
+        filler.unlink()
+        wait_for("it serves again", lambda: served(world))
+        wait_for("all is well", lambda: keeper.state()["ok"])
+    finally:
+        keeper.stop()
+        subprocess.run(["umount", keeper.folder], check=True)
+
+
+def test_two_keepers_never_share_a_folder(world: World, keeper: KeeperProcess) -> None:
+    twin = KeeperProcess(world, keeper.folder, keeper.run)
+    twin.start(ready=False)
+    assert twin.process is not None
+    assert twin.process.wait(15) == 1
+    assert "another egress keeper" in keeper.log()
+
+
+def test_a_keeper_without_rights_does_not_start(world: World, make_keeper: Make) -> None:
+    """Without its packet filter there would be no wall behind Squid."""
+    keeper = make_keeper()
+    keeper.start(capabilities=False, ready=False)
+    assert keeper.process is not None
+    assert keeper.process.wait(15) == 1
+    assert "nft" in keeper.log()
+    assert keeper.squid() is None
+
+
+def test_squid_has_none_of_the_keepers_rights(world: World, keeper: KeeperProcess) -> None:
+    keeper.obey(ALICE.rules(API))
+    status = dict(
+        line.split(":\t", 1)
+        for line in open(f"/proc/{keeper.squid()}/status").read().splitlines()  # noqa: SIM115, PTH123
+        if ":\t" in line
+    )
+    assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+    assert status["NoNewPrivs"] == "1"
+    assert status["Uid"].split() == [str(USER)] * 4
+
+
+def test_nothing_of_it_is_left_when_it_ends(world: World, keeper: KeeperProcess) -> None:
+    keeper.obey(ALICE.rules(API))
+    assert f"egress_{FLEET}" in world.command("h", "nft", "list", "tables").stdout
+    keeper.stop()
+    assert keeper.squid() is None
+    assert world.command("h", "nft", "list", "tables").stdout == ""

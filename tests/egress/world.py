@@ -93,6 +93,10 @@ class World:
         """The name of a namespace: h host, i internet, a and b guests."""
         return f"{self.prefix}{letter}"
 
+    def enter(self, letter: str) -> list[str]:
+        """What goes before a command that is to run in the namespace."""
+        return ["ip", "netns", "exec", self.space(letter)]
+
     def up(self) -> None:
         for letter in "hiab":
             _ip("netns", "add", self.space(letter))
@@ -153,7 +157,7 @@ class World:
     def command(self, letter: str, *argv: str, **more: Any) -> "subprocess.CompletedProcess[str]":
         """Run a program in the namespace."""
         return subprocess.run(
-            ["ip", "netns", "exec", self.space(letter), *argv],
+            [*self.enter(letter), *argv],
             capture_output=True, text=True, timeout=30, check=False, **more,
         )  # fmt: skip
 
@@ -226,11 +230,13 @@ class KeeperProcess:
             os.chown(path, USER, USER)
         return made
 
-    def start(self, *, ready: bool = True) -> None:
-        caps = [f"--{kind}-caps=-all,+net_admin" for kind in ("inh", "ambient")]
+    def start(self, *, ready: bool = True, capabilities: bool = True) -> None:
+        before = self._written()
+        right = ",+net_admin" if capabilities else ""
+        caps = [f"--{kind}-caps=-all{right}" for kind in ("inh", "ambient")]
         self.process = subprocess.Popen(
             [
-                "ip", "netns", "exec", self.world.space("h"),
+                *self.world.enter("h"),
                 "setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups", *caps, "--",
                 sys.executable, "-B", "-m", "provisioning.egress.host",
             ],
@@ -239,8 +245,7 @@ class KeeperProcess:
             stderr=(self.run.parent / "keeper.log").open("ab"),
         )  # fmt: skip
         if ready:
-            began = time.time()
-            wait_for("the keeper is up", lambda: self.state().get("seen_at", 0) >= int(began) or self._dead())
+            wait_for("the keeper is up", lambda: self._written() > before or self._dead())
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.process is not None:
@@ -290,6 +295,11 @@ class KeeperProcess:
 
     def log(self) -> str:
         return (self.run.parent / "keeper.log").read_text()
+
+    def _written(self) -> int:
+        """When the state was written last; a keeper's first word is that it has taken up its rules."""
+        path = self.folder / "state.json"
+        return path.stat().st_mtime_ns if path.exists() else 0
 
     def _dead(self) -> bool:
         if self.process is not None and self.process.poll() is not None:

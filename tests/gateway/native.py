@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -100,8 +100,13 @@ def tree() -> Path:
 
 
 @contextmanager
-def running(folder: Path, model: Model | None = None, **more: Any) -> Iterator[Native]:
-    """A gateway with a state of its own below ``folder``, on a free port of loopback."""
+def running(
+    folder: Path, model: Model | None = None, told: Mapping[str, str] | None = None, **more: Any
+) -> Iterator[Native]:
+    """A gateway with a state of its own below ``folder``, on a free port of loopback.
+
+    ``told``: what its environment holds beside the usual.
+    """
     state, workspace = folder / "state", folder / "workspace"
     for each in (state / "temporary", workspace, folder / "code"):
         each.mkdir(parents=True, exist_ok=True)
@@ -124,7 +129,7 @@ def running(folder: Path, model: Model | None = None, **more: Any) -> Iterator[N
     with log.open("wb") as output:
         process = subprocess.Popen(
             line,
-            env=environment,
+            env={**environment, **(told or {})},
             cwd=workspace,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -46,6 +46,14 @@ class Window(threading.Thread):
             await asyncio.sleep(0.05)
         window.close()
 
+    def program(self) -> str:
+        """What the gateway is to ask by: the image's own program, at this window."""
+        program = recipe.OVERLAY / "usr/lib/portal/gateway-secret"
+        resolver = self._path.with_name("resolver")
+        resolver.write_text(f"#!/bin/sh\nPORTAL_SECRET_SOCKET={self._path} exec {program}\n")
+        resolver.chmod(0o700)
+        return str(resolver)
+
     def _look_up(self, name: str) -> bytes:
         self.asked.append(name)
         return {"MODEL_KEY": MARKER.encode()}[name]
@@ -68,15 +76,11 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Native]:
     stand_in = subprocess.Popen(
         [sys.executable, "-m", "guest.gateway.rehearsal", "--port", str(port)], cwd=recipe.REPOSITORY
     )
-    program = recipe.OVERLAY / "usr/lib/portal/gateway-secret"
-    resolver = folder / "resolver"
-    resolver.write_text(f"#!/bin/sh\nPORTAL_SECRET_SOCKET={folder}/secrets exec {program}\n")
-    resolver.chmod(0o700)
     model = Model(f"http://127.0.0.1:{port}/v1", rehearsal.NAME, "openai-completions", "MODEL_KEY")
     window = Window(folder / "secrets")
     try:
         window.__enter__()
-        with running(folder, model, resolver=str(resolver)) as found:
+        with running(folder, model, resolver=window.program()) as found:
             window.__exit__()
             assert window.asked == ["MODEL_KEY"]
             yield found

@@ -144,7 +144,11 @@ LIMITS = Limits(memory_mib=512, processes=512, jobs_running=2, jobs_waiting=20, 
 
 
 def personalise(
-    folder: Path, authority: Authority, secret: str | None = SECRET, limits: Limits = LIMITS
+    folder: Path,
+    authority: Authority,
+    secret: str | None = SECRET,
+    limits: Limits = LIMITS,
+    proxy: str | None = None,
 ) -> Path:
     """Write a personalisation file for an agent on loopback."""
     path = folder / "personalisation.json"
@@ -158,6 +162,7 @@ def personalise(
         trust=trust(authority),
         limits=limits,
         enrolment_secret=secret,
+        proxy=proxy,
         rp_id="portal.localhost",
         portal_origin="http://portal.localhost:8000",
         origin="http://acme.portal.localhost:8000",

@@ -212,10 +212,19 @@ def test_status(agent: Agent, site: Site) -> None:
     assert document["certificate"]["serial"] == f"{certificate.serial_number:x}"
     assert document["certificate"]["not_after"].endswith("Z")
     assert document["boot"] is None
+    assert document["proxy"] is None
     assert abs(document["clock"] - time.time()) < 5
     assert 0 < document["data_volume"]["free_bytes"] <= document["data_volume"]["size_bytes"]
     assert 0 < document["memory"]["available_bytes"] <= document["memory"]["total_bytes"]
+    assert document["jobs"] == {"running": 0, "waiting": 0}
     assert SECRET not in str(document)
+
+
+def test_the_way_out_is_told(site: Site) -> None:
+    """The control plane hears it with the status, a member by a route of their own."""
+    with running(personalise(site.folder, site.authority, proxy="127.0.0.1:3128"), site.data) as agent:
+        enrol(agent, site)
+        assert report(agent, site)["proxy"] == "127.0.0.1:3128"
 
 
 def test_files_are_private(agent: Agent, site: Site) -> None:

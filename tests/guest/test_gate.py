@@ -17,7 +17,7 @@ from protocol.keyrings import Member
 from protocol.persons import Purpose
 from protocol.tokens import TokenError, body_hash, sign
 from tests.guest.conftest import Site
-from tests.guest.fleet import RUNTIME_ID, TENANT_ID, TOKEN_SEED, Agent, running, token
+from tests.guest.fleet import RUNTIME_ID, TENANT_ID, TOKEN_SEED, Agent, personalise, running, token
 from tests.protocol.people import MEMBER, ORIGIN, OWNER, RECOVERY, STRANGER, Passkey, entry, keyring
 
 CONTENT = [route for route, access in ACCESS.items() if access in MEMBERS_ONLY]
@@ -392,3 +392,13 @@ def test_a_session_ends_by_itself() -> None:
     late = sessions.challenge(0.0)
     with pytest.raises(SessionRefused, match="nonce_unknown"):
         sessions.begin(late["nonce"], OWNER.sign(Purpose.SESSION, late), 121.0)
+
+
+@pytest.mark.parametrize("proxy", [None, "127.0.0.1:3128"])
+def test_a_member_is_told_the_way_out(site: Site, proxy: str | None) -> None:
+    with running(personalise(site.folder, site.authority, proxy=proxy), site.data) as agent:
+        pin(agent, site)
+        session = str(sign_in(agent, site)[1]["session"])
+        assert call(agent, site, "GET", "/v1/outside")[0] == 401
+        shown = proof(session, "GET", "/v1/outside", 1)
+        assert call(agent, site, "GET", "/v1/outside", **shown) == (200, {"proxy": proxy})

@@ -14,20 +14,43 @@ from guest.gateway.config import Headers, Model, Settings, render
 from guest.image import recipe
 from guest.launcher import gateway_unit
 from guest.launcher.__main__ import answer
+from guest.launcher.way_out import WayOut
 from guest.launcher.wire import MAX_CONFIG_BYTES, Gateway, Refused, parse
-from tests.guest.test_launcher import Recorder
+from tests.guest.test_launcher import Recorder, environment_of
 
 GOOD = {"verb": "gateway_start", "config": "{}", "memory_mib": 1664, "heap_mib": 832, "tasks": 512}
 UNITS = recipe.OVERLAY / "etc/systemd/system"
 
 
-def unit() -> list[str]:
-    return gateway_unit.command(Gateway('{"word": "no-secret-but-private"}', 1664, 832, 512))
+OUT = WayOut("10.1.2.1", 3128)
+
+
+def unit(out: WayOut | None = None) -> list[str]:
+    return gateway_unit.command(Gateway('{"word": "no-secret-but-private"}', 1664, 832, 512), out)
 
 
 def properties() -> dict[str, str]:
     pairs = [each.removeprefix("--property=") for each in unit() if each.startswith("--property=")]
     return {name: value for name, _, value in (each.partition("=") for each in pairs)}
+
+
+def addresses(out: WayOut | None) -> list[str]:
+    return [each.removeprefix("--property=") for each in unit(out) if "IPAddress" in each]
+
+
+def test_it_reaches_loopback_and_the_proxy() -> None:
+    """All else stays denied; with no proxy there is one address less."""
+    closed = ["IPAddressDeny=any", "IPAddressAllow=localhost"]
+    assert addresses(None) == closed
+    assert addresses(OUT) == [*closed, "IPAddressAllow=10.1.2.1"]
+
+
+def test_it_is_told_the_way_out() -> None:
+    """By its environment, which its tools inherit; what it is told otherwise does not change."""
+    told = environment_of(unit(OUT))
+    assert told == environment_of(unit()) | OUT.environment
+    assert told["NODE_USE_ENV_PROXY"] == "1"
+    assert not [name for name in environment_of(unit()) if "proxy" in name.lower()]
 
 
 def test_a_good_request_is_parsed() -> None:
@@ -173,6 +196,10 @@ def test_paths_that_stand_twice_agree() -> None:
     assert f"tree={places.TREE}\n" in start
     assert f"state={places.STATE}\n" in start
     assert str(gateway_unit.ENDED) in (programs / "gateway-ended").read_text()
+    network = (programs / "network").read_text()
+    assert f"\ngateway={places.USER}\ntenant={recipe.USERS['tenant'][0]}\n" in network
+    # One range of numbers stands for both.
+    assert recipe.USERS["tenant"][0] == places.USER + 1
     assert recipe.USERS["gateway"][0] == places.USER == places.GROUP
     assert recipe.WORKSPACE_GROUP[1] == places.FILES_GROUP
     assert f"/{recipe.GATEWAY_HOME}" == places.TREE

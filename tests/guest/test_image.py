@@ -9,6 +9,8 @@ import pytest
 
 from guest.image import recipe
 from guest.image.initramfs import Entry, archive, directory, program
+from guest.image.rootfs import trim_git
+from guest.image.tools import BuildError
 from guest.image.version import image_version
 
 REQUIREMENTS = Path("requirements.txt")
@@ -118,3 +120,57 @@ def test_no_way_to_log_in() -> None:
     assert {"getty@.service", "serial-getty@.service", "debug-shell.service"} <= set(recipe.MASKED)
     assert not [name for name in recipe.KEPT_WANTS if "getty" in name or "logind" in name]
     assert "modules_disabled" in recipe.INIT_SCRIPT.read_text()
+
+
+# git, unpacked and trimmed
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path) -> Path:
+    """A root folder as git's package leaves it, but for the size."""
+    home = tmp_path / recipe.GIT_HOME
+    for path in (tmp_path / "usr/bin/git", home / "git", *(tmp_path / name for name in recipe.GIT_UNUSED)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\x7fELF")
+    (home / "git-submodule").write_text("#!/bin/sh\n")
+    (home / "git-clone").symlink_to("git")
+    (home / "mergetools").mkdir()
+    return tmp_path
+
+
+def test_git_is_left_whole_and_once(unpacked: Path) -> None:
+    trim_git(unpacked)
+    home = unpacked / recipe.GIT_HOME
+    assert {path.name for path in home.iterdir()} == {"git", "git-clone", "git-submodule", "mergetools"}
+    assert (home / "git-clone").resolve() == unpacked / "usr/bin/git"
+    assert not [name for name in recipe.GIT_UNUSED if (unpacked / name).exists()]
+
+
+def test_a_git_that_needs_perl_is_not_taken(unpacked: Path) -> None:
+    """There is none in the image; a later release may have written another command in it."""
+    (unpacked / recipe.GIT_HOME / "git-new").write_bytes(b"#!/usr/bin/perl\nuse strict;\n")
+    with pytest.raises(BuildError, match="git-new needs Perl"):
+        trim_git(unpacked)
+
+
+def test_a_git_that_is_elsewhere_is_not_taken(unpacked: Path) -> None:
+    (unpacked / "usr/bin/git").unlink()
+    with pytest.raises(BuildError, match="where it did"):
+        trim_git(unpacked)
+
+
+@pytest.mark.parametrize(
+    "asked", ["git@github.com:", "ssh://git@github.com/", "git://github.com/", "http://github.com/"]
+)
+def test_whatever_people_copy_is_asked_for_over_https(asked: str) -> None:
+    """The proxy takes nothing else. Other places stay as they are written."""
+
+    def meant(url: str) -> str:
+        environment = {"GIT_CONFIG_SYSTEM": str(recipe.OVERLAY / "etc/gitconfig"), "PATH": "/usr/bin:/bin"}
+        line = ["git", "ls-remote", "--get-url", url]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True, timeout=20)
+        return done.stdout.strip()
+
+    assert meant(f"{asked}acme/hello") == "https://github.com/acme/hello"
+    elsewhere = asked.replace("github.com", "elsewhere.test")
+    assert meant(f"{elsewhere}acme/hello") == f"{elsewhere}acme/hello"

@@ -13,6 +13,7 @@ import pytest
 from guest.launcher import units
 from guest.launcher.__main__ import answer, serve_one
 from guest.launcher.units import command
+from guest.launcher.way_out import WayOut
 from guest.launcher.wire import LINE_LIMIT, Gateway, Job, Refused, parse
 
 ID = "6a1c3f1e-0d1b-4a55-9c1f-2f6f6f0f9a01"
@@ -99,7 +100,7 @@ def test_the_command_has_the_tenants_words_last_and_literally() -> None:
     """Options of the tenant's are no options of systemd-run, and systemd fills in no variable."""
     _, job = parse(json.dumps(GOOD).encode())
     assert isinstance(job, Job)
-    line = command(job)
+    line = command(job, None)
     assert line[-3:] == ["echo", "$$HOME", "--uid=root"]
     before = line[: line.index("--")]
     assert {"--uid=tenant", "--gid=workspace", "--property=NoNewPrivileges=yes"} <= set(before)
@@ -109,6 +110,31 @@ def test_the_command_has_the_tenants_words_last_and_literally() -> None:
     assert "--property=CapabilityBoundingSet=" in before
     hidden = next(each for each in before if "InaccessiblePaths" in each)
     assert all(path in hidden for path in ("/run/portal", "/var/lib/portal/agent", "/var/lib/portal/gateway"))
+
+
+def environment_of(line: list[str]) -> dict[str, str]:
+    before = line[: line.index("--")]
+    given = [each.removeprefix("--setenv=") for each in before if each.startswith("--setenv=")]
+    return dict(each.split("=", 1) for each in given)
+
+
+def test_a_job_is_told_the_way_out() -> None:
+    """The proxy and nothing else of the launcher's own environment; without one nothing."""
+    _, job = parse(json.dumps(GOOD).encode())
+    assert isinstance(job, Job)
+    out = WayOut("10.1.2.1", 3128)
+    without = environment_of(command(job, None))
+    assert environment_of(command(job, out)) == without | out.environment
+    assert not [name for name in without if "proxy" in name.lower()]
+    assert command(job, out)[-3:] == command(job, None)[-3:]
+
+
+def test_a_job_reaches_no_loopback_whatever_the_way_out() -> None:
+    _, job = parse(json.dumps(GOOD).encode())
+    assert isinstance(job, Job)
+    for out in (None, WayOut("10.1.2.1", 3128)):
+        addresses = [each for each in command(job, out) if "IPAddress" in each]
+        assert addresses == ["--property=IPAddressDeny=localhost"]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from nacl.public import PrivateKey
 from audit.context import Actor, command
 from protocol.persons import Purpose
 from protocol.sealed import key_id, seal
-from provisioning.models import EgressRecord, GuestImage, Host, Operation, Runtime, Step
+from provisioning.models import DriftFinding, EgressRecord, GuestImage, Host, Operation, Runtime, Step
 from provisioning.sequences import SEQUENCES
 from tenants.models import (
     ConnectorSecret,
@@ -66,6 +66,7 @@ class Place:
     tenant_key: TenantKey
     secret: ConnectorSecret
     connector: TenantConnector
+    drift: DriftFinding
     egress_record: EgressRecord
 
 
@@ -186,6 +187,15 @@ def make_place(
         )
         connector_allow(actor=TESTER, tenant=tenant, connector="github")
         connector = connector_enable(actor=Actor.of(membership.user), tenant=tenant, connector="github")
+        drift = DriftFinding.objects.create(
+            host=host,
+            runtime=runtime,
+            code="limits",
+            severity="mend",
+            detail=f"of {slug}",
+            found_at=timezone.now(),
+            seen_at=timezone.now(),
+        )
         record = EgressRecord.objects.create(
             tenant=tenant,
             runtime=runtime,
@@ -195,7 +205,7 @@ def make_place(
             verdict="refused",
             reason="name",
         )
-        return Place(tenant, runtime, operation, membership, *signed, key, secret, connector, record)
+        return Place(tenant, runtime, operation, membership, *signed, key, secret, connector, drift, record)
 
     return make
 

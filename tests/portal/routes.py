@@ -11,7 +11,7 @@ from django.db.models import Model
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from audit.models import Entry
-from provisioning.models import EgressRecord, Operation, Runtime
+from provisioning.models import DriftFinding, EgressRecord, Operation, Runtime
 from tenants.models import (
     ConnectorSecret,
     ConsentVersion,
@@ -34,6 +34,7 @@ SCOPED: dict[type[Model], str] = {
     TenantKey: "tenant_key",
     ConnectorSecret: "secret",
     TenantConnector: "connector",
+    DriftFinding: "drift",
     EgressRecord: "egress_record",
 }
 """Models whose rows belong to one tenant."""

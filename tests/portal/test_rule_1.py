@@ -8,6 +8,7 @@ from axes.models import AccessAttempt
 from django.apps import apps
 from django.contrib.auth.models import Group, User
 from django.contrib.sessions.models import Session
+from django.db.models import F
 from django.test import Client
 
 from audit.models import Entry
@@ -75,6 +76,18 @@ def close_access(world: World, client: Client) -> Any:
     return client.post("/t/acme/access/", {"access": "close"})
 
 
+def change_plan(world: World, client: Client) -> Any:
+    plan = world.mine.tenant.plan
+    form = {"plan": str(plan.pk), "price_cents": "7000"}
+    return client.post(f"/admin/provisioning/runtime/{world.mine.runtime.pk}/plan/", form)
+
+
+def apply_plan(world: World, client: Client) -> Any:
+    type(world.mine.tenant.plan).objects.update(cpu_percent=50)
+    form = {"action": "request_resize", "_selected_action": str(world.mine.runtime.pk)}
+    return client.post("/admin/provisioning/runtime/", form)
+
+
 def change_tenant(world: World, client: Client) -> Any:
     form = {
         "name": "N",
@@ -121,6 +134,17 @@ def forbid_connector_on_the_page(world: World, client: Client) -> Any:
     return client.post("/t/acme/connectors/switch/", {"forbid": "github"})
 
 
+def quarantine(world: World, client: Client) -> Any:
+    form = {"action": "request_quarantine", "_selected_action": str(world.mine.runtime.pk)}
+    return client.post("/admin/provisioning/runtime/", {**form, "reason": "It behaves strangely."})
+
+
+def release(world: World, client: Client) -> Any:
+    Runtime.objects.filter(pk=world.mine.runtime.pk).update(phase="quarantined")
+    form = {"action": "request_release", "_selected_action": str(world.mine.runtime.pk)}
+    return client.post("/admin/provisioning/runtime/", {**form, "reason": "It was looked at."})
+
+
 CHANGES: list[tuple[Callable[[World, Client], Any], str]] = [
     (add_person, "user.added"),
     (change_person, "user.changed"),
@@ -133,7 +157,11 @@ CHANGES: list[tuple[Callable[[World, Client], Any], str]] = [
     (unlock, "accessattempt.deleted"),
     (stop_machine, "operation.requested"),
     (close_access, "access.closed"),
+    (quarantine, "operation.requested"),
+    (release, "operation.requested"),
     (change_tenant, "tenant.changed"),
+    (change_plan, "tenant.plan_changed"),
+    (apply_plan, "operation.requested"),
     (ask_for_a_tenant_key, "tenant_key.rotation_asked"),
     (offboard, "tenant.offboarded"),
     (revoke_secret, "secret.revoked"),
@@ -189,6 +217,11 @@ def test_without_its_entry_nothing_changes(
     """The record refuses: the answer is an error, and every table is as it was."""
     if change is offboard:
         free_of_machines(world)
+    Runtime.objects.filter(pk=world.mine.runtime.pk).update(
+        phase="quarantined" if change is release else F("phase")
+    )
+    if change is apply_plan:
+        type(world.mine.tenant.plan).objects.update(cpu_percent=50)
     before = everything()
     break_record(monkeypatch)
     assert change(world, root).status_code == 500

@@ -64,15 +64,48 @@ def test_personalisation_round_trip() -> None:
     assert SECRET.hex().encode() not in PAPERS.without_secret().to_bytes()
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"version":3}', b'{"version":2,"other":1}', b"\xff"])
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"version":4}', b'{"version":3,"other":1}', b"\xff"])
 def test_malformed_personalisation_is_refused(data: bytes) -> None:
     """With an error that repeats nothing of the content."""
     with pytest.raises(EnrolmentError):
         Personalisation.from_bytes(data)
 
 
+@pytest.mark.parametrize("proxy", [None, "10.0.0.1:1", "10.0.0.1:3128", "10.0.0.1:65535"])
+def test_a_proxy_is_the_hosts_end_and_a_port(proxy: str | None) -> None:
+    assert Personalisation.from_bytes(_with(proxy=proxy)).proxy == proxy
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        *("", "10.0.0.1", ":3128", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:65536", "10.0.0.1:-1"),
+        *("10.0.0.1:03128", "10.0.0.1: 3128", "10.0.0.1:3128 ", "10.0.0.1:3128\n", "10.0.0.1:٣١٢٨"),
+        # Another place than the host's end, however it is written, and what is no place at all.
+        *("10.0.0.2:3128", "127.0.0.1:3128", "10.0.1:3128", "010.0.0.1:3128", "[::1]:3128", "proxy:3128"),
+        *("10.0.0.1:3128 A=b", "http://10.0.0.1:3128", 3128, True, ["10.0.0.1:3128"], {}),
+    ],
+)
+def test_no_other_proxy_is_taken(proxy: Any) -> None:
+    """It becomes part of every process's environment and of the rules of who may send what."""
+    with pytest.raises(EnrolmentError):
+        Personalisation.from_bytes(_with(proxy=proxy))
+
+
+def test_papers_say_whether_there_is_a_proxy() -> None:
+    """A guest that is told nothing would not know that it is told too little."""
+    document = json.loads(PAPERS.to_bytes())
+    assert document.pop("proxy") is None
+    with pytest.raises(EnrolmentError):
+        Personalisation.from_bytes(json.dumps(document).encode())
+
+
+def _with(**changed: Any) -> bytes:
+    return json.dumps({**json.loads(PAPERS.to_bytes()), **changed}).encode()
+
+
 def _with_limits(limits: Any) -> bytes:
-    return json.dumps({**json.loads(PAPERS.to_bytes()), "limits": limits}).encode()
+    return _with(limits=limits)
 
 
 @pytest.mark.parametrize("name", LIMIT_RANGES)

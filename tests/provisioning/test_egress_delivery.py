@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import IntegrityError
 from django.utils import timezone
 
 from audit.context import Actor, command
@@ -16,6 +17,7 @@ from provisioning.driver import SimulatedDriver, connect
 from provisioning.driver.local_keeper import LocalKeeper
 from provisioning.egress import delivery, rules
 from provisioning.egress.delivery import NotInForce, RulesRefused
+from provisioning.egress.reports import Report
 from provisioning.models import Host, Runtime
 from provisioning.selectors import egress_in_force
 from provisioning.specs import host_spec
@@ -197,6 +199,14 @@ def test_a_change_tells_a_worker_at_once(
     told.clear()
     connector_disable(actor=Actor.of(owner), tenant=tenant, connector="github")
     assert told == []
+
+
+def test_to_follow_is_to_have_number_and_content() -> None:
+    """Either alone is somebody else's document."""
+    wanted, other = rules.Rules(3, "fleet", ()), rules.Rules(3, "other", ())
+    assert Report(generation=3, digest=wanted.digest).follows(wanted)
+    assert not Report(generation=3, digest=other.digest).follows(wanted)
+    assert not Report(generation=4, digest=wanted.digest).follows(wanted)
 
 
 def test_hosts_without_a_proxy_are_left_alone(
@@ -397,6 +407,18 @@ def test_too_many_runtimes_are_an_error_in_words(
     assert delivery.due() == [simulated_host.pk]
 
 
+@pytest.mark.parametrize("where", ["row", "state"])
+def test_no_number_is_left(simulated_host: Host, folder: Path, served: Runtime, where: str) -> None:
+    """Somebody wrote the last one into the row, or the keeper says that it follows it: an error in words."""
+    delivery.apply(simulated_host.pk)
+    if where == "row":
+        Host.objects.update(egress_generation=rules.MAX_GENERATION + 5)
+    else:
+        change_state(folder, generation=rules.MAX_GENERATION)
+    with pytest.raises(RulesRefused, match="a generation is 1 to 9999999999"):
+        delivery.apply(simulated_host.pk)
+
+
 def test_a_changed_folder_is_not_obeyed(simulated_host: Host, served: Runtime, tmp_path: Path) -> None:
     """Web can write the column; the seal says that nobody registered it."""
     Host.objects.filter(pk=simulated_host.pk).update(egress_path=str(tmp_path / "elsewhere"))
@@ -423,7 +445,5 @@ def test_a_number_and_its_entry_are_one(
 
 def test_a_runtime_that_is_deleted_cannot_be_served(served: Runtime) -> None:
     """The database itself refuses it."""
-    from django.db import IntegrityError
-
     with pytest.raises(IntegrityError):
         Runtime.objects.filter(pk=served.pk).update(phase="deleted", host=None, created_at=timezone.now())

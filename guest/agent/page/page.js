@@ -217,8 +217,8 @@ function wireWorkspace() {
 }
 
 async function show() {
-  const [session, members] = await Promise.all([
-    call("GET", "/v1/session"), call("GET", "/v1/members"), openFolder(folder),
+  const [session, members, outside] = await Promise.all([
+    call("GET", "/v1/session"), call("GET", "/v1/members"), call("GET", "/v1/outside"), openFolder(folder),
   ]);
   me = session;
   $("who").textContent = session.name;
@@ -228,6 +228,8 @@ async function show() {
   fill("members", members.keyring.members.map((m) => [
     [m.name], [m.role], [m.kind === "passkey" ? "passkey" : "device key"], [pieces(m.fingerprint), "fingerprint"],
   ]));
+  $("way-out").hidden = !outside.proxy;
+  $("no-way-out").hidden = Boolean(outside.proxy);
   $("recovery").hidden = !members.recovery;
   if (members.recovery) {
     $("due").textContent = new Date(members.recovery.due * 1000).toUTCString();

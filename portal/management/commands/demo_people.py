@@ -13,7 +13,10 @@ OPERATOR_PERMISSIONS = (
     *(f"{verb}_{model}" for model in ("tenant", "plan", "membership") for verb in ("view", "add", "change")),
     "delete_membership",
     "view_user",
-    *(f"view_{model}" for model in ("host", "guestimage", "runtime", "operation", "step", "entry")),
+    *(
+        f"view_{model}"
+        for model in ("host", "guestimage", "runtime", "operation", "step", "entry", "driftfinding")
+    ),
     *(f"view_{model}" for model in ("memberkey", "keyringversion", "consentversion")),
     *(f"view_{model}" for model in ("tenantkey", "connectorsecret", "tenantconnector", "egressrecord")),
     "add_tenantconnector",

@@ -1,0 +1,40 @@
+"""Notes of what a host is told, taken by the step that is about to tell it, under its lease."""
+
+from provisioning.drift.models import Told
+from provisioning.driver import HostSpec, RuntimeSpec, xml
+from provisioning.specs import host_spec, runtime_spec
+from provisioning.steps.context import Context, StepFailed
+
+
+def network(context: Context) -> None:
+    """Of the private network."""
+    _note(context, network=xml.network(*_specs(context)))
+
+
+def packet_filter(context: Context) -> None:
+    """Of the packet filter."""
+    _note(context, filter=xml.packet_filter(*_specs(context)))
+
+
+def machine(context: Context) -> None:
+    """Of the machine's definition, which a running one takes up at its next start."""
+    _note(context, machine=xml.domain(*_specs(context)))
+
+
+def power_on(context: Context) -> None:
+    """Of a machine that is off and about to run as it is defined."""
+    told = Told.objects.filter(runtime=context.runtime).first()
+    if told is not None:
+        _note(context, running=told.machine)
+
+
+def _specs(context: Context) -> tuple[HostSpec, RuntimeSpec]:
+    runtime = context.runtime
+    if runtime.host is None:
+        raise StepFailed("no_host", "The runtime has no host.")
+    return host_spec(runtime.host), runtime_spec(runtime)
+
+
+def _note(context: Context, **texts: str) -> None:
+    with context.lease.fenced() as operation:
+        Told.objects.update_or_create(runtime=operation.runtime, defaults=texts)

@@ -1,0 +1,59 @@
+"""The egress keeper's folders, and when there is no keeper."""
+
+import os
+
+import pytest
+
+from deploy.portalctl import egress
+from deploy.portalctl.places import Places
+from deploy.portalctl.users import ALONE, Split
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
+SPLIT = Split("nobody", "nobody", "nobody", "nobody")
+
+
+def test_without_a_user_of_its_own_there_is_no_keeper(
+    places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As root its packet filter would shut out the whole machine."""
+    assert egress.ensure(places, ALONE) is False
+    assert "no way out" in capsys.readouterr().out
+    assert not places.egress.exists()
+
+
+def test_without_a_packet_filter_there_is_no_keeper(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(egress, "answers", lambda argv: False)
+    assert egress.ensure(places, SPLIT) is False
+    assert "packet filter" in capsys.readouterr().out
+
+
+@needs_root
+def test_the_folders_are_the_keepers_alone(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egress, "answers", lambda argv: True)
+    for _ in range(2):
+        assert egress.ensure(places, SPLIT) is True
+    for path in (places.egress, places.run / "egress"):
+        assert path.owner() == "nobody"
+        assert path.stat().st_mode & 0o777 == 0o750
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("ensured", "simulated", "runs"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_it_runs_where_machines_run(places: Places, ensured: bool, simulated: bool, runs: bool) -> None:
+    places.egress.mkdir()
+    assert egress.hand_over(places, SPLIT, ensured, simulated=simulated) is runs
+    assert places.egress.owner() == ("nobody" if ensured and simulated else "root")
+
+
+def test_what_a_killed_keeper_left_is_taken_away(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(egress, "answers", lambda argv: asked.append(argv))
+    egress.release(places)
+    assert asked == []
+    (places.state / "fleet-id").write_text("abcde\n")
+    egress.release(places)
+    assert [argv[-2:] for argv in asked] == [["inet", "egress_abcde"], ["bridge", "egress_abcde"]]
