@@ -208,8 +208,10 @@ def test_the_target_is_what_was_asked_for(runtime: Runtime, plan: Plan) -> None:
 def test_who_may_and_at_what_price(runtime: Runtime, owner: User, make_plan: Callable[..., Plan]) -> None:
     """Operators only, and never below the plan's cost floor; what is refused leaves nothing."""
     dear = make_plan(cpu_percent=50, cost_floor_cents=9900)
-    with pytest.raises(PermissionRefused):
-        plan_change(actor=Actor.of(owner), tenant=runtime.tenant, plan=dear, price_cents=9900)
+    same = make_plan("same", api_per_minute=1_000_000, cost_floor_cents=0)
+    for wanted in (dear, same):  # the second asks for no operation, which has a check of its own
+        with pytest.raises(PermissionRefused):
+            plan_change(actor=Actor.of(owner), tenant=runtime.tenant, plan=wanted, price_cents=9900)
     with pytest.raises(TenantError, match="9900 cents"):
         change(runtime, dear, price=9899)
     tenant = Tenant.objects.get()
