@@ -90,20 +90,24 @@ def look(host: Host, runtime_ids: list[uuid.UUID]) -> Report:
     try:
         with connect(host_spec(host)) as driver:
             report.of_host = of_host(driver) + _of_proxy(driver, host)
-            ours = {
-                naming.domain_name(pk)
-                for pk in Runtime.objects.filter(host=host).values_list("pk", flat=True)
-            }
-            users = [each for each in driver.users() if each.name not in ours]
+            ours, users = _names(host), driver.users()
+            taps = frozenset(tap for each in users if each.name in ours for tap in each.taps)
+            others = [each for each in users if each.name not in ours]
             for runtime in runtimes:
-                report.of_runtimes[runtime.pk] = _looked_at(driver, runtime, told.get(runtime.pk), users)
+                known = told.get(runtime.pk)
+                report.of_runtimes[runtime.pk] = _looked_at(driver, runtime, known, others, taps)
     except DriverError as error:
         report.problem = error.message
     return report
 
 
+def _names(host: Host) -> set[str]:
+    """How the machines of the host's runtimes are called."""
+    return {naming.domain_name(pk) for pk in Runtime.objects.filter(host=host).values_list("pk", flat=True)}
+
+
 def _looked_at(
-    driver: LibvirtDriver, runtime: Runtime, told: Told | None, users: list[User]
+    driver: LibvirtDriver, runtime: Runtime, told: Told | None, users: list[User], taps: frozenset[str]
 ) -> list[Finding]:
     """One runtime's findings. What cannot be read of it is one of them, and keeps no other from being seen.
 
@@ -113,7 +117,7 @@ def _looked_at(
     try:
         spec = runtime_spec(runtime)
         strangers = surroundings.others(driver.host, spec, users)
-        return of_runtime(driver, runtime, spec, told) + strangers
+        return of_runtime(driver, runtime, spec, told, taps) + strangers
     except SealBroken as error:
         return [finding("unreadable", error.message)]
     except HostUnreachable:
@@ -157,11 +161,11 @@ def of_host(driver: LibvirtDriver) -> list[Finding]:
 
 
 def of_runtime(
-    driver: LibvirtDriver, runtime: Runtime, spec: RuntimeSpec, told: Told | None
+    driver: LibvirtDriver, runtime: Runtime, spec: RuntimeSpec, told: Told | None, taps: frozenset[str]
 ) -> list[Finding]:
     """Everything about one runtime, as the host shows it now."""
     shown = driver.show(spec.runtime_id)
-    found = judged(shown, driver.host, spec, told)
+    found = judged(shown, driver.host, spec, told, taps)
     if runtime.phase != Runtime.Phase.QUARANTINED:
         return found
     # Unplugged it is because we did that.
@@ -169,7 +173,13 @@ def of_runtime(
     return found if machine.is_set_aside(shown) else [*found, finding("not_set_aside", shown.power.value)]
 
 
-def judged(shown: Shown, host: HostSpec, spec: RuntimeSpec, told: Told | None) -> list[Finding]:
+def judged(
+    shown: Shown,
+    host: HostSpec,
+    spec: RuntimeSpec,
+    told: Told | None,
+    taps: frozenset[str] = frozenset(),
+) -> list[Finding]:
     """What is shown against what was told, without duplicates."""
     if shown.power is Power.ABSENT and told is None and shown.volume is None:
         return [finding("machine_missing", running=False)]
@@ -182,7 +192,7 @@ def judged(shown: Shown, host: HostSpec, spec: RuntimeSpec, told: Told | None) -
     return sorted(
         {
             *machine.judge(shown, running, defined, bridge),
-            *surroundings.judge(shown, host, spec, rules, network),
+            *surroundings.judge(shown, host, spec, rules, network, taps),
         }
     )
 

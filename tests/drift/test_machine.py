@@ -204,6 +204,14 @@ def test_others_on_what_is_the_runtimes_own_are_found(user: User, shared: bool) 
     assert bool(surroundings.others(HOST, SPEC, [user])) is shared
 
 
+def test_another_runtimes_tap_on_the_bridge_is_that_ones_finding() -> None:
+    """Otherwise one changed machine would take its neighbours into quarantine with it."""
+    wishes = (Wishes(RULES, RULES), Wishes(NETWORK, NETWORK))
+    shared = changed(WELL, ports=(TAP, "vnet9"))
+    assert [each.code for each in surroundings.judge(shared, HOST, SPEC, *wishes)] == ["bridge_shared"]
+    assert surroundings.judge(shared, HOST, SPEC, *wishes, frozenset({"vnet9"})) == []
+
+
 def test_set_aside_means_paused_and_every_interface_unplugged() -> None:
     unplugged = SHOWN.replace("<port isolated", "<link state='down'/><port isolated")
     assert is_set_aside(changed(WELL, live=unplugged, power=Power.PAUSED))
