@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +22,7 @@ from tests.egress.world import (
     API,
     BOB,
     FLEET,
+    PORT,
     SITE,
     USER,
     KeeperProcess,
@@ -183,6 +185,38 @@ def test_squid_serves_as_many_runtimes_as_a_document_may_have(world: World, keep
     for other in others:
         world.command("h", "ip", "addr", "del", f"{other.listen}/30", "dev", "lo")
     wait_for("only Alice is", lambda: keeper.state()["serving"] == [str(ALICE.runtime)])
+
+
+def test_git_clones_through_the_proxy_and_from_nowhere_else(
+    world: World, keeper: KeeperProcess, tmp_path: Path
+) -> None:
+    """A real client in the guest's namespace, with a certificate that only the outside can have."""
+    bare, work = world.base / "files" / "acme" / "site.git", tmp_path / "work"
+    git(tmp_path, "init", "--quiet", "--initial-branch", "main", str(work))
+    (work / "README").write_text("hello\n")
+    git(work, "add", ".")
+    git(work, "-c", "user.name=t", "-c", "user.email=t@t.example", "commit", "--quiet", "-m", "one")
+    git(tmp_path, "clone", "--quiet", "--bare", str(work), str(bare))
+    git(bare, "update-server-info")
+    told = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "HTTPS_PROXY": f"http://{ALICE.listen}:{PORT}",
+        "GIT_SSL_CAINFO": str(world.outside.authority),
+    }
+    keeper.obey(ALICE.rules(SITE))
+    for host, works in ((SITE, True), (API, False)):
+        target = tmp_path / f"clone-{host}"
+        url = f"https://{host}/acme/site.git"
+        done = world.command("a", "git", "clone", "--quiet", url, str(target), env=told)
+        assert (done.returncode == 0) is works, done.stderr
+        assert (target / "README").exists() is works
+    assert "403" in done.stderr
+    assert {each.name for each in world.outside.arrivals} == {SITE}
+
+
+def git(folder: Path, *argv: str) -> None:
+    subprocess.run(["git", *argv], cwd=folder, check=True, capture_output=True, timeout=30)
 
 
 # -- links -----------------------------------------------------------------------------------------------------
