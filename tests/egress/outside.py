@@ -118,9 +118,11 @@ class Outside:
         first = line.recv(65536)
         if first.startswith(b"GET "):
             path = self.folder / "files" / first.split(b" ")[1].decode().lstrip("/").partition("?")[0]
+            found = path.is_file() or path == self.folder / "files"
             body = path.read_bytes() if path.is_file() else b"hello\n"
+            status = b"200 OK" if found else b"404 Not Found"
             line.sendall(
-                b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+                b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
             )
             return
         while first:

@@ -371,6 +371,12 @@ def fetch(world: World, guest: Guest, name: str, path: str = "/") -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
+def served(world: World) -> bool:
+    with contextlib.suppress(OSError):
+        return connect(world, ALICE, f"{API}:443").status == 200
+    return False
+
+
 @contextlib.contextmanager
 def world() -> Iterator[World]:
     """A world, and its end."""
