@@ -104,6 +104,15 @@ def test_pages_follow_each_other_without_gap_or_overlap(world: World) -> None:
     assert seen == [f"h{number:03}.example.com" for number in reversed(range(2 * PAGE + 3))]
 
 
+def test_one_tenants_page_is_that_tenants_only(world: World) -> None:
+    """Also for those who may see both."""
+    shown = page(world, "operator")
+    assert "acmes.example.com" in shown
+    assert "zebras.example.com" not in shown
+    rows = world.client("operator").get(API).json()["records"]
+    assert [row["host"] for row in rows] == ["acmes.example.com"]
+
+
 def test_the_page_links_to_older_and_newest(world: World) -> None:
     add(world.mine, PAGE)
     first = page(world)
