@@ -350,6 +350,7 @@ def test_plans_are_saved_once_in_the_record(world: World) -> None:
     """Adding one leaves one entry, with its figures."""
     form = {"slug": "big", "name": "Big", "vcpus": 2, "cpu_percent": 100, "memory_mib": 1024, "disk_gib": 5}
     form |= {"processes": 256, "jobs_running": 3, "jobs_waiting": 9}
+    form |= {"api_per_minute": 600, "routed_per_minute": 1200, "bandwidth_mbit": "", "iops": ""}
     before = len(actions())
     assert world.client("operator").post("/admin/tenants/plan/add/", form).status_code == 200
     response = world.client("operator").post("/admin/tenants/plan/add/", {**form, "cost_floor_cents": 9900})

@@ -114,7 +114,7 @@ def test_processes_count_together() -> None:
         "for _ in range(20): spend(API, uuid.UUID(sys.argv[1]), 1000)"
     )
     subprocess.run([sys.executable, "-c", code, str(tenant)], cwd=ROOT, check=True, timeout=60)
-    assert used(API, tenant) >= 19, "a minute may have ended since"
+    assert used(API, tenant) > 10, "the minute may have ended since; what it saw counts less and less"
 
 
 def test_many_at_once_do_not_slip_through(clock: Clock) -> None:
