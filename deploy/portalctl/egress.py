@@ -24,6 +24,9 @@ def ensure(places: Places, split: Split) -> bool:
         path.mkdir(exist_ok=True)
         _give(path, split.egress)
         path.chmod(0o750)
+    # Sticky and root's: libvirt writes there as root, and the keeper must put no link in a document's place.
+    os.chown(places.egress, 0, -1)
+    places.egress.chmod(0o1770)
     progress(_STAGE, "the keeper's folders are there")
     return True
 

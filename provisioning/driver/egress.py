@@ -2,8 +2,10 @@
 
 The worker writes rule documents there and reads the keeper's state and records. What a document means is the
 keeper's business (`provisioning.egress`); a half-written one is recognised by its last line, so an upload
-that was cut short does no harm and is simply sent again. The folder is the keeper's: nobody makes it
-from here.
+that was cut short does no harm and is simply sent again. Nobody makes the folder from here.
+
+libvirt writes as root, and the keeper may write there too. So a document is only ever filled that was just
+made anew, and the folder is root's and sticky: the keeper can put no link in the place of root's file.
 """
 
 import re
@@ -78,24 +80,36 @@ def ensure_pool(conn: Any, host: HostSpec) -> Any:
 
 
 def put(conn: Any, host: HostSpec, generation: int, body: bytes) -> bool:
-    """Hold exactly ``body`` as that generation's document. False if it is there already."""
+    """Hold exactly ``body`` as that generation's document, and none of before. False if it is there."""
     pool, name = ensure_pool(conn, host), file_name(generation)
-    storage.refresh(pool)  # the keeper removes documents that it is past, behind libvirt's back
+    storage.refresh(pool)  # libvirt sees nothing of what others do in the folder
     volume = storage.find_volume(pool, name)
-    if volume is not None and volume.info()[1] != len(body):
-        with around("egress.delete"):
-            volume.delete(0)
-        volume = None
-    if volume is not None and storage.download(conn, volume, 0, len(body)) == body:
-        return False
-    if volume is None:
-        with around("egress.create"):
-            # Others may read: the keeper is another Unix user, and its folder is closed to everybody else.
-            volume = pool.createXML(xml.raw_volume(name, len(body), "0644"), 0)
+    if volume is not None:
+        if volume.info()[1] == len(body) and storage.download(conn, volume, 0, len(body)) == body:
+            return False
+        _delete(volume)
+    with around("egress.create"):
+        # Others may read: the keeper is another Unix user, and its folder is closed to everybody else.
+        # libvirt makes the file itself (O_EXCL), or fails.
+        volume = pool.createXML(xml.raw_volume(name, len(body), "0644"), 0)
     with around("egress.upload"), storage.streaming(conn) as stream:
         volume.upload(stream, 0, len(body), 0)
         storage.send(stream, body)
+    _forget(pool, generation)
     return True
+
+
+def _forget(pool: Any, below: int) -> None:
+    """Remove the documents of lower numbers; the keeper, which is past them, could not."""
+    for volume in pool.listAllVolumes(0):
+        generation = generation_of(volume.name())
+        if generation is not None and generation < below:
+            _delete(volume)
+
+
+def _delete(volume: Any) -> None:
+    with around("egress.delete"):
+        volume.delete(0)
 
 
 def read(conn: Any, host: HostSpec, name: str, offset: int, length: int) -> bytes | None:
@@ -127,8 +141,7 @@ def remove(conn: Any, host: HostSpec) -> bool:
         storage.refresh(pool)
         for volume in pool.listAllVolumes(0):
             if generation_of(volume.name()) is not None:
-                with around("egress.delete"):
-                    volume.delete(0)
+                _delete(volume)
         with around("egress.stop"):
             pool.destroy()
     with around("egress.undefine"):

@@ -218,11 +218,15 @@ class SimulatedDriver(LibvirtDriver):
         egress.ensure_pool(self._conn, self.host)
         keeper = self._keeper()
         path = keeper.folder / file_name(generation)
-        if path.is_file() and path.read_bytes() != body:
+        if path.is_file() and (path.is_symlink() or path.read_bytes() != body):
             with around("egress.delete"):
                 path.unlink()
         with around("egress.create"), around("egress.upload"):
             changed = _put(path, body)
+        for older in keeper.folder.glob("rules-*.json"):
+            if older.name < path.name:
+                with around("egress.delete"):
+                    older.unlink()
         keeper.follow(generation, body)
         return changed
 

@@ -26,13 +26,6 @@ def newest(folder: Path, above: int) -> tuple[int, bytes] | None:
     return None
 
 
-def forget(folder: Path, below: int) -> None:
-    """Remove the documents of generations under ``below``."""
-    for generation in _generations(folder):
-        if generation < below:
-            (folder / file_name(generation)).unlink(missing_ok=True)
-
-
 def write_state(folder: Path, state: dict[str, Any]) -> None:
     """Replace the state in one step: a reader finds the old one or the new one."""
     replace(folder / STATE, json.dumps(state, sort_keys=True).encode() + b"\n")

@@ -133,8 +133,6 @@ class Keeper:
         except Refused as refusal:
             self._refused, self._problem = generation, str(refusal)
             _log.error("generation %d is refused: %s", generation, refusal)
-        else:
-            folder.forget(self.options.folder, generation)
         self._report()
 
     def _checked(self, body: bytes, generation: int | None = None) -> Rules:

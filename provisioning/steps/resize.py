@@ -12,7 +12,7 @@ from provisioning.driver import Power
 from provisioning.models import Resize, Runtime
 from provisioning.quotas import Size, set_size, set_spare
 from provisioning.specs import runtime_spec
-from provisioning.steps import boot, build, sealed
+from provisioning.steps import boot, build, outlet, sealed
 from provisioning.steps.context import Context, StepFailed
 
 REVIVALS = 3
@@ -64,6 +64,7 @@ def _boot(context: Context) -> None:
     build.personalise(context)
     build.make_network(context)
     build.make_filter(context)
+    outlet.serve(context)
     build.define(context)
     boot.start(context)
     boot.await_guest(context, time.time(), cancellable=False)

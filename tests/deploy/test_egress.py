@@ -34,9 +34,9 @@ def test_the_folders_are_the_keepers_alone(places: Places, monkeypatch: pytest.M
     monkeypatch.setattr(egress, "answers", lambda argv: True)
     for _ in range(2):
         assert egress.ensure(places, SPLIT) is True
-    for path in (places.egress, places.run / "egress"):
-        assert path.owner() == "nobody"
-        assert path.stat().st_mode & 0o777 == 0o750
+    folders = (places.egress, places.run / "egress")
+    found = [(path.owner(), path.group(), path.stat().st_mode & 0o7777) for path in folders]
+    assert found == [("root", "nogroup", 0o1770), ("nobody", "nogroup", 0o750)]
 
 
 @needs_root

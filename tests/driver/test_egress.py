@@ -54,7 +54,34 @@ def test_a_document_of_the_same_size_with_other_bytes_is_replaced(
     assert (folder / "rules-0000000002.json").read_bytes() == body
 
 
-def test_the_keeper_may_remove_what_it_is_past(driver: LibvirtDriver, folder: Path) -> None:
+@pytest.mark.parametrize("same_size", [True, False])
+def test_a_link_in_a_documents_place_is_never_written_through(
+    driver: LibvirtDriver, folder: Path, tmp_path: Path, same_size: bool
+) -> None:
+    """Whoever has taken over the proxy puts it there; libvirt writes as root."""
+    driver.egress_put(1, no_rules(driver.host.fleet))
+    body = no_rules(driver.host.fleet, 2)
+    target = tmp_path / "another file"
+    target.write_bytes(b"x" * (len(body) if same_size else 9))
+    before = target.read_bytes()
+    (folder / "rules-0000000002.json").symlink_to(target)
+    assert driver.egress_put(2, body) is True
+    assert target.read_bytes() == before
+    assert (folder / "rules-0000000002.json").read_bytes() == body
+    assert not (folder / "rules-0000000002.json").is_symlink()
+
+
+def test_only_the_newest_document_stays(driver: LibvirtDriver, folder: Path) -> None:
+    """The keeper cannot remove root's files; a later number of somebody else is not touched."""
+    for generation in (1, 2, 4, 3):
+        driver.egress_put(generation, no_rules(driver.host.fleet, generation))
+    assert sorted(path.name for path in folder.glob("rules-*")) == [
+        "rules-0000000003.json",
+        "rules-0000000004.json",
+    ]
+
+
+def test_a_document_may_be_removed_by_hand(driver: LibvirtDriver, folder: Path) -> None:
     """Behind libvirt's back, whose list of files is then old."""
     driver.egress_put(1, no_rules(driver.host.fleet))
     (folder / "rules-0000000001.json").unlink()

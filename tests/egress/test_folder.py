@@ -44,13 +44,6 @@ def test_a_link_or_a_pipe_is_no_document(tmp_path: Path) -> None:
     assert found[0] == 1
 
 
-def test_older_documents_are_forgotten(tmp_path: Path) -> None:
-    for generation in (1, 2, 3):
-        put(tmp_path, generation)
-    folder.forget(tmp_path, 3)
-    assert [path.name for path in tmp_path.iterdir()] == [file_name(3)]
-
-
 def test_a_state_that_cannot_be_written_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

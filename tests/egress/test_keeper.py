@@ -21,6 +21,7 @@ from tests.egress.world import (
     FLEET,
     PORT,
     SITE,
+    USER,
     KeeperProcess,
     World,
     connect,
@@ -87,12 +88,11 @@ def test_who_may_reach_less_loses_open_tunnels(
     assert not echoes(line)
 
 
-def test_the_newest_document_counts_and_older_ones_go(keeper: KeeperProcess) -> None:
+def test_the_newest_document_counts(keeper: KeeperProcess) -> None:
     keeper.put(ALICE.rules(API), generation=3)
     keeper.put(BOB.rules(), generation=9)
     keeper.put(ALICE.rules(SITE), generation=8)
     wait_for("generation 9", lambda: keeper.state().get("generation") == 9)
-    wait_for("older ones are gone", lambda: [p.name for p in keeper.folder.glob("rules-*")] == [file_name(9)])
     keeper.put(ALICE.rules(API), generation=10)
     wait_for("generation 10", lambda: keeper.state()["generation"] == 10)
 
@@ -275,6 +275,7 @@ def test_the_oldest_files_go(make_keeper: Make) -> None:
     keeper = make_keeper()
     for number in range(1, 100):
         keeper.upload(journal.file_name(number), b"")
+        os.chown(keeper.folder / journal.file_name(number), USER, USER)
     keeper.start()
     assert keeper.state()["records"] == {
         "first": 100 - journal.MAX_FILES + 1,

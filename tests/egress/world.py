@@ -225,9 +225,11 @@ class KeeperProcess:
         place = Path(tempfile.mkdtemp(prefix="k-", dir=world.base))
         place.chmod(0o755)
         made = cls(world, place / "folder", place / "run", environment)
-        for path in (made.folder, made.run):
-            path.mkdir(mode=0o750)
-            os.chown(path, USER, USER)
+        # As deploy/portalctl/egress.py makes them.
+        for path, owner, mode in ((made.folder, 0, 0o1770), (made.run, USER, 0o750)):
+            path.mkdir()
+            os.chown(path, owner, USER)
+            path.chmod(mode)
         return made
 
     def start(self, *, ready: bool = True, capabilities: bool = True) -> None:
