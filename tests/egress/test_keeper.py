@@ -277,8 +277,6 @@ def test_the_oldest_files_go(make_keeper: Make) -> None:
         keeper.upload(journal.file_name(number), b"")
         os.chown(keeper.folder / journal.file_name(number), USER, USER)
     keeper.start()
-    assert keeper.state()["records"] == {
-        "first": 100 - journal.MAX_FILES + 1,
-        "last": 100,
-    }  # 99 is not its own
+    # It goes on with its own last one, which is empty.
+    assert keeper.state()["records"] == {"first": 99 - journal.MAX_FILES + 1, "last": 99}
     assert len(list(keeper.folder.glob("records-*.log"))) == journal.MAX_FILES
