@@ -93,6 +93,10 @@ class World:
         """The name of a namespace: h host, i internet, a and b guests."""
         return f"{self.prefix}{letter}"
 
+    def enter(self, letter: str) -> list[str]:
+        """What goes before a command that is to run in the namespace."""
+        return ["ip", "netns", "exec", self.space(letter)]
+
     def up(self) -> None:
         for letter in "hiab":
             _ip("netns", "add", self.space(letter))
@@ -153,7 +157,7 @@ class World:
     def command(self, letter: str, *argv: str, **more: Any) -> "subprocess.CompletedProcess[str]":
         """Run a program in the namespace."""
         return subprocess.run(
-            ["ip", "netns", "exec", self.space(letter), *argv],
+            [*self.enter(letter), *argv],
             capture_output=True, text=True, timeout=30, check=False, **more,
         )  # fmt: skip
 
@@ -232,7 +236,7 @@ class KeeperProcess:
         caps = [f"--{kind}-caps=-all{right}" for kind in ("inh", "ambient")]
         self.process = subprocess.Popen(
             [
-                "ip", "netns", "exec", self.world.space("h"),
+                *self.world.enter("h"),
                 "setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups", *caps, "--",
                 sys.executable, "-B", "-m", "provisioning.egress.host",
             ],
