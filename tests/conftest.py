@@ -218,6 +218,11 @@ def real_host(real_engine: str, make_host: Callable[..., Host]) -> Iterator[Host
 
 @pytest.fixture
 def real_image(db: None, real_image_directory: Path) -> GuestImage:
+    return register_built(real_image_directory)
+
+
+def register_built(real_image_directory: Path) -> GuestImage:
+    """The image that was built, registered."""
     manifest = json.loads((real_image_directory / "manifest.json").read_text())
     return sealed_image(
         version=manifest["version"],

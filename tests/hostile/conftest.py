@@ -1,0 +1,43 @@
+"""The pair of guests, booted once for the whole file that attacks them."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import TransactionTestCase
+
+from deploy.portalctl import walls
+from tests.hostile.image import hostile_image
+from tests.hostile.world import HERE, World, booted, plan, real_host
+
+
+@pytest.fixture(scope="module")
+def world(
+    django_db_setup: None, django_db_blocker: Any, real_engine: str, real_image_directory: Path
+) -> Iterator[World]:
+    """A hostile guest and its neighbour. The database stays open to the whole module, and is emptied after it."""
+    from provisioning.purge import purge
+    from provisioning.specs import host_spec
+    from tests.conftest import register_built
+
+    folder = Path(tempfile.mkdtemp(prefix="portal-hostile-", dir="/var/tmp"))  # QEMU's user must get there
+    walls.ensure()
+    with django_db_blocker.unblock():
+        try:
+            host, small = real_host(real_engine), plan()
+            try:
+                register_built(real_image_directory)
+                neighbour = booted(small, host, "neighbour")
+                hostile_image(real_image_directory, folder)
+                attacker = booted(small, host, "attacker")
+                for program in (HERE / "inside").glob("[a-z]*.py"):
+                    attacker.put(program.name, program.read_bytes())
+                yield World(host, attacker, neighbour)
+            finally:
+                purge(host_spec(host))
+        finally:
+            vars(TransactionTestCase)["_fixture_teardown"](TransactionTestCase())
+            shutil.rmtree(folder)
