@@ -7,27 +7,50 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import TransactionTestCase
 
 from deploy.portalctl import walls
+from provisioning.purge import purge
+from provisioning.specs import host_spec
+from tests.conftest import register_built
+from tests.egress.on_host import HostWorld, host_world
+from tests.egress.world import KeeperProcess
 from tests.hostile.image import hostile_image
 from tests.hostile.world import HERE, World, booted, plan, real_host
 
 
 @pytest.fixture(scope="module")
+def internet() -> Iterator[HostWorld]:
+    """A small internet behind this machine."""
+    with host_world() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def keeper(internet: HostWorld) -> Iterator[KeeperProcess]:
+    """The egress keeper of this machine."""
+    made = KeeperProcess.fresh(internet, PORTAL_FLEET_ID=settings.FLEET_ID)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
 def world(
-    django_db_setup: None, django_db_blocker: Any, real_engine: str, real_image_directory: Path
+    django_db_setup: None,
+    django_db_blocker: Any,
+    real_engine: str,
+    real_image_directory: Path,
+    internet: HostWorld,
+    keeper: KeeperProcess,
 ) -> Iterator[World]:
     """A hostile guest and its neighbour. The database stays open to the whole module, and is emptied after it."""
-    from provisioning.purge import purge
-    from provisioning.specs import host_spec
-    from tests.conftest import register_built
-
     folder = Path(tempfile.mkdtemp(prefix="portal-hostile-", dir="/var/tmp"))  # QEMU's user must get there
     walls.ensure()
     with django_db_blocker.unblock():
         try:
-            host, small = real_host(real_engine), plan()
+            host, small = real_host(real_engine, keeper), plan()
             try:
                 register_built(real_image_directory)
                 neighbour = booted(small, host, "neighbour")
@@ -35,7 +58,7 @@ def world(
                 attacker = booted(small, host, "attacker")
                 for program in (HERE / "inside").glob("[a-z]*.py"):
                     attacker.put(program.name, program.read_bytes())
-                yield World(host, attacker, neighbour)
+                yield World(host, internet, keeper, attacker, neighbour)
             finally:
                 purge(host_spec(host))
         finally:

@@ -4,6 +4,7 @@ The guests are booted once, and most attacks are one volley, whose evidence the 
 """
 
 import json
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,16 +16,19 @@ import pytest
 from deploy.portalctl import walls
 from provisioning.driver import naming
 from provisioning.driver.storage import GIB
+from provisioning.egress.squid import MAX_TUNNELS
+from tests.egress.world import API, SITE, wait_for
 from tests.hostile import attacks, latency, mutants
+from tests.hostile.at_proxy import LEADS_ASTRAY, SAID
 from tests.hostile.frames import arp, ethernet, udp
 from tests.hostile.latency import Latency
 from tests.hostile.volley import CONTROL, Evidence, fire
 from tests.hostile.where import ATTACKS, IP4, METADATA
-from tests.hostile.world import IOPS, World
+from tests.hostile.world import IOPS, WORKSPACE, World
 
 assert attacks.ROUTER  # imported for its list
 pytestmark = [pytest.mark.guest, pytest.mark.django_db, pytest.mark.timeout(900)]
-FRAMES = "/var/lib/portal/workspace/flood-frames"
+FRAMES = f"{WORKSPACE}/flood-frames"
 TRANSLATOR_MIB = 1024
 """What QEMU may keep of translated code where there is no hardware virtualisation."""
 
@@ -101,6 +105,83 @@ def _dropped(key: str) -> int:
     )
     (line,) = [line for line in shown.stdout.splitlines() if key in line]
     return int(line.partition("counter packets ")[2].split()[0])
+
+
+def test_what_goes_past_the_proxy_is_counted(world: World, evidence: Evidence) -> None:
+    """The attacker's direct attempts, and none of the neighbour's, who made none."""
+    found = wait_for(
+        "the counter", lambda: world.keeper.state()["dropped"].get(str(world.attacker.runtime.pk))
+    )
+    assert found["packets"] > 300
+    assert (
+        world.keeper.state()["dropped"].get(str(world.neighbour.runtime.pk), {"packets": 0})["packets"] == 0
+    )
+
+
+def test_a_neighbour_clones_through_the_proxy(world: World, tmp_path: Path) -> None:
+    """The way that is meant to be open: an ordinary job, the real proxy, a server that plays github.com."""
+    outside, worker = world.internet.outside, world.neighbour.worker
+    bare = outside.folder / "files/acme/hello.git"
+    for line in (
+        ("init", "-q", str(tmp_path)),
+        ("-C", str(tmp_path), *_NOBODY, "commit", "-q", "--allow-empty", "-m", "well met"),
+        ("clone", "-q", "--bare", str(tmp_path), str(bare)),
+        ("-C", str(bare), "update-server-info"),
+    ):
+        subprocess.run(["git", *line], check=True, capture_output=True, timeout=60)
+    world.neighbour.put("authority.pem", outside.authority.read_bytes())
+    clone = "GIT_SSL_CAINFO=$PWD/authority.pem git clone -q https://github.com/acme/hello.git cloned && git -C cloned log"
+    job = worker.run("sh", "-c", clone)
+    assert "well met" in world.neighbour.wait(job)
+    assert {(each.name, each.address) for each in outside.arrivals} == {(SITE, "203.0.113.11")}
+
+
+_NOBODY = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org")
+
+
+@pytest.fixture(scope="module")
+def answers(world: World) -> dict[str, tuple[int, bytes]]:
+    """The proxy's answers to all that the attacker says to it; nothing else is on its way meanwhile."""
+    world.internet.outside.answers.update(LEADS_ASTRAY)
+    world.internet.outside.arrivals.clear()
+    said = [(name, request.hex(), then.hex()) for name, (request, then, _) in SAID.items()]
+    world.attacker.put("said", json.dumps(said).encode())
+    where = world.where()
+    found = world.attacker.answers(
+        "proxy.py", where.host, str(where.proxy_port), f"{WORKSPACE}/said", seconds=300
+    )
+    return {name: (status, bytes.fromhex(rest)) for name, (status, rest) in found.items()}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_the_proxy_is_not_talked_round(answers: dict[str, tuple[int, bytes]], name: str) -> None:
+    status, rest = answers[name]
+    assert status in SAID[name][2]
+    assert b"hello" not in rest  # what the outside would say
+
+
+def test_nothing_of_it_arrived_outside_and_all_of_it_is_recorded(
+    world: World, answers: dict[str, tuple[int, bytes]]
+) -> None:
+    assert world.internet.outside.arrivals == []
+    records = [each for each in world.keeper.records() if each.runtime == world.attacker.runtime.pk]
+    assert {each.verdict for each in records} == {"refused"}
+    assert len(records) >= len([name for name in SAID if name.startswith("CONNECT")])
+
+
+def test_five_thousand_tunnels(world: World) -> None:
+    """Few of them stand, and the neighbour's own requests pass meanwhile."""
+    where, worker = world.where(), world.neighbour.worker
+    job = world.attacker.start("proxy.py", where.host, str(where.proxy_port), "tunnels", "5000", f"{API}:443")
+    world.attacker.worker.says(job, b"begun")
+    fetch = (
+        "curl -sS --max-time 30 --cacert authority.pem -w %{time_total} -o /dev/null https://api.github.com/"
+    )
+    took = [float(world.neighbour.wait(worker.run("sh", "-c", fetch))) for _ in range(3)]
+    found = json.loads(world.attacker.wait(job).splitlines()[-1])
+    print(f"\ntunnels: {found}; the neighbour's requests through the proxy meanwhile: {took} s")  # noqa: T201 - figures
+    assert found["tried"] == 5000
+    assert 1 <= found["stood"] <= MAX_TUNNELS
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +304,47 @@ def test_more_disk_operations_than_the_plan_has(calm: Calm) -> None:
     assert got["operations"] > IOPS  # it tried
     assert machine.operations_a_second < IOPS * 1.15
     _usable(neighbour, portal)
+
+
+def _agent_reached(world: World) -> bool:
+    """Whether the control plane still gets to the attacker's agent, link addresses asked anew."""
+    where = world.where()
+    subprocess.run(["ip", "neighbour", "flush", "dev", world.attacker.bridge], check=True, timeout=20)
+    try:
+        socket.create_connection((where.address, where.agent_port), timeout=3).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("piece", mutants.PIECES)
+def test_each_piece_of_the_filter_is_needed(world: World, evidence: Evidence, piece: str) -> None:
+    """Taken away on the running machine: what should pass no longer does, or what should not does."""
+    with mutants.filter_is(world, mutants.without_piece(world, piece)):
+        if not _agent_reached(world):
+            changed = {"(the agent is out of reach)"}
+        else:
+            found = fire(world)
+            shut = {"(the proxy is out of reach)"} if "host IPv4 6" not in found.seen[CONTROL] else set()
+            changed = (found.escaped() - evidence.escaped()) | shut
+    print(f"\nwithout {piece}: {len(changed)} {sorted(changed)[:4]}")  # noqa: T201 - the table of mutations
+    assert bool(changed) is (piece not in mutants.TWICE)
+    assert _agent_reached(world)
+
+
+@pytest.mark.parametrize(
+    ("missing", "attack"),
+    [
+        ("frag-off", "fragments: ports in the first, data in the next"),
+        ("drop", "bridge group 01:80:c2:00:00:0e"),
+    ],
+)
+def test_each_wall_of_the_host_is_needed(world: World, missing: str, attack: str) -> None:
+    """Without it, or without any, the attack arrives that it is there for."""
+    with mutants.walls_are(mutants.without(walls.RULES.read_text(), missing)):
+        found = fire(world, [attack])
+    print(f"\nwalls without {missing}: {found.arrived(attack)}, {found.before == found.after}")  # noqa: T201
+    assert found.arrived(attack)
 
 
 def test_the_neighbour_is_unharmed(world: World) -> None:
