@@ -1,5 +1,6 @@
 """The pair of guests, booted once for the whole file that attacks them."""
 
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,16 @@ from tests.hostile.world import HERE, World, booted, plan, real_host
 
 
 @pytest.fixture(scope="module")
-def internet() -> Iterator[HostWorld]:
+def alone() -> Iterator[None]:
+    """One file at a time: some of their tests change the walls of the whole host."""
+    with walls.RULES.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        walls.ensure()
+        yield
+
+
+@pytest.fixture(scope="module")
+def internet(alone: None) -> Iterator[HostWorld]:
     """A small internet behind this machine."""
     with host_world() as made:
         yield made
@@ -47,7 +57,6 @@ def world(
 ) -> Iterator[World]:
     """A hostile guest and its neighbour. The database stays open to the whole module, and is emptied after it."""
     folder = Path(tempfile.mkdtemp(prefix="portal-hostile-", dir="/var/tmp"))  # QEMU's user must get there
-    walls.ensure()
     with django_db_blocker.unblock():
         try:
             host, small = real_host(real_engine, keeper), plan()

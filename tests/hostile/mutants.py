@@ -6,13 +6,13 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import libvirt
 
 from deploy.portalctl import walls
 from provisioning.driver import xml
-from provisioning.specs import host_spec, runtime_spec
-from tests.hostile.world import World
+from provisioning.driver.types import HostSpec, RuntimeSpec
 
 PIECES = (
     "no-mac-spoofing",
@@ -39,16 +39,18 @@ TWICE = {
 """Pieces without which nothing more gets through, and why they stay: none should rest on another."""
 
 
-def without_piece(world: World, piece: str) -> str:
-    """The attacker's packet filter without the one piece of that name."""
-    root = ET.fromstring(_whole(world))  # noqa: S314 - our own
+def pieces(host: HostSpec, spec: RuntimeSpec) -> list[str]:
+    """The names of the pieces of the runtime's packet filter, in order."""
+    root = ET.fromstring(xml.packet_filter(host, spec))  # noqa: S314 - our own
+    return [_named(each) for each in root if each.tag != "uuid"]
+
+
+def without_piece(host: HostSpec, spec: RuntimeSpec, piece: str) -> str:
+    """The runtime's packet filter without the one piece of that name."""
+    root = ET.fromstring(xml.packet_filter(host, spec))  # noqa: S314 - our own
     (found,) = [each for each in root if each.tag != "uuid" and _named(each) == piece]
     root.remove(found)
     return ET.tostring(root, encoding="unicode")
-
-
-def _whole(world: World) -> str:
-    return xml.packet_filter(host_spec(world.host), runtime_spec(world.attacker.runtime))
 
 
 def _named(piece: ET.Element) -> str:
@@ -67,15 +69,25 @@ def _ports(match: ET.Element) -> list[str]:
 
 
 @contextmanager
-def filter_is(world: World, text: str) -> Iterator[None]:
-    """The running attacker's filter is ``text`` for a while; libvirt changes the kernel's rules at once."""
-    connection = libvirt.open(world.host.uri)
+def filter_is(host: HostSpec, spec: RuntimeSpec, text: str) -> Iterator[None]:
+    """The runtime's filter is ``text`` for a while; libvirt changes the kernel's rules at once."""
+    connection = libvirt.open(host.uri)
     try:
-        connection.nwfilterDefineXML(text)
+        _define(connection, text)
         yield
     finally:
-        connection.nwfilterDefineXML(_whole(world))
+        _define(connection, xml.packet_filter(host, spec))
         connection.close()
+
+
+def _define(connection: Any, text: str, left: int = 5) -> None:
+    """Another program that changes the host's rules at the same instant makes libvirt give up, and keep the old."""
+    try:
+        connection.nwfilterDefineXML(text)
+    except libvirt.libvirtError as error:
+        if left == 0 or "Failed to apply firewall rules" not in str(error):
+            raise
+        _define(connection, text, left - 1)
 
 
 @contextmanager

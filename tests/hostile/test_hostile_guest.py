@@ -4,7 +4,6 @@ The guests are booted once, and most attacks are one volley, whose evidence the 
 """
 
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from provisioning.driver import naming
 from provisioning.driver.storage import GIB
 from provisioning.egress.squid import MAX_TUNNELS
 from tests.egress.world import API, SITE, wait_for
-from tests.hostile import attacks, latency, mutants
+from tests.hostile import latency, mutants
 from tests.hostile.at_proxy import LEADS_ASTRAY, SAID
 from tests.hostile.frames import arp, ethernet, udp
 from tests.hostile.latency import Latency
@@ -26,7 +25,6 @@ from tests.hostile.volley import CONTROL, Evidence, fire
 from tests.hostile.where import ATTACKS, IP4, METADATA
 from tests.hostile.world import IOPS, WORKSPACE, World
 
-assert attacks.ROUTER  # imported for its list
 pytestmark = [pytest.mark.guest, pytest.mark.django_db, pytest.mark.timeout(900)]
 FRAMES = f"{WORKSPACE}/flood-frames"
 TRANSLATOR_MIB = 1024
@@ -304,47 +302,6 @@ def test_more_disk_operations_than_the_plan_has(calm: Calm) -> None:
     assert got["operations"] > IOPS  # it tried
     assert machine.operations_a_second < IOPS * 1.15
     _usable(neighbour, portal)
-
-
-def _agent_reached(world: World) -> bool:
-    """Whether the control plane still gets to the attacker's agent, link addresses asked anew."""
-    where = world.where()
-    subprocess.run(["ip", "neighbour", "flush", "dev", world.attacker.bridge], check=True, timeout=20)
-    try:
-        socket.create_connection((where.address, where.agent_port), timeout=3).close()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.parametrize("piece", mutants.PIECES)
-def test_each_piece_of_the_filter_is_needed(world: World, evidence: Evidence, piece: str) -> None:
-    """Taken away on the running machine: what should pass no longer does, or what should not does."""
-    with mutants.filter_is(world, mutants.without_piece(world, piece)):
-        if not _agent_reached(world):
-            changed = {"(the agent is out of reach)"}
-        else:
-            found = fire(world)
-            shut = {"(the proxy is out of reach)"} if "host IPv4 6" not in found.seen[CONTROL] else set()
-            changed = (found.escaped() - evidence.escaped()) | shut
-    print(f"\nwithout {piece}: {len(changed)} {sorted(changed)[:4]}")  # noqa: T201 - the table of mutations
-    assert bool(changed) is (piece not in mutants.TWICE)
-    assert _agent_reached(world)
-
-
-@pytest.mark.parametrize(
-    ("missing", "attack"),
-    [
-        ("frag-off", "fragments: ports in the first, data in the next"),
-        ("drop", "bridge group 01:80:c2:00:00:0e"),
-    ],
-)
-def test_each_wall_of_the_host_is_needed(world: World, missing: str, attack: str) -> None:
-    """Without it, or without any, the attack arrives that it is there for."""
-    with mutants.walls_are(mutants.without(walls.RULES.read_text(), missing)):
-        found = fire(world, [attack])
-    print(f"\nwalls without {missing}: {found.arrived(attack)}, {found.before == found.after}")  # noqa: T201
-    assert found.arrived(attack)
 
 
 def test_the_neighbour_is_unharmed(world: World) -> None:

@@ -87,6 +87,21 @@ class World:
     attacker: Guest
     neighbour: Guest
 
+    @property
+    def tap(self) -> str:
+        return self.attacker.tap
+
+    @property
+    def bridge(self) -> str:
+        return self.attacker.bridge
+
+    def send(self, written: list[bytes]) -> None:
+        """Let the attacker write these frames to its wire, by a program in it."""
+        self.attacker.put("frames", "\n".join(frame.hex() for frame in written).encode())
+        said = self.attacker.wait(self.attacker.start("send.py", f"{WORKSPACE}/frames"))
+        assert f"sent {len(written)}" in said, said
+        assert "not sent" not in said, said
+
     def where(self) -> Where:
         ours, theirs = runtime_spec(self.attacker.runtime), runtime_spec(self.neighbour.runtime)
         return Where(

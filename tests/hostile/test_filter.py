@@ -1,0 +1,98 @@
+"""The same frames as a hostile guest's, without a machine; and what each rule is for, found by taking it away."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from deploy.portalctl import walls
+from provisioning.driver import HostSpec, ImageSpec
+from provisioning.driver.types import Engine
+from tests.driver.support import runtime
+from tests.hostile import frames, mutants
+from tests.hostile.volley import CONTROL, Evidence, fire
+from tests.hostile.where import ATTACKS
+from tests.hostile.wire import Wire, wire
+
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
+GROUP = "bridge group 01:80:c2:00:00:0e"
+ALL = {"ARP", "to the proxy and back", "to the agent and back"}
+
+
+@pytest.fixture(scope="module")
+def guest(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
+    host = HostSpec(
+        settings.LIBVIRT_URI, Engine.QEMU, settings.FLEET_ID, str(tmp_path_factory.mktemp("pool"))
+    )
+    spec = replace(runtime(ImageSpec("none", "/nonexistent", {}, "")), network_index=0xFFF0)
+    with wire(host, spec) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def evidence(guest: Wire) -> Evidence:
+    guest.passes()  # so that the bridge knows the guest, as it should
+    return fire(guest)
+
+
+def test_what_should_pass_does(guest: Wire, evidence: Evidence) -> None:
+    assert guest.passes() == ALL
+    assert evidence.seen[CONTROL] == {evidence.left, evidence.bridge, "host IPv4 6"}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_nothing_arrives(evidence: Evidence, name: str) -> None:
+    assert evidence.left in evidence.seen[name]
+    assert evidence.arrived(name) == set()
+
+
+def test_the_host_has_learned_nothing(evidence: Evidence) -> None:
+    assert evidence.before == evidence.after
+
+
+@pytest.mark.parametrize("piece", mutants.PIECES)
+def test_each_piece_of_the_filter_is_needed(guest: Wire, piece: str) -> None:
+    """Taken away on the living wire: what should pass no longer does, or what should not does."""
+    host, spec = guest.driver.host, guest.spec
+    with mutants.filter_is(host, spec, mutants.without_piece(host, spec, piece)):
+        changed = {f"no longer: {name}" for name in ALL - guest.passes()} or fire(guest).escaped()
+    print(f"\nwithout {piece}: {len(changed)}: {sorted(changed)[:3]}")  # noqa: T201 - the table of mutations
+    assert bool(changed) is (piece not in mutants.TWICE)
+    assert guest.passes() == ALL
+
+
+def test_without_the_walls_a_group_address_is_heard(guest: Wire) -> None:
+    with mutants.walls_are(mutants.without(walls.RULES.read_text(), "drop")):
+        found = fire(guest, [GROUP])
+    print(f"\nwithout the walls: {sorted(found.arrived(GROUP))}")  # noqa: T201 - the table of mutations
+    assert {"host IPv4 17", "host IPv6 58"} <= found.arrived(GROUP)
+    assert found.before != found.after
+
+
+def _reassembling() -> int:
+    """Packets of which the host's kernel keeps a part, waiting for the rest."""
+    return int(Path("/proc/net/sockstat").read_text().partition("FRAG: inuse ")[2].split()[0])
+
+
+def test_fragments_do_not_fill_the_hosts_memory(guest: Wire) -> None:
+    """The filter lets the first of them pass, by its port; only the walls keep it from waiting here for its rest."""
+    where = guest.where()
+    first = frames.tcp(where.address, where.host, (40001, where.proxy_port), frames.SYN, b"F" * 12)
+
+    def waiting() -> int:
+        before = _reassembling()
+        for number in range(20):
+            packet = where.packet(where.host, 6, first, fragment=frames.MORE_FRAGMENTS, identity=number)
+            guest.send([packet])
+        return _reassembling() - before
+
+    with mutants.walls_are(mutants.without(walls.RULES.read_text(), "frag-off")):
+        assert waiting() > 10
+    assert waiting() <= 0
+
+
+def test_every_piece_is_in_the_table(guest: Wire) -> None:
+    """A new rule is attacked too, or this fails."""
+    assert mutants.pieces(guest.driver.host, guest.spec) == list(mutants.PIECES)
