@@ -17,7 +17,7 @@ import django
 from django.conf import settings
 from django.test.utils import setup_databases, teardown_databases
 
-from bench import agent, gateway
+from bench import agent, egress, gateway
 
 Row = dict[str, float | int | str]
 
@@ -33,7 +33,7 @@ def main() -> int:
     target = given.json or Path(settings.STATE_DIR) / "bench.json"
     databases = setup_databases(verbosity=0, interactive=False)
     try:
-        report = {**_measure(given.creates), "agent": agent.measure()}
+        report = {**_measure(given.creates), "agent": agent.measure(), "egress": egress.measure()}
         if not given.no_gateway:
             report["gateway"] = gateway.measure(_image_directory())
     finally:
@@ -93,7 +93,11 @@ def _show(report: dict[str, Any]) -> None:
         print(f"\n{part + ' (s)':28}{'P50':>9}{'P95':>9}{'max':>9}")
         for row in report[part]:
             print(f"{row['name']:28}{row['p50']:9.2f}{row['p95']:9.2f}{row['max']:9.2f}")
-    for part, words in (("agent", "agent (local process)"), ("gateway", "gateway (guest and local process)")):
+    for part, words in (
+        ("agent", "agent (local process)"),
+        ("egress", "egress proxy (network namespaces)"),
+        ("gateway", "gateway (guest and local process)"),
+    ):
         if part in report:
             print(f"\n{words}")
         for name, value in report.get(part, {}).items():

@@ -6,6 +6,7 @@ from django.contrib.admin import AdminSite
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import Case, When
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -17,6 +18,10 @@ from portal.polling import polled
 from provisioning.drift.findings import Severity
 from provisioning.models import Host, Operation, Runtime
 from provisioning.selectors import drift_for, operations_for, runtimes_for
+
+GRAVEST_FIRST = Case(
+    When(severity=Severity.QUARANTINE, then=0), When(severity=Severity.ALERT, then=1), default=2
+)
 
 
 class PortalAdminSite(AdminSite):
@@ -68,7 +73,7 @@ class PortalAdminSite(AdminSite):
             "drift": drift_for(request.user)
             .filter(cleared_at=None)
             .exclude(severity=Severity.NOTE)
-            .order_by("-found_at")[:20],
+            .order_by(GRAVEST_FIRST, "-found_at")[:20],
             "quarantined": runtimes.filter(phase=Runtime.Phase.QUARANTINED)[:20],
             "failed": runtimes.filter(phase=Runtime.Phase.FAILED)[:20],
             "ready": runtimes.filter(phase=Runtime.Phase.READY).count(),

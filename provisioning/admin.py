@@ -17,7 +17,7 @@ from django_htmx.http import HttpResponseClientRefresh
 
 from audit.admin import ReadOnlyAdmin, ReasonForm, ServiceAdmin
 from audit.context import Actor
-from provisioning.drift.models import DriftFinding
+from provisioning.drift.admin import DriftFindingAdmin as DriftFindingAdmin
 from provisioning.models import EgressRecord, GuestImage, Host, Operation, Runtime
 from provisioning.plan_page import PlanForm, offers
 from provisioning.policy import may_request
@@ -406,79 +406,6 @@ class GuestImageAdmin(ReadOnlyAdmin[GuestImage]):
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Who may retire."""
         return request.user.has_perm("provisioning.change_guestimage")
-
-
-class OpenFilter(admin.SimpleListFilter):
-    """Open findings, unless somebody asks for those that are over."""
-
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """What may be chosen beside the open ones."""
-        return [("cleared", "cleared"), ("all", "all")]
-
-    def queryset(self, request: HttpRequest, queryset: "QuerySet[DriftFinding]") -> "QuerySet[DriftFinding]":
-        """Those chosen."""
-        if self.value() == "all":
-            return queryset
-        return queryset.filter(cleared_at__isnull=self.value() != "cleared")
-
-    def choices(self, changelist: Any) -> Any:
-        """The first choice is called what it is."""
-        for index, choice in enumerate(super().choices(changelist)):
-            yield {**choice, "display": "open"} if index == 0 else choice
-
-
-@admin.register(DriftFinding)
-class DriftFindingAdmin(ReadOnlyAdmin[DriftFinding]):
-    """What checks found on hosts that is not as it was told (docs/drift.md)."""
-
-    list_display = ("about", "what", "where", "follows", "found_at", "seen_at", "cleared_at")
-    list_display_links = ("what",)
-    list_filter = (OpenFilter, "severity", "host")
-    search_fields = ("runtime__tenant__slug", "runtime__tenant__name", "=runtime__id", "detail")
-    fields = ("about", "what", "where", "follows", "found_at", "seen_at", "cleared_at")
-    readonly_fields = fields
-    show_full_result_count = False
-
-    def get_queryset(self, request: HttpRequest) -> Any:
-        """Only what this person may know of."""
-        return drift_for(request.user)
-
-    @admin.display(description="about", ordering="runtime__tenant__name")
-    def about(self, obj: DriftFinding) -> str:
-        """The runtime by its tenant, with a way to its page; or the host."""
-        if obj.runtime is None:
-            url, name = reverse("admin:provisioning_host_change", args=[obj.host_id]), f"host {obj.host}"
-        else:
-            url = reverse("admin:provisioning_runtime_change", args=[obj.runtime_id])
-            name = obj.runtime.tenant.name
-        return format_html('<a href="{}">{}</a>', url, name)
-
-    @admin.display(description="what is wrong", ordering="code")
-    def what(self, obj: DriftFinding) -> str:
-        """In words."""
-        return obj.words
-
-    @admin.display(description="where")
-    def where(self, obj: DriftFinding) -> str:
-        """What libvirt shows, beside what it was told."""
-        return format_html('<span class="drift-where">{}</span>', obj.detail or "-")
-
-    @admin.display(description="what follows", ordering="severity")
-    def follows(self, obj: DriftFinding) -> str:
-        """What was done, or what to do."""
-        return format_html('<span class="severity {}">{}</span>', obj.severity, FOLLOWS[obj.severity])
-
-
-FOLLOWS = {
-    "quarantine": "set aside",
-    "alert": "staff act",
-    "mend": "drift --fix mends it",
-    "note": "to know",
-}
-"""What a severity means to the person who reads the page."""
 
 
 @admin.register(EgressRecord)

@@ -100,7 +100,12 @@ def _egress(
 
 def _database_only(busy: set[uuid.UUID]) -> list[Finding]:
     leaked = Runtime.objects.filter(phase__in=["pending", "deleted"], reserved=True).exclude(pk__in=busy)
+    spare = (
+        Runtime.objects.exclude(spare_vcpus=0, spare_memory_mib=0, spare_disk_gib=0)
+        .exclude(pk__in=busy)
+        .exclude(pk__in=leaked)
+    )
     slots = Operation.objects.filter(holds_slot=True).exclude(state__in=Operation.ACTIVE)
-    return [Finding("-", "quota", str(r.pk), "holds quota that nobody uses") for r in leaked] + [
+    return [Finding("-", "quota", str(r.pk), "holds quota that nobody uses") for r in (*leaked, *spare)] + [
         Finding("-", "slot", str(o.pk), "holds a start slot after its end") for o in slots
     ]

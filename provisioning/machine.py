@@ -212,8 +212,9 @@ def _finish(operation: Operation) -> None:
 
 
 def _revived(operation: Operation) -> bool:
-    """Whether the machine's power is as it was when the operation was asked for."""
-    return operation.phase_before != Runtime.Phase.READY or operation.runtime.power == Runtime.Power.RUNNING
+    """Whether the machine's power is as it was when the operation was asked for, for all that is known."""
+    up = {Runtime.Power.RUNNING, Runtime.Power.UNKNOWN}
+    return operation.phase_before != Runtime.Phase.READY or operation.runtime.power in up
 
 
 def _phase_after_cancel(operation: Operation, cancelled: Runtime.Phase) -> Runtime.Phase:

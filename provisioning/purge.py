@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from provisioning.driver import DriverError, Engine, HostSpec, LibvirtDriver, connect
 from provisioning.egress.reports import NOTHING, Report, ReportError, parse
-from provisioning.egress.rules import Rules
+from provisioning.egress.rules import MAX_GENERATION, Rules
 
 _KEEPER_SECONDS = 10.0
 _POLL_SECONDS = 0.1
@@ -49,8 +49,8 @@ def _close_egress(driver: LibvirtDriver) -> None:
         return
     driver.host = replace(driver.host, egress_path=path)
     report = _report(driver)
-    if report.serving:
-        number = max(report.generation, report.refused) + 1
+    number = max(report.generation, report.refused) + 1
+    if report.serving and number <= MAX_GENERATION:
         driver.egress_put(number, Rules(number, driver.host.fleet, ()).to_bytes())
         deadline = time.monotonic() + _KEEPER_SECONDS
         while _report(driver).generation < number and time.monotonic() < deadline:

@@ -39,7 +39,7 @@ MACHINE = (
     Quota("disk_gib", "Disk", "GiB", Takes.GROWTH),
     Quota("iops", "Disk operations", "a second", Takes.NOTHING),
     Quota("bandwidth_mbit", "Bandwidth", "Mbit/s, each way", Takes.NOTHING),
-    Quota("processes", "Processes", "for the gateway and each job", Takes.RESTART),
+    Quota("processes", "Processes", "each for gateway and job", Takes.RESTART),
     Quota("jobs_running", "Jobs at once", "", Takes.RESTART),
     Quota("jobs_waiting", "Jobs waiting", "", Takes.RESTART),
 )
@@ -56,7 +56,8 @@ class Change:
     gets: int | None
 
     def __str__(self) -> str:
-        return f"{self.quota.label}: {_shown(self.has)} → {_shown(self.gets)}"
+        unit = f" {self.quota.unit}" if self.gets is not None and self.quota.unit else ""
+        return f"{self.quota.label}: {_shown(self.has)} → {_shown(self.gets)}{unit}"
 
 
 def size_of(row: Plan | Runtime) -> Size:

@@ -98,7 +98,11 @@ class Routes:
         ledger = self._gate.ledger
         told = {"clock_right": ledger.clock_is_right(int(time.time())), "clock_high": ledger.high}
         said = status(self._config, self._enrolment, self._vault)
-        more = {"trust": self._gate.trust.now.trust.hash, "gateway": self._gateway.gateway.statement()}
+        more = {
+            "trust": self._gate.trust.now.trust.hash,
+            "gateway": self._gateway.gateway.statement(),
+            "jobs": self._jobs.statement(),
+        }
         gate = self._gate
         return web.json_response(said | told | more | gate.members.statement() | gate.recovery.statement())
 

@@ -16,6 +16,7 @@ from audit.context import SYSTEM
 from provisioning.drift import machine, surroundings
 from provisioning.drift.findings import Finding, Severity, finding
 from provisioning.drift.machine import Wishes
+from provisioning.drift.proxy import of_proxy
 from provisioning.drift.records import keep
 from provisioning.driver import (
     Conflict,
@@ -31,6 +32,7 @@ from provisioning.driver import (
     naming,
     xml,
 )
+from provisioning.egress import delivery
 from provisioning.models import Host, Operation, Runtime, Told
 from provisioning.services import OperationRefused, operation_request
 from provisioning.specs import SealBroken, host_spec, runtime_spec
@@ -87,21 +89,25 @@ def look(host: Host, runtime_ids: list[uuid.UUID]) -> Report:
     told = {each.runtime_id: each for each in Told.objects.filter(runtime__in=runtimes)}
     try:
         with connect(host_spec(host)) as driver:
-            report.of_host = of_host(driver)
-            ours = {
-                naming.domain_name(pk)
-                for pk in Runtime.objects.filter(host=host).values_list("pk", flat=True)
-            }
-            users = [each for each in driver.users() if each.name not in ours]
+            report.of_host = of_host(driver) + _of_proxy(driver, host)
+            ours, users = _names(host), driver.users()
+            taps = frozenset(tap for each in users if each.name in ours for tap in each.taps)
+            others = [each for each in users if each.name not in ours]
             for runtime in runtimes:
-                report.of_runtimes[runtime.pk] = _looked_at(driver, runtime, told.get(runtime.pk), users)
+                known = told.get(runtime.pk)
+                report.of_runtimes[runtime.pk] = _looked_at(driver, runtime, known, others, taps)
     except DriverError as error:
         report.problem = error.message
     return report
 
 
+def _names(host: Host) -> set[str]:
+    """How the machines of the host's runtimes are called."""
+    return {naming.domain_name(pk) for pk in Runtime.objects.filter(host=host).values_list("pk", flat=True)}
+
+
 def _looked_at(
-    driver: LibvirtDriver, runtime: Runtime, told: Told | None, users: list[User]
+    driver: LibvirtDriver, runtime: Runtime, told: Told | None, users: list[User], taps: frozenset[str]
 ) -> list[Finding]:
     """One runtime's findings. What cannot be read of it is one of them, and keeps no other from being seen.
 
@@ -111,7 +117,7 @@ def _looked_at(
     try:
         spec = runtime_spec(runtime)
         strangers = surroundings.others(driver.host, spec, users)
-        return of_runtime(driver, runtime, spec, told) + strangers
+        return of_runtime(driver, runtime, spec, told, taps) + strangers
     except SealBroken as error:
         return [finding("unreadable", error.message)]
     except HostUnreachable:
@@ -123,6 +129,22 @@ def _looked_at(
     except Exception as error:
         log.exception("%s could not be checked for drift", runtime)
         return [finding("unreadable", f"Internal fault ({type(error).__name__}).")]
+
+
+def _of_proxy(driver: LibvirtDriver, host: Host) -> list[Finding]:
+    """Of the egress proxy, unless rules were made while we looked, or an operation is about to make some."""
+    if not host.egress_path:
+        return []
+    before = Host.objects.get(pk=host.pk)
+    try:
+        said = delivery.look(driver)
+    except delivery.NotInForce as error:
+        return [finding("proxy", error.message)]
+    after = Host.objects.get(pk=host.pk)
+    busy = Operation.objects.filter(runtime__host=host, state__in=Operation.ACTIVE).exists()
+    if busy or before.egress_generation != after.egress_generation:
+        return []
+    return of_proxy(after, said, timezone.now())
 
 
 def of_host(driver: LibvirtDriver) -> list[Finding]:
@@ -139,11 +161,11 @@ def of_host(driver: LibvirtDriver) -> list[Finding]:
 
 
 def of_runtime(
-    driver: LibvirtDriver, runtime: Runtime, spec: RuntimeSpec, told: Told | None
+    driver: LibvirtDriver, runtime: Runtime, spec: RuntimeSpec, told: Told | None, taps: frozenset[str]
 ) -> list[Finding]:
     """Everything about one runtime, as the host shows it now."""
     shown = driver.show(spec.runtime_id)
-    found = judged(shown, driver.host, spec, told)
+    found = judged(shown, driver.host, spec, told, taps)
     if runtime.phase != Runtime.Phase.QUARANTINED:
         return found
     # Unplugged it is because we did that.
@@ -151,7 +173,13 @@ def of_runtime(
     return found if machine.is_set_aside(shown) else [*found, finding("not_set_aside", shown.power.value)]
 
 
-def judged(shown: Shown, host: HostSpec, spec: RuntimeSpec, told: Told | None) -> list[Finding]:
+def judged(
+    shown: Shown,
+    host: HostSpec,
+    spec: RuntimeSpec,
+    told: Told | None,
+    taps: frozenset[str] = frozenset(),
+) -> list[Finding]:
     """What is shown against what was told, without duplicates."""
     if shown.power is Power.ABSENT and told is None and shown.volume is None:
         return [finding("machine_missing", running=False)]
@@ -164,7 +192,7 @@ def judged(shown: Shown, host: HostSpec, spec: RuntimeSpec, told: Told | None) -
     return sorted(
         {
             *machine.judge(shown, running, defined, bridge),
-            *surroundings.judge(shown, host, spec, rules, network),
+            *surroundings.judge(shown, host, spec, rules, network, taps),
         }
     )
 

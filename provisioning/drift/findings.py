@@ -68,6 +68,7 @@ HOST_KINDS: dict[str, Kind] = {
         Severity.ALERT,
         "The kernel does not show bridged packets to the firewall (br_netfilter).",
     ),
+    "proxy_behind": Kind(_M, _M, "The egress proxy follows older rules than it should."),
     "proxy": Kind(Severity.ALERT, Severity.ALERT, "The egress proxy is not as it should be."),
 }
 """The same for what is the host's and no single runtime's."""

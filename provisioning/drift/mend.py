@@ -1,6 +1,7 @@
 """Putting right what is safe to put right: what `manage.py drift --fix` does."""
 
 import logging
+from collections.abc import Callable
 
 from django.db import transaction
 
@@ -10,6 +11,7 @@ from provisioning import machine
 from provisioning.drift.check import Report
 from provisioning.drift.findings import Severity
 from provisioning.driver import DriverError, connect
+from provisioning.egress import delivery
 from provisioning.models import Host, Operation, Runtime
 from provisioning.services import OperationRefused, operation_request
 from provisioning.specs import host_spec
@@ -24,9 +26,8 @@ def mend(report: Report, actor: Actor) -> list[str]:
     One that is stopped is put right by its next start. What is grave is never mended, only set aside, and
     nothing is ever deleted.
     """
-    done = (
-        [_mend_host(report.host, actor)] if any(f.severity is Severity.MEND for f in report.of_host) else []
-    )
+    codes = {each.code for each in report.of_host if each.severity is Severity.MEND}
+    done = [_mend_host(report.host, code, actor) for code in sorted(codes)]
     for runtime_id, found in report.of_runtimes.items():
         runtime = Runtime.objects.get(pk=runtime_id)
         severities = {each.severity for each in found}
@@ -39,15 +40,26 @@ def mend(report: Report, actor: Actor) -> list[str]:
     return done
 
 
-def _mend_host(host: Host, actor: Actor) -> str:
+def _mend_host(host: Host, code: str, actor: Actor) -> str:
     with transaction.atomic():
-        record(action="host.mending", actor=actor, target=("host", host.pk), data={"what": "pool"})
+        record(action="host.mending", actor=actor, target=("host", host.pk), data={"code": code})
     try:
-        with connect(host_spec(host)) as driver:
-            driver.ensure_pool()
+        _OF_HOST[code](host)
     except DriverError as error:
         return f"{host}: {error.message}"
-    return f"{host}: the storage pool runs, and starts with the host"
+    return f"{host}: mended ({code})"
+
+
+def _start_pool(host: Host) -> None:
+    with connect(host_spec(host)) as driver:
+        driver.ensure_pool()
+
+
+def _update_proxy(host: Host) -> None:
+    delivery.apply(host.pk)
+
+
+_OF_HOST: dict[str, Callable[[Host], None]] = {"pool_down": _start_pool, "proxy_behind": _update_proxy}
 
 
 def _mend_runtime(runtime: Runtime, actor: Actor) -> str:

@@ -66,7 +66,7 @@ class DriftFinding(models.Model):
         indexes = [models.Index(fields=["runtime"], condition=Q(cleared_at=None), name="open_drift")]
 
     def __str__(self) -> str:
-        return f"{self.code} {self.detail}".strip()
+        return self.words
 
     @property
     def words(self) -> str:

@@ -12,14 +12,25 @@ _BRIDGES_OWN = "-nic"
 """Older libvirt keeps a device of this ending on each bridge, to hold its address."""
 
 
-def judge(shown: Shown, host: HostSpec, spec: RuntimeSpec, rules: Wishes, network: Wishes) -> list[Finding]:
-    """Everything about what the machine stands on."""
+def judge(
+    shown: Shown,
+    host: HostSpec,
+    spec: RuntimeSpec,
+    rules: Wishes,
+    network: Wishes,
+    fleet_taps: frozenset[str] = frozenset(),
+) -> list[Finding]:
+    """Everything about what the machine stands on.
+
+    Args:
+        fleet_taps: of all machines of the fleet; one on another's bridge is its own machine's finding.
+    """
     up = shown.live is not None
     return [
         *_filter(shown, rules, up),
         *(_binding(shown, host, spec) if up else []),
         *_network(shown, network, up),
-        *_bridge(shown, host, spec, up),
+        *_bridge(shown, host, spec, fleet_taps, up),
         *_volume(shown, up),
     ]
 
@@ -57,10 +68,12 @@ def _network(shown: Shown, network: Wishes, up: bool) -> list[Finding]:
     return found
 
 
-def _bridge(shown: Shown, host: HostSpec, spec: RuntimeSpec, up: bool) -> list[Finding]:
+def _bridge(
+    shown: Shown, host: HostSpec, spec: RuntimeSpec, fleet_taps: frozenset[str], up: bool
+) -> list[Finding]:
     """Of the kernel's own list: what was put on the bridge without libvirt."""
     bridge = naming.bridge_name(host.fleet, spec.network_index)
-    ours = {bridge + _BRIDGES_OWN}
+    ours = {*fleet_taps, bridge + _BRIDGES_OWN, naming.tap_name(host.fleet, spec.network_index)}
     if shown.live is not None:
         interfaces = parse(shown.live).findall("devices/interface")
         ours |= {attribute(each, "target", "dev") or "" for each in interfaces}

@@ -159,4 +159,5 @@ def _user(name: str, running: bool, text: str) -> User:
         files=all_of("file", "dev", "dir"),
         networks=all_of("network"),
         bridges=all_of("bridge"),
+        taps=frozenset(filter(None, (each.get("dev") for each in root.findall("devices/interface/target")))),
     )

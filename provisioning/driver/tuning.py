@@ -42,7 +42,9 @@ def tune(conn: Any, host: HostSpec, spec: RuntimeSpec) -> bool:
 
 
 def _knobs(host: HostSpec, spec: RuntimeSpec, domain: Any) -> list[_Knob]:
-    knobs = [
+    # 0 is libvirt's word for no limit.
+    rate = xml.bandwidth_kb(host, spec) or 0
+    return [
         _Knob(
             lambda: domain.schedulerParametersFlags(_LIVE),
             {"vcpu_quota": xml.cpu_quota_us(spec)},
@@ -50,20 +52,15 @@ def _knobs(host: HostSpec, spec: RuntimeSpec, domain: Any) -> list[_Knob]:
         ),
         _Knob(
             lambda: domain.blockIoTune(DATA, _LIVE),
-            {"total_iops_sec": spec.iops or 0},  # 0 is libvirt's word for no limit
+            {"total_iops_sec": spec.iops or 0},
             lambda wanted: domain.setBlockIoTune(DATA, wanted, _LIVE),
         ),
+        _Knob(
+            lambda: domain.interfaceParameters(spec.mac, _LIVE),
+            {"inbound.average": rate, "outbound.average": rate},
+            lambda wanted: domain.setInterfaceParameters(spec.mac, wanted, _LIVE),
+        ),
     ]
-    if "bandwidth" in host.capabilities:
-        rate = xml.bandwidth_kb(host, spec) or 0
-        knobs.append(
-            _Knob(
-                lambda: domain.interfaceParameters(spec.mac, _LIVE),
-                {"inbound.average": rate, "outbound.average": rate},
-                lambda wanted: domain.setInterfaceParameters(spec.mac, wanted, _LIVE),
-            )
-        )
-    return knobs
 
 
 def grow(conn: Any, host: HostSpec, spec: RuntimeSpec) -> bool:

@@ -160,6 +160,8 @@ class User:
     files: frozenset[str]
     networks: frozenset[str]
     bridges: frozenset[str]
+    taps: frozenset[str] = frozenset()
+    """The host's ends of its interfaces."""
 
 
 class DriverError(Exception):

@@ -144,22 +144,27 @@ def _issue(host_id: uuid.UUID, report: Report, *, again: bool) -> Rules:
         host = Host.objects.select_for_update().get(pk=host_id)
         try:
             rules = rules_for(host, max(host.egress_generation, 1))
+            known = host.egress_generation > 0 and host.egress_digest == digest_of(rules)
+            tried = again and report.refused == rules.generation
+            if known and not tried and not _foreign(rules, report):
+                return rules
+            newest = max(host.egress_generation, report.generation, report.refused)
+            rules = replace(rules, generation=newest + 1)
         except RulesError as error:
             raise RulesRefused(f"The proxy's rules cannot be written: {error}") from None
-        known = host.egress_generation > 0 and host.egress_digest == digest_of(rules)
-        tried = again and report.refused == rules.generation
-        if known and not tried and not _foreign(rules, report):
-            return rules
-        generation = max(host.egress_generation, report.generation, report.refused) + 1
-        host.egress_generation, host.egress_digest = generation, digest_of(rules)
+        host.egress_generation, host.egress_digest = rules.generation, digest_of(rules)
         host.save(update_fields=["egress_generation", "egress_digest"])
         record(
             action="egress.rules_issued",
             actor=SYSTEM,
             target=("host", host.pk),
-            data={"generation": generation, "digest": host.egress_digest, "runtimes": len(rules.tenants)},
+            data={
+                "generation": rules.generation,
+                "digest": host.egress_digest,
+                "runtimes": len(rules.tenants),
+            },
         )
-        return replace(rules, generation=generation)
+        return rules
 
 
 def _foreign(rules: Rules, report: Report) -> bool:

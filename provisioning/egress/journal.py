@@ -1,5 +1,6 @@
 """The files of records: Squid writes into the newest, through a link; a full one gets a successor."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +28,12 @@ class Journal:
     last: int = field(init=False, default=0)
 
     def begin(self) -> None:
-        """Point Squid to a new file: the last one may end in the middle of a line, if Squid was killed."""
+        """Point Squid to the last file, or to a new one if that is full or ends in the middle of a line, as
+        it does if Squid was killed.
+        """
         numbers = self._numbers()
-        self._open(numbers[-1] + 1 if numbers else 1)
+        last = numbers[-1] if numbers else 1
+        self._open(last if self._goes_on(last) else last + 1)
         self.publish()
 
     @property
@@ -63,6 +67,17 @@ class Journal:
             (self.folder / file_name(number)).unlink(missing_ok=True)
         kept = numbers[-self.max_files :]
         self.first, self.last = kept[0], kept[-1]
+
+    def _goes_on(self, number: int) -> bool:
+        try:
+            with (self.folder / file_name(number)).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - 1))
+                return size < self.max_bytes and file.read() in {b"", b"\n"} and os.access(file.name, os.W_OK)
+        except FileNotFoundError:
+            return True
+        except PermissionError:
+            return False
 
     def _open(self, number: int) -> None:
         path = self.folder / file_name(number)

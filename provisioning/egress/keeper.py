@@ -75,7 +75,6 @@ class Keeper:
             os.geteuid(),
             told.nameservers,
             proxy_port=told.proxy_port,
-            keeper_port=told.keeper_port,
             agent_port=told.agent_port,
         )
         self._configuration = told.run / "squid.conf"

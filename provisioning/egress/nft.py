@@ -17,6 +17,8 @@ from provisioning.egress.rules import Rules
 
 WALLED = "walled"
 """The counter of what the wall refused."""
+KEEPERS_MARK = 0x65677273
+"""On the keeper's own connections to Squid, which cannot set it: that takes the keeper's right."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,6 @@ class Wall:
     """The Unix user of keeper and proxy."""
     nameservers: tuple[str, ...]
     proxy_port: int
-    keeper_port: int
     agent_port: int
 
     @property
@@ -88,6 +89,9 @@ def _anew(family: str, table: str, body: str) -> str:
 
 
 def _way_out(wall: Wall, walled: Count) -> str:
+    """What opens a connection is judged, and each datagram. Nothing in it is of one fleet only but the name
+    servers: the user may have another fleet's keeper on this machine too, and each table judges both.
+    """
     servers = ", ".join(wall.nameservers)
     refuse = f"counter name {WALLED} reject"
     return f"""\
@@ -98,9 +102,9 @@ def _way_out(wall: Wall, walled: Count) -> str:
         meta skuid {wall.uid} jump way_out
     }}
     chain way_out {{
-        tcp sport {{ {wall.proxy_port}, {wall.keeper_port} }} tcp flags & (syn | ack) != syn accept
+        tcp flags & (syn | ack) != syn accept
+        meta mark {KEEPERS_MARK} accept
         ip daddr {{ {servers} }} meta l4proto {{ tcp, udp }} th dport 53 accept
-        ip daddr 127.0.0.1 tcp dport {wall.keeper_port} accept
         meta nfproto ipv6 {refuse}
         ip daddr @forbidden {refuse}
     }}

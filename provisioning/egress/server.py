@@ -3,17 +3,20 @@
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from provisioning.egress.nft import KEEPERS_MARK
 from provisioning.egress.squid import MARK_HEADER
 
 _CONFIRM_SECONDS = 10.0
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
+_LINE_SECONDS = 2.0
 _DROP = ("--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs", "--pdeathsig", "KILL")
 
 
@@ -98,11 +101,25 @@ class Server:
 
     def _mark(self) -> str | None:
         """What Squid answers at the keeper's own port: a refusal, with the mark of its configuration."""
-        line = http.client.HTTPConnection("127.0.0.1", self.keeper_port, timeout=2)
+        line = http.client.HTTPConnection("127.0.0.1", self.keeper_port, timeout=_LINE_SECONDS)
         try:
+            line.sock = _marked(self.keeper_port)
             line.request("GET", "http://keeper/")
             return line.getresponse().getheader(MARK_HEADER)
         except (OSError, http.client.HTTPException):
             return None
         finally:
             line.close()
+
+
+def _marked(port: int) -> socket.socket:
+    """A connection that the keeper's own wall lets through to this machine's loopback."""
+    line = socket.socket()
+    try:
+        line.settimeout(_LINE_SECONDS)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, KEEPERS_MARK)
+        line.connect(("127.0.0.1", port))
+    except OSError:
+        line.close()
+        raise
+    return line

@@ -6,7 +6,19 @@ from dataclasses import dataclass, field
 from provisioning.drift.check import judged, of_host
 from provisioning.drift.findings import Finding
 from provisioning.drift.surroundings import others
-from provisioning.driver import DriverError, HostShown, HostSpec, RuntimeSpec, Shown, User, connect, naming
+from provisioning.driver import (
+    DriverError,
+    HostShown,
+    HostSpec,
+    LibvirtDriver,
+    RuntimeSpec,
+    Shown,
+    User,
+    connect,
+    naming,
+)
+from provisioning.egress.delivery import look
+from provisioning.egress.reports import Report
 from provisioning.models import Host, Runtime, Told
 from provisioning.specs import host_spec, runtime_spec
 
@@ -41,6 +53,8 @@ class SeenHost:
     host: Host
     spec: HostSpec | None = None
     shown: HostShown | None = None
+    proxy: Report | str | None = None
+    """What its egress keeper says, or why that cannot be known; None: it has none."""
     findings: list[Finding] = field(default_factory=list)
     runtimes: list[Seen] = field(default_factory=list)
     problem: str = ""
@@ -107,6 +121,7 @@ class _Answer:
     shown: HostShown
     findings: list[Finding]
     users: list[User]
+    proxy: Report | str | None
     runtimes: dict[str, Shown | str]
 
 
@@ -124,7 +139,8 @@ def _asked(seen: SeenHost) -> tuple[threading.Thread, list[_Answer | str], SeenH
                         shown[str(runtime_id)] = driver.show(runtime_id)
                     except DriverError as error:
                         shown[str(runtime_id)] = error.message
-                answer.append(_Answer(driver.show_host(), of_host(driver), driver.users(), shown))
+                proxy = _said(driver) if spec.egress_path else None
+                answer.append(_Answer(driver.show_host(), of_host(driver), driver.users(), proxy, shown))
         except DriverError as error:
             answer.append(error.message)
         except Exception as error:
@@ -135,9 +151,16 @@ def _asked(seen: SeenHost) -> tuple[threading.Thread, list[_Answer | str], SeenH
     return thread, answer, seen
 
 
+def _said(driver: LibvirtDriver) -> Report | str:
+    try:
+        return look(driver)
+    except DriverError as error:
+        return error.message
+
+
 def _take(seen: SeenHost, answer: _Answer) -> None:
     assert seen.spec is not None  # noqa: S101 - only hosts with one are asked
-    seen.shown, seen.findings = answer.shown, answer.findings
+    seen.shown, seen.findings, seen.proxy = answer.shown, answer.findings, answer.proxy
     ours = {naming.domain_name(each.spec.runtime_id) for each in seen.runtimes}
     strangers = [user for user in answer.users if user.name not in ours]
     for each in seen.runtimes:

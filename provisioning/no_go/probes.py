@@ -9,6 +9,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from provisioning.drift.findings import Severity
+from provisioning.drift.proxy import of_proxy
 from provisioning.driver import DriverError
 from provisioning.driver.images import verify
 from provisioning.driver.marks import attribute, parse
@@ -18,9 +19,9 @@ from provisioning.no_go.fleet import Fleet, Seen
 from provisioning.no_go.verdicts import Answer, all_of
 from provisioning.seals import is_sealed
 from provisioning.specs import image_spec
-from tenants.models import ConnectorSecret, ConsentVersion, Tenant
+from tenants.connectors import PILOT
+from tenants.models import ConnectorSecret, ConsentVersion, Tenant, TenantConnector
 
-PILOT_CONNECTORS = frozenset({"github"})
 LATE_CHECKS = 5
 """How many periods of the drift check may pass without one."""
 WALLS = frozenset(
@@ -121,6 +122,20 @@ def _own(seen: Seen) -> set[str]:
     return own
 
 
+def egress(fleet: Fleet) -> Answer:
+    """Each egress keeper lives, and its proxy follows just the rules that the portal made last."""
+    problems = []
+    for each in fleet.hosts:
+        if isinstance(each.proxy, str):
+            problems.append(f"{each.host}: {each.proxy}")
+        elif each.proxy is not None:
+            found = of_proxy(Host.objects.get(pk=each.host.pk), each.proxy, timezone.now())
+            problems += [f"{each.host}: {one.words} {one.detail}".rstrip() for one in found]
+    closed = [str(each.host) for each in fleet.hosts if each.spec is not None and not each.spec.egress_path]
+    without = f"; no way out at all on {', '.join(closed)}" if closed else ""
+    return _seen(fleet, problems, f"{len(fleet.hosts) - len(closed)} proxies follow their rules{without}")
+
+
 def image(fleet: Fleet) -> Answer:
     """Each image that guests run from, and that the next would get, is checked and has its hashes."""
     used = {each.runtime.image for each in fleet.runtimes}
@@ -179,7 +194,8 @@ def floors(_fleet: Fleet) -> Answer:
 def connectors(_fleet: Fleet) -> Answer:
     """No connector but the pilot's is in use."""
     held = ConnectorSecret.objects.filter(state__in=ConnectorSecret.LIVE).values_list("connector", flat=True)
-    foreign = sorted(set(held) - PILOT_CONNECTORS)
+    enabled = TenantConnector.objects.filter(enabled=True).values_list("connector", flat=True)
+    foreign = sorted({*held, *enabled} - PILOT)
     return all_of([f"{each}: not in the pilot" for each in foreign], "only the pilot's connectors")
 
 
@@ -249,6 +265,7 @@ PROBES: dict[str, Probe] = {
     "machines": machines,
     "volumes": volumes,
     "apart": apart,
+    "egress": egress,
     "image": image,
     "seals": seals,
     "roles": roles,

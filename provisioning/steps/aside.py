@@ -15,14 +15,12 @@ def suspend(context: Context) -> None:
 
 
 def cut(context: Context) -> None:
-    """Unplug every interface, also those that somebody added, and have the proxy forget the runtime.
+    """Unplug every interface, also those that somebody added.
 
-    The proxy is not waited for: nothing comes out of an unplugged machine, and a keeper that does not answer
-    must not keep staff from what comes next. The sweeper sends it the rules.
+    The proxy lets nothing through for a runtime in quarantine, and learns of it from the sweeper. It is not
+    waited for: a keeper that does not answer must not keep staff from what comes next.
     """
     context.driver.cut(context.runtime.pk)
-    with context.changing() as runtime:
-        runtime.egress, runtime.egress_hosts, runtime.egress_at = False, [], None
 
 
 def settle(context: Context) -> None:

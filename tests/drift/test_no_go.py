@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -175,9 +176,7 @@ def test_a_check_that_has_stopped_is_no_go(runtime: Runtime, simulated_host: Hos
     assert "never" in verdicts("watch")["watch"].evidence
     check(simulated_host)
     assert verdicts("watch")["watch"].passed
-    Host.objects.update(
-        drift_checked_at=timezone.now() - timezone.timedelta(seconds=6 * settings.DRIFT_SECONDS)
-    )
+    Host.objects.update(drift_checked_at=timezone.now() - timedelta(seconds=6 * settings.DRIFT_SECONDS))
     assert not verdicts("watch")["watch"].passed
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -99,6 +100,12 @@ def runtime(image: ImageSpec, index: int = 7, runtime_id: UUID | None = None) ->
 def build(driver: LibvirtDriver, spec: RuntimeSpec) -> dict[str, bool]:
     """Every step once, in order; which of them changed something."""
     return {name: step(driver, spec) for name, step in ENSURES.items()}
+
+
+def change(driver: LibvirtDriver, spec: RuntimeSpec) -> list[bool]:
+    """Other caps and a larger disk for a machine that runs; what of that changed something."""
+    larger = replace(spec, cpu_percent=70, iops=900, disk_gib=2)
+    return [driver.tune(larger), driver.grow_volume(larger)]
 
 
 def remove(driver: LibvirtDriver, spec: RuntimeSpec) -> dict[str, bool]:

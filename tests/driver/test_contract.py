@@ -16,6 +16,7 @@ from tests.driver.support import (
     PASSPHRASE,
     REMOVES,
     build,
+    change,
     open_driver,
     remove,
     set_aside,
@@ -138,6 +139,49 @@ def test_a_changed_wish_defines_the_machine_anew(driver: LibvirtDriver, spec: Ru
     assert driver.ensure_domain(replace(spec, memory_mib=128)) is True
     assert driver.ensure_domain(replace(spec, memory_mib=128)) is False
     assert _raw(driver).lookupByUUIDString(str(spec.runtime_id)).maxMemory() == 128 * 1024
+
+
+def test_a_running_machine_gets_other_caps_and_a_larger_disk(
+    driver: LibvirtDriver, spec: RuntimeSpec
+) -> None:
+    """Once; the second time there is nothing to do. The first definition is as it was: that is another call."""
+    build(driver, spec)
+    assert driver.volume_gib(spec.runtime_id) == 1
+    assert change(driver, spec) == [True, True]
+    assert change(driver, spec) == [False, False]
+    assert driver.volume_gib(spec.runtime_id) == 2
+    assert driver.power(spec.runtime_id) is Power.RUNNING
+    assert driver.ensure_domain(spec) is False
+
+
+def test_a_volume_never_shrinks(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """QEMU would do it without asking, and cut the files off."""
+    build(driver, spec)
+    change(driver, spec)
+    assert driver.grow_volume(spec) is False
+    assert driver.volume_gib(spec.runtime_id) == 2
+
+
+def test_a_machine_that_is_off_is_not_changed(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    build(driver, spec)
+    driver.destroy(spec.runtime_id)
+    for call in (driver.tune, driver.grow_volume):
+        with pytest.raises(Conflict, match="does not run"):
+            call(replace(spec, disk_gib=2))
+    assert driver.volume_gib(spec.runtime_id) == 1
+
+
+def test_a_disk_grows_no_further_than_its_host(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    build(driver, spec)
+    with pytest.raises(NoSpace, match="may grow to"):
+        driver.grow_volume(replace(spec, disk_gib=900_000))
+    driver.destroy(spec.runtime_id)
+
+
+def test_a_volume_that_is_not_there_has_no_size(driver: LibvirtDriver, spec: RuntimeSpec) -> None:
+    assert driver.volume_gib(spec.runtime_id) is None
+    driver.ensure_pool()
+    assert driver.volume_gib(spec.runtime_id) is None
 
 
 @pytest.mark.parametrize("payload", [PAPERS + b"more", PAPERS.swapcase(), b"x" * 700_000])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from provisioning.driver import FAULT_POINTS, HostSpec, LibvirtDriver, Power, RuntimeSpec
-from tests.driver.support import EMPTY, ENSURES, REMOVES, build, open_driver, remove, set_aside, whole
+from tests.driver.support import EMPTY, ENSURES, REMOVES, build, change, open_driver, remove, set_aside, whole
 
 ROOT = Path(__file__).resolve().parents[2]
 MOMENTS = ("before", "during", "after")
@@ -58,11 +58,13 @@ PRESSING = ("domain.shutdown",)
 SETTING_ASIDE = ("domain.suspend", "domain.cut")
 SETTLING = ("domain.plug", "domain.autostart")
 """Each is one call on a real machine; tests/provisioning/test_drift_guest.py."""
+CHANGING = ("domain.tune", "volume.resize")
 
 
 def test_every_registered_point_is_walked() -> None:
     """A new call must be put into one of the lists above."""
-    assert sorted((*BUILDING, *REMOVING, *PRESSING, *SETTING_ASIDE, *SETTLING)) == sorted(FAULT_POINTS)
+    walked = (*BUILDING, *REMOVING, *PRESSING, *CHANGING, *SETTING_ASIDE, *SETTLING)
+    assert sorted(walked) == sorted(FAULT_POINTS)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -113,6 +115,19 @@ def test_setting_aside_killed_anywhere_is_finished_by_the_next(
     assert simulated.power(spec.runtime_id) is Power.PAUSED
     remove(simulated, spec)
     _assert_nothing_left(simulated)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("call", CHANGING)
+def test_a_change_of_size_killed_anywhere_is_finished_by_the_next(
+    simulated: LibvirtDriver, spec: RuntimeSpec, call: str, moment: str
+) -> None:
+    build(simulated, spec)
+    _killed("change", simulated.host, spec, f"{call}:{moment}")
+    change(simulated, spec)
+    assert change(simulated, spec) == [False, False]
+    assert simulated.volume_gib(spec.runtime_id) == 2
+    assert simulated.inventory() == whole(spec.runtime_id)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -166,7 +166,6 @@ SUBSTITUTES = {
     "root": ("seclabel/label", None, "+0:+0"),
     "no label": ("seclabel", "type", "none"),
     "more memory": ("memory", None, "131072"),
-    "a balloon": ("currentMemory", None, "131072"),
     "more processor": ("cputune/quota", None, "-1"),
     "another kernel": ("os/kernel", None, "/srv/vmlinuz"),
     "more words": ("os/cmdline", None, "quiet init=/bin/sh"),
@@ -235,6 +234,11 @@ def test_two_interfaces_of_one_address_are_two() -> None:
     assert devices is not None
     devices.append(copy.deepcopy(devices.find("interface")))  # type: ignore[arg-type]
     assert [d.path for d in found(text(shown))] == [f"{DEVICES}/interface[{SPEC.mac}]#2"]
+
+
+def test_a_guests_own_word_about_its_balloon_is_no_difference() -> None:
+    """A hostile guest tells libvirt what it likes, and must not fill the record with it."""
+    assert found(SHOWN.replace("<currentMemory unit='KiB'>65536<", "<currentMemory unit='KiB'>7<")) == []
 
 
 def test_units_do_not_matter() -> None:

@@ -5,12 +5,13 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from provisioning.driver import Conflict, LibvirtDriver, NoSpace, RuntimeSpec, naming
 from provisioning.driver.probe import probe_host
 from provisioning.driver.types import Engine
-from tests.driver.support import PAPERS, PASSPHRASE, build
+from tests.driver.support import PAPERS, PASSPHRASE, build, change
 
 pytestmark = pytest.mark.guest
 
@@ -150,6 +151,34 @@ def test_capabilities_decide_what_the_machine_asks_for(real: LibvirtDriver, spec
     build(real, spec)
     assert "<memtune>" not in real._conn.lookupByUUIDString(str(spec.runtime_id)).XMLDesc(0)
     assert real.ensure_domain(replace(spec, iops=None)) is True
+
+
+def test_a_change_of_caps_reaches_kernel_and_qemu(real: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """And no limit is no limit again."""
+    build(real, spec)
+    domain = real._conn.lookupByUUIDString(str(spec.runtime_id))
+    for percent, iops in ((25, 777), (60, None)):
+        assert real.tune(replace(spec, cpu_percent=percent, iops=iops)) is True
+        shown = domain.schedulerParametersFlags(libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        assert shown["vcpu_quota"] == percent * 1000
+        assert domain.blockIoTune("vdb", libvirt.VIR_DOMAIN_AFFECT_LIVE)["total_iops_sec"] == (iops or 0)
+
+
+def test_a_volume_that_has_grown_opens_again(real: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """The encryption's header is where it was."""
+    build(real, spec)
+    assert change(real, spec) == [True, True]
+    real.destroy(spec.runtime_id)
+    assert real.start(replace(spec, disk_gib=2)) is True
+    domain = real._conn.lookupByUUIDString(str(spec.runtime_id))
+    assert domain.blockInfo("vdb")[0] == 2 * 1024**3
+
+
+def test_bandwidth_is_asked_for_only_where_it_works(real: LibvirtDriver, spec: RuntimeSpec) -> None:
+    """A host that was found unable starts the machine all the same."""
+    build(real, replace(spec, bandwidth_mbit=5))
+    assert "<bandwidth>" not in real._conn.lookupByUUIDString(str(spec.runtime_id)).XMLDesc(0)
+    assert real.tune(replace(spec, bandwidth_mbit=9)) is False
 
 
 def _command_line(spec: RuntimeSpec) -> bytes:

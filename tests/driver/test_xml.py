@@ -64,6 +64,18 @@ def test_no_cap_on_operations_unless_asked() -> None:
     assert _domain(spec=replace(SPEC, iops=None)).find(".//iotune") is None
 
 
+def test_bandwidth_only_where_the_host_can() -> None:
+    """Kilobytes a second, each way."""
+    able = replace(HOST, capabilities=frozenset({"bandwidth"}))
+    shaped = _domain(able, replace(SPEC, bandwidth_mbit=8))
+    for way in ("inbound", "outbound"):
+        limit = shaped.find(f"devices/interface/bandwidth/{way}")
+        assert limit is not None
+        assert limit.attrib == {"average": "1000"}
+    for host, rate in ((able, None), (HOST, 8)):
+        assert _domain(host, replace(SPEC, bandwidth_mbit=rate)).find(".//bandwidth") is None
+
+
 def test_only_the_devices_that_a_guest_needs() -> None:
     """No graphics, USB, channel, shared directory, host device; a console that nobody can read."""
     devices = _domain().find("devices")

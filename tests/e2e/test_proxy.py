@@ -28,7 +28,7 @@ from provisioning.fleet_keys import issue_server_certificate
 from provisioning.models import GuestImage, Host, Operation, Runtime
 from provisioning.runtime_client import RuntimeClient
 from provisioning.services import runtime_create
-from tenants.models import Membership, Tenant
+from tenants.models import Membership, Plan, Tenant
 from tests.e2e.conftest import Portal
 from tests.guest.fleet import SERVER_AUTH, Authority, runtime_name
 from tests.protocol.people import OWNER, Passkey, entry, keyring
@@ -102,6 +102,20 @@ def test_a_device_key_comes_through(portal: Portal, way: dict[str, str]) -> None
     listed = portal.ask(ACME, "GET", "/v1/workspace", headers=headers)
     assert (listed.status_code, listed.json()) == (200, {"entries": [], "complete": True})
     assert Entry.objects.filter(action="request.routed").count() == before + 1
+
+
+def test_a_used_up_minute_is_429_with_a_time(portal: Portal, way: dict[str, str]) -> None:
+    """For programs and for browsers alike: neither is sent in a circle, and nothing reaches the guest."""
+    Plan.objects.update(routed_per_minute=30)
+    for accept in ("application/json", "text/html"):
+        headers = cookies(way) | {"Accept": accept}
+        for _ in range(40):
+            answer = portal.ask(ACME, "GET", "/", headers=headers)
+            if answer.status_code == 429:
+                break
+        assert (answer.status_code, answer.json()["error"]) == (429, "too_many_requests"), accept
+        assert 1 <= int(answer.headers["Retry-After"]) <= 62
+    assert portal.ask("portal.localhost", "GET", "/healthz").status_code == 200
 
 
 def test_a_large_file_comes_through(portal: Portal, way: dict[str, str]) -> None:

@@ -12,6 +12,8 @@ bare Git repository there, after ``git update-server-info``, can be cloned throu
 """
 
 import contextlib
+import fcntl
+import os
 import shutil
 import socket
 import subprocess
@@ -70,15 +72,19 @@ class HostWorld(World):
 
 @contextlib.contextmanager
 def host_world() -> Iterator[HostWorld]:
-    """This machine with the small internet behind it, and the end of that."""
+    """This machine with the small internet behind it, and the end of that. One at a time: it has one address."""
     base = Path(tempfile.mkdtemp(prefix="egress-host-"))
     base.chmod(0o755)
-    made = HostWorld(base)
+    made = HostWorld(base, prefix=f"eh{os.getpid():x}")
     try:
-        made.up()
-        yield made
+        with Path("/run/lock/egress-host-world").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                made.up()
+                yield made
+            finally:
+                made.down()
     finally:
-        made.down()
         shutil.rmtree(base, ignore_errors=True)
 
 

@@ -180,7 +180,7 @@ def _context(folder: Path, names: tuple[str, ...]) -> ssl.SSLContext:
     def note(line: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> None:
         line.asked_name = name  # type: ignore[union-attr]
 
-    context.sni_callback = note  # type: ignore[assignment]
+    context.sni_callback = note
     return context
 
 

@@ -386,6 +386,25 @@ def test_a_second_connect_on_a_refused_connection_is_judged_by_itself(
     assert world.outside.arrivals == []
 
 
+def test_what_follows_a_good_hello_to_a_dead_place_is_no_request(world: World, keeper: KeeperProcess) -> None:
+    """The connection has passed the hello by then; if Squid read on, a second CONNECT would be judged by it."""
+    name = next(_odd)
+    world.outside.answers[name] = Answer(a=("203.0.113.99",))  # nobody: Squid waits for seconds
+    before = len(keeper.records())
+    for target in (name, API):
+        tunnel = connect(world, ALICE, f"{name}:443")
+        tunnel.line.sendall(hello(name))
+        wait_for(
+            "Squid tries to connect",
+            lambda: "203.0.113.99" in world.command("h", "ss", "-Htn", "state", "syn-sent").stdout,
+        )
+        answer = dead(tunnel, f"CONNECT {target}:443 HTTP/1.1\r\n\r\n".encode() + hello(EVIL))
+        assert b"200" not in answer
+    assert world.outside.arrivals == []
+    found = wait_for("both records", lambda: keeper.records()[before + 1 :] and keeper.records()[before:])
+    assert {(each.host, each.verdict, each.reason) for each in found} == {(name, "allowed", "unreachable")}
+
+
 # -- tenants against each other --------------------------------------------------------------------------------
 
 

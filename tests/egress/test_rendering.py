@@ -15,7 +15,7 @@ from provisioning.egress.squid import MAX_TUNNELS, Proxy, render, tunnels
 from tests.egress.test_rules import tenant
 
 PROXY = Proxy(3128, Path("/run/egress"), Path("/run/egress/access.log"), ("203.0.113.1",), 40000, 4096)
-WALL = nft.Wall("fleet", 61184, ("203.0.113.1",), proxy_port=3128, keeper_port=40000, agent_port=8443)
+WALL = nft.Wall("fleet", 61184, ("203.0.113.1",), proxy_port=3128, agent_port=8443)
 
 
 @pytest.mark.parametrize(

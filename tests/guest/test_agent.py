@@ -216,6 +216,7 @@ def test_status(agent: Agent, site: Site) -> None:
     assert abs(document["clock"] - time.time()) < 5
     assert 0 < document["data_volume"]["free_bytes"] <= document["data_volume"]["size_bytes"]
     assert 0 < document["memory"]["available_bytes"] <= document["memory"]["total_bytes"]
+    assert document["jobs"] == {"running": 0, "waiting": 0}
     assert SECRET not in str(document)
 
 

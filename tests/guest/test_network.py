@@ -113,7 +113,10 @@ def linked(folder: Path, proxy: str | None) -> Iterator[Link]:
         link.run("nft", WATCH)
         # As in the image's sysctl.d.
         link.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", end="guest")
-        link.run("env", f"CREDENTIALS_DIRECTORY={folder}", str(SCRIPT), end="guest")
+        # As in the image, where nothing tells the names of protocols and services.
+        hidden = "for each in protocols services; do mount --bind /dev/null /etc/$each; done"
+        alone = ["unshare", "--mount", "sh", "-ec", f'{hidden}; exec "$0"', str(SCRIPT)]
+        link.run("env", f"CREDENTIALS_DIRECTORY={folder}", *alone, end="guest")
         places = [f"{address}:{port}" for address in (HOST, WORLD) for port in (PROXY, OTHER)]
         undo.enter_context(answering(link.host, *places))
         undo.enter_context(answering(link.guest, f"{GUEST}:8443", f"127.0.0.1:{OTHER}"))

@@ -13,6 +13,7 @@ every_route = pytest.mark.parametrize("route", routes(), ids=lambda route: f"{ro
 POST_ONLY = {
     "sign-out",
     "tenant-access",
+    "tenant-connector-switch",
     "tenant-operation",
     "api-tenant-enter",
     "api-runtime-operations",

@@ -232,6 +232,17 @@ def test_the_switch_needs_a_token(world: World) -> None:
     assert stands(world) == (True, True)
 
 
+def test_the_api_needs_a_token_too(world: World) -> None:
+    """The same for PATCH; with the header it is taken."""
+    client = world.client("owner", csrf=True)
+    client.get(PAGE)
+    asked: Any = {"path": f"{URL}github/", "data": {"enabled": False}, "content_type": "application/json"}
+    assert client.patch(**asked).status_code == 403
+    assert stands(world) == (True, True)
+    headers = {"X-CSRFToken": client.cookies["__Host-csrf"].value}
+    assert client.patch(**asked, headers=headers).status_code == 200
+
+
 def test_buttons_for_each(world: World) -> None:
     """Owners switch, operators decide, members look."""
     pages = {role: world.client(role).get(PAGE).content.decode() for role in ("owner", "member", "operator")}

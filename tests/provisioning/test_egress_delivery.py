@@ -1,6 +1,7 @@
 """The proxy follows the rows: one number for one content, through lost messages, doubled workers and old copies."""
 
 import json
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import IntegrityError, connection
 from django.utils import timezone
 
 from audit.context import Actor, command
@@ -16,6 +18,7 @@ from provisioning.driver import SimulatedDriver, connect
 from provisioning.driver.local_keeper import LocalKeeper
 from provisioning.egress import delivery, rules
 from provisioning.egress.delivery import NotInForce, RulesRefused
+from provisioning.egress.reports import Report
 from provisioning.models import Host, Runtime
 from provisioning.selectors import egress_in_force
 from provisioning.specs import host_spec
@@ -199,6 +202,14 @@ def test_a_change_tells_a_worker_at_once(
     assert told == []
 
 
+def test_to_follow_is_to_have_number_and_content() -> None:
+    """Either alone is somebody else's document."""
+    wanted, other = rules.Rules(3, "fleet", ()), rules.Rules(3, "other", ())
+    assert Report(generation=3, digest=wanted.digest).follows(wanted)
+    assert not Report(generation=3, digest=other.digest).follows(wanted)
+    assert not Report(generation=4, digest=wanted.digest).follows(wanted)
+
+
 def test_hosts_without_a_proxy_are_left_alone(
     make_host: Callable[..., Host], tenant: Tenant, image: Any
 ) -> None:
@@ -207,6 +218,49 @@ def test_hosts_without_a_proxy_are_left_alone(
     delivery.apply(host.pk)
     assert delivery.due() == []
     assert not Entry.objects.filter(action__startswith="egress.").exists()
+
+
+def test_two_workers_at_once_issue_one_document(
+    simulated_host: Host,
+    folder: Path,
+    served: Runtime,
+    owner: User,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both have looked at the keeper before either renders; a doubled message does no more than one."""
+    delivery.apply(simulated_host.pk)
+    enable_github(tenant, owner)
+    barrier = threading.Barrier(2, timeout=30)
+    issue = delivery._issue
+    waited: set[int] = set()
+
+    def together(*args: Any, **more: Any) -> rules.Rules:
+        if threading.get_ident() not in waited:
+            waited.add(threading.get_ident())
+            barrier.wait()
+        return issue(*args, **more)
+
+    monkeypatch.setattr(delivery, "_issue", together)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            delivery.apply(simulated_host.pk)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    assert state(folder)["generation"] == 2
+    assert Entry.objects.filter(action="egress.rules_issued").count() == 2
+    assert egress_in_force(tenant.pk) is not None
 
 
 def test_a_worker_that_comes_late_changes_nothing(
@@ -248,6 +302,7 @@ def test_a_database_from_an_older_copy_overtakes_the_proxy(
     change_state(folder, generation=gone_to, digest=foreign.digest, serving=[str(uuid.uuid4())])
     delivery.apply(simulated_host.pk)
     assert state(folder)["generation"] == gone_to + 1
+    assert Entry.objects.filter(action="egress.rules_issued").count() == 2
     assert state(folder)["serving"] == [str(served.pk)]
 
 
@@ -354,6 +409,7 @@ def test_a_state_that_nobody_can_read_is_an_error_that_repeats_nothing(
 @pytest.mark.parametrize(
     "changed",
     [
+        {"version": 2},
         {"generation": -1},
         {"generation": True},
         {"generation": "7"},
@@ -397,6 +453,18 @@ def test_too_many_runtimes_are_an_error_in_words(
     assert delivery.due() == [simulated_host.pk]
 
 
+@pytest.mark.parametrize("where", ["row", "state"])
+def test_no_number_is_left(simulated_host: Host, folder: Path, served: Runtime, where: str) -> None:
+    """Somebody wrote the last one into the row, or the keeper says that it follows it: an error in words."""
+    delivery.apply(simulated_host.pk)
+    if where == "row":
+        Host.objects.update(egress_generation=rules.MAX_GENERATION + 5)
+    else:
+        change_state(folder, generation=rules.MAX_GENERATION)
+    with pytest.raises(RulesRefused, match="a generation is 1 to 9999999999"):
+        delivery.apply(simulated_host.pk)
+
+
 def test_a_changed_folder_is_not_obeyed(simulated_host: Host, served: Runtime, tmp_path: Path) -> None:
     """Web can write the column; the seal says that nobody registered it."""
     Host.objects.filter(pk=simulated_host.pk).update(egress_path=str(tmp_path / "elsewhere"))
@@ -423,7 +491,5 @@ def test_a_number_and_its_entry_are_one(
 
 def test_a_runtime_that_is_deleted_cannot_be_served(served: Runtime) -> None:
     """The database itself refuses it."""
-    from django.db import IntegrityError
-
     with pytest.raises(IntegrityError):
         Runtime.objects.filter(pk=served.pk).update(phase="deleted", host=None, created_at=timezone.now())

@@ -233,6 +233,7 @@ def test_an_unreadable_request_is_told_by_its_address(
     collecting.collect(simulated_host)
     row = EgressRecord.objects.get()
     assert (row.tenant, row.host, row.port, row.verdict) == (served.tenant, "", 0, "refused")
+    assert row.attempts == 1
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from provisioning.fleet import audit_fleet
 from provisioning.models import GuestImage, Host, Operation, Runtime
 from provisioning.seals import seal
 from provisioning.services import host_register, operation_cancel, operation_request, runtime_create
+from provisioning.specs import host_spec
+from provisioning.steps import Context
 from tenants.models import Tenant
 from tests.provisioning.test_egress_delivery import change_state, newest, state
 from tests.provisioning.workers import drain
@@ -55,7 +57,7 @@ def test_the_way_out_is_set_before_the_machine_exists(
 
     monkeypatch.setattr(SimulatedDriver, "ensure_domain", look)
     operation = drain(runtime_create(actor=TESTER, tenant=tenant))
-    assert operation.state == State.SUCCEEDED
+    assert operation.state == State.SUCCEEDED, operation.error_message
     assert seen == [[str(operation.runtime_id)]]
     assert Runtime.objects.get().egress_at is not None
     names = list(operation.steps.order_by("index").values_list("name", flat=True))
@@ -106,7 +108,7 @@ def run_until(operation: Operation, step: str) -> Operation:
     """Advance until ``step`` is next."""
     lease = machine.claim(operation.pk)
     assert lease is not None
-    with machine.Context.opened(lease) as context:
+    with Context.opened(lease) as context:
         while operation.steps.exclude(state="done").order_by("index")[0].name != step:
             assert machine.advance(lease, context)
     Operation.objects.filter(pk=operation.pk).update(lease_owner=None, lease_until=None)
@@ -175,7 +177,7 @@ def test_a_host_without_a_proxy_says_so_and_goes_on(
 def test_a_host_gets_its_folder_by_registration(simulated_host: Host) -> None:
     """Sealed, and seen by the driver; registering without one takes it away."""
     told = {name: getattr(simulated_host, name) for name in ("engine", "vcpus", "memory_mib", "disk_gib")}
-    given = {"actor": TESTER, "name": "simulated", "uri": simulated_host.uri, "probe": told}
+    given: Any = {"actor": TESTER, "name": "simulated", "uri": simulated_host.uri, "probe": told}
     path = simulated_host.pool_path
     host = host_register(**given, pool_path=path, egress_path="/srv/egress")
     assert host_spec_path(host) == "/srv/egress"
@@ -184,8 +186,6 @@ def test_a_host_gets_its_folder_by_registration(simulated_host: Host) -> None:
 
 
 def host_spec_path(host: Host) -> str:
-    from provisioning.specs import host_spec
-
     return host_spec(Host.objects.get(pk=host.pk)).egress_path
 
 

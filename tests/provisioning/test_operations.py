@@ -121,6 +121,8 @@ def test_destruction_needs_a_typed_reason(
 ) -> None:
     """Ten characters at least, five hundred at most."""
     runtime = finish(created)
+    if Phase.READY not in TRANSITIONS[kind].allowed:
+        Runtime.objects.filter(pk=runtime.pk).update(phase=Phase.QUARANTINED)
     with pytest.raises(OperationRefused, match="Give a reason"):
         operation_request(actor=as_operator, runtime_id=runtime.pk, kind=kind, reason=reason)
 

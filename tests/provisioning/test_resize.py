@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 from audit.context import Actor, command
 from audit.models import Entry
 from protocol.enrolment import Personalisation
+from provisioning import machine
 from provisioning.driver import connect
 from provisioning.driver.marks import parse
 from provisioning.enrolment import personalisation
@@ -30,7 +31,7 @@ from provisioning.services import (
 from provisioning.specs import host_spec
 from tenants.models import Plan, Tenant
 from tenants.services import TenantError, plan_save
-from tests.provisioning.workers import drain, let_lease_lapse, run_in_child
+from tests.provisioning.workers import drain, let_lease_lapse, move, run_in_child
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TESTER = command("test")
@@ -207,8 +208,10 @@ def test_the_target_is_what_was_asked_for(runtime: Runtime, plan: Plan) -> None:
 def test_who_may_and_at_what_price(runtime: Runtime, owner: User, make_plan: Callable[..., Plan]) -> None:
     """Operators only, and never below the plan's cost floor; what is refused leaves nothing."""
     dear = make_plan(cpu_percent=50, cost_floor_cents=9900)
-    with pytest.raises(PermissionRefused):
-        plan_change(actor=Actor.of(owner), tenant=runtime.tenant, plan=dear, price_cents=9900)
+    same = make_plan("same", api_per_minute=1_000_000, cost_floor_cents=0)
+    for wanted in (dear, same):  # the second asks for no operation, which has a check of its own
+        with pytest.raises(PermissionRefused):
+            plan_change(actor=Actor.of(owner), tenant=runtime.tenant, plan=wanted, price_cents=9900)
     with pytest.raises(TenantError, match="9900 cents"):
         change(runtime, dear, price=9899)
     tenant = Tenant.objects.get()
@@ -243,11 +246,17 @@ def test_without_an_entry_the_plan_stays(
 
 
 def test_the_larger_of_both_sizes_is_reserved_while_it_goes_on(
-    runtime: Runtime, simulated_host: Host, make_plan: Callable[..., Plan]
+    runtime: Runtime,
+    simulated_host: Host,
+    make_plan: Callable[..., Plan],
+    children_environment: dict[str, str],
 ) -> None:
-    """From the request on, in both directions: undoing must find its room."""
+    """From the request to the end, in both directions: undoing must find its room."""
     size = {"vcpus": 1, "memory_mib": 1024, "disk_gib": 4}
     operation = change(runtime, make_plan(**{**size, "memory_mib": 384}), restart=True)
+    for point in ("step.resize:before", "step.define:before", "step.ready:before"):
+        assert reserved_on(simulated_host) == {"vcpus": 1, "memory_mib": 512, "disk_gib": 4}, point
+        killed(operation, children_environment, point)
     assert reserved_on(simulated_host) == {"vcpus": 1, "memory_mib": 512, "disk_gib": 4}
     assert drain(operation).state == State.SUCCEEDED
     assert reserved_on(simulated_host) == {"vcpus": 1, "memory_mib": 384, "disk_gib": 4}
@@ -283,6 +292,42 @@ def test_a_full_host_keeps_nobody_from_a_smaller_plan(
     Host.objects.update(memory_mib=100, disk_gib=0, vcpus=0)
     assert drain(change(runtime, make_plan(memory_mib=384), restart=True)).state == State.SUCCEEDED
     settled(runtime)
+
+
+def test_room_that_nobody_uses_is_found(runtime: Runtime) -> None:
+    """The fleet's audit names a reservation that outlived its operation."""
+    Runtime.objects.update(spare_memory_mib=1)
+    assert [(f.kind, f.problem) for f in audit_fleet()] == [("quota", "holds quota that nobody uses")]
+
+
+def test_a_forced_deletion_gives_the_room_for_both_back(
+    runtime: Runtime, simulated_host: Host, make_plan: Callable[..., Plan]
+) -> None:
+    """Whatever a change of size had reserved when it was ended."""
+    change(runtime, make_plan(**COLD), restart=True)
+    forced = operation_request(
+        actor=TESTER, runtime_id=runtime.pk, kind=Kind.FORCE_DELETE, reason="because of a test"
+    )
+    assert reserved_on(simulated_host)["memory_mib"] == 1024, "held until it is gone"
+    assert drain(forced).state == State.SUCCEEDED
+    assert reserved_on(simulated_host) == {"vcpus": 0, "memory_mib": 0, "disk_gib": 0}
+
+
+def test_guests_say_what_they_use(runtime: Runtime) -> None:
+    """Asked over the agent's own route, written down with the time; not while an operation goes on."""
+    from provisioning.tasks import usage_observe
+
+    usage_observe()
+    runtime.refresh_from_db()
+    assert runtime.usage["memory_mib"] > 0
+    assert runtime.usage["disk_mib"] > 0
+    assert (runtime.usage["jobs_running"], runtime.usage["jobs_waiting"]) == (0, 0)
+    assert runtime.usage_at is not None
+    Runtime.objects.update(usage={})
+    operation_request(actor=TESTER, runtime_id=runtime.pk, kind=Kind.STOP)
+    usage_observe()
+    runtime.refresh_from_db()
+    assert runtime.usage == {}
 
 
 def break_step(monkeypatch: pytest.MonkeyPatch, name: str, times: int = 99) -> None:
@@ -329,6 +374,26 @@ def test_a_failed_change_at_once_is_taken_back(
     assert (runtime.cpu_percent, definition(runtime)["quota"]) == (100, "100000")
     assert tuned(runtime)["cpu_percent"] == 100
     assert agent_pid(runtime) == pid
+
+
+def test_a_host_out_of_reach_leaves_the_guest_as_it_was(
+    runtime: Runtime, simulated_host: Host, make_plan: Callable[..., Plan]
+) -> None:
+    """The change waits, gives up, and is taken back once the host is there; room for both is held so long."""
+    pid = agent_pid(runtime)
+    operation = change(runtime, make_plan(cpu_percent=40, disk_gib=3))
+    move(simulated_host, "test+unix:///default?socket=/nonexistent/libvirt-sock")
+    Runtime.objects.update(power="unknown")
+    for _ in range(machine.MAX_ATTEMPTS + 2):
+        machine.run(operation.pk)
+        Operation.objects.filter(pk=operation.pk).update(not_before=None)
+    operation.refresh_from_db()
+    assert (operation.state, operation.error_code) == (State.UNDOING, "host_unreachable")
+    assert reserved_on(simulated_host)["disk_gib"] == 3
+    move(simulated_host, "test+unix:///default")
+    assert drain(operation).state == State.FAILED
+    runtime = settled(runtime)
+    assert (runtime.cpu_percent, runtime.disk_gib, agent_pid(runtime)) == (100, 1, pid)
 
 
 def test_a_disk_that_has_grown_stays_grown(

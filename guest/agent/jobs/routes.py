@@ -29,6 +29,10 @@ class Jobs:
         self._runner, self._gate = runner, gate
         self._waiting = Places()
 
+    def statement(self) -> dict[str, int]:
+        """What the guest's status says of jobs: how many, and nothing of what they are."""
+        return self._runner.counts()
+
     def handlers(self) -> dict[tuple[str, str], Callable[[web.Request], Awaitable[web.StreamResponse]]]:
         """As in ``gate.ACCESS``."""
         return {

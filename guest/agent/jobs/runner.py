@@ -94,6 +94,10 @@ class Runner:
         self._fill()
         return self.get(asked.id), True
 
+    def counts(self) -> dict[str, int]:
+        """How many may be running, and how many wait."""
+        return self._store.counts()
+
     def get(self, name: str) -> Job:
         """Raises JobRefused: ``no_such_job``."""
         job = self._store.get(name)

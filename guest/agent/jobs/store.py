@@ -122,6 +122,13 @@ class Store:
         """Those that may be running."""
         return self._jobs("SELECT * FROM job WHERE state IN ('starting', 'running') ORDER BY number")
 
+    def counts(self) -> dict[str, int]:
+        """How many may be running, and how many wait: figures only, for who may not know of the jobs."""
+        sql = "SELECT COUNT(*) FILTER (WHERE state IN ('starting', 'running')),"
+        sql += " COUNT(*) FILTER (WHERE state = 'queued') FROM job"
+        running, waiting = self._database.execute(sql).fetchone()
+        return {"running": running, "waiting": waiting}
+
     def hidden(self) -> list[Job]:
         """Those that are being forgotten."""
         return self._jobs("SELECT * FROM job WHERE hidden")
