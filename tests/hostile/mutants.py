@@ -34,7 +34,7 @@ PIECES = (
 TWICE = {
     "no-ip-spoofing": "every accept names the guest's address as well",
     "drop inout all-ipv6": "the last rule drops every frame of IPv6, before the host's IPv6 could see it",
-    "drop out tcp dst 3128 crowd": "the proxy ends most connections long before, and the walls bound how fast they come",
+    "drop out tcp dst 3128 crowd": "it bounds how many, and stops no single frame; a test of its own fills the table without it",
 }
 """Pieces without which nothing more gets through, and why they stay: none should rest on another."""
 

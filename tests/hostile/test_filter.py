@@ -1,5 +1,6 @@
 """The same frames as a hostile guest's, without a machine; and what each rule is for, found by taking it away."""
 
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from django.conf import settings
 from deploy.portalctl import walls
 from provisioning.driver import HostSpec, ImageSpec
 from provisioning.driver.types import Engine
+from provisioning.driver.xml import MAX_PROXY_CONNECTIONS
 from tests.driver.support import runtime
 from tests.hostile import frames, mutants
 from tests.hostile.volley import CONTROL, Evidence, fire
@@ -17,6 +19,8 @@ from tests.hostile.where import ATTACKS
 from tests.hostile.wire import Wire, wire
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
+OTHERS = 200
+"""Connections that others on this machine may open or end meanwhile."""
 GROUP = "bridge group 01:80:c2:00:00:0e"
 ALL = {"ARP", "to the proxy and back", "to the agent and back"}
 
@@ -91,6 +95,31 @@ def test_fragments_do_not_fill_the_hosts_memory(guest: Wire) -> None:
     with mutants.walls_are(mutants.without(walls.RULES.read_text(), "frag-off")):
         assert waiting() > 10
     assert waiting() <= 0
+
+
+def test_a_guest_does_not_fill_the_hosts_table_of_connections(guest: Wire) -> None:
+    """Half-open connections to the proxy, with nothing but the filter's own limit in their way."""
+    host, spec = guest.driver.host, guest.spec
+    open_ended = mutants.without(walls.RULES.read_text(), "@callers")
+    with (
+        socket.create_server((spec.host_address, spec.egress_port), backlog=4096),
+        mutants.walls_are(open_ended),
+    ):
+        assert _called(guest, 10000) < MAX_PROXY_CONNECTIONS + OTHERS
+        with mutants.filter_is(host, spec, mutants.without_piece(host, spec, "drop out tcp dst 3128 crowd")):
+            assert _called(guest, 20000) > MAX_PROXY_CONNECTIONS + OTHERS
+
+
+def _called(guest: Wire, first: int) -> int:
+    """How many of 1,500 connections the host's table has taken up beside those before."""
+    where, before = guest.where(), _connections()
+    for port in range(first, first + 1500):
+        guest.send([where.segment(where.host, (port, where.proxy_port), b"")])
+    return _connections() - before
+
+
+def _connections() -> int:
+    return int(Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text())
 
 
 def test_every_piece_is_in_the_table(guest: Wire) -> None:
