@@ -9,6 +9,7 @@ import pytest
 from django.conf import settings
 
 from deploy.portalctl import walls
+from provisioning.addresses import link
 from provisioning.driver import HostSpec, ImageSpec
 from provisioning.driver.types import Engine
 from provisioning.driver.xml import MAX_PROXY_CONNECTIONS
@@ -19,6 +20,8 @@ from tests.hostile.where import ATTACKS
 from tests.hostile.wire import Wire, wire
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
+INDEX = 2000
+"""Of the lane's networks one that no runtime of its tests gets to."""
 OTHERS = 200
 """Connections that others on this machine may open or end meanwhile."""
 GROUP = "bridge group 01:80:c2:00:00:0e"
@@ -30,7 +33,13 @@ def guest(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wir
     host = HostSpec(
         settings.LIBVIRT_URI, Engine.QEMU, settings.FLEET_ID, str(tmp_path_factory.mktemp("pool"))
     )
-    spec = replace(runtime(ImageSpec("none", "/nonexistent", {}, "")), network_index=0xFFF0)
+    ends = link(INDEX)
+    spec = replace(
+        runtime(ImageSpec("none", "/nonexistent", {}, "")),
+        network_index=INDEX,
+        host_address=ends.host_address,
+        guest_address=ends.guest_address,
+    )
     with wire(host, spec) as made:
         yield made
 
