@@ -63,6 +63,7 @@ def world(
             try:
                 register_built(real_image_directory)
                 neighbour = booted(small, host, "neighbour")
+                neighbour.put("authority.pem", internet.outside.authority.read_bytes())
                 hostile_image(real_image_directory, folder)
                 attacker = booted(small, host, "attacker")
                 for program in (HERE / "inside").glob("[a-z]*.py"):

@@ -15,7 +15,7 @@ import time
 
 SECONDS = 25.0
 AT_ONCE = 8
-HELD_SECONDS = 20.0
+HELD_SECONDS = 30.0
 
 
 def main(address: str, port: str, path: str, *more: str) -> None:
@@ -65,7 +65,7 @@ def tunnels(place: tuple[str, int], number: int, target: str) -> dict[str, int]:
     until, most, refused = time.monotonic() + HELD_SECONDS, 0, 0
     print("begun", flush=True)
     while time.monotonic() < until:
-        for _ in range(min(100, number - tried)):
+        for _ in range(min(500, number - tried)):
             line = socket.socket()
             line.setblocking(False)
             with contextlib.suppress(BlockingIOError):
