@@ -3,6 +3,7 @@
 Packets are the evidence, so a capture that lost one proves nothing: `Capture.stop` raises if it did.
 """
 
+import contextlib
 import secrets
 import select
 import socket
@@ -16,6 +17,7 @@ _SOL_PACKET, _PACKET_STATISTICS = 263, 6
 _SO_RCVBUFFORCE = 33
 _BUFFER = 64 << 20
 _OUTGOING = 4
+_PATIENCE = 30.0
 RAW = {
     socket.AF_INET: (1, 2, 4, 6, 17, 41, 47, 50, 51, 89, 103, 112, 132, 136, 137, 255),
     socket.AF_INET6: (6, 17, 58),
@@ -63,8 +65,7 @@ class Capture:
     def __init__(self, markers: Markers) -> None:
         self.markers = markers
         self.seen: dict[str, set[str]] = defaultdict(set)
-        self.frames = 0
-        self._end = threading.Event()
+        self._last = secrets.token_bytes(16)
         self._wire = _socket(socket.AF_PACKET, _ALL)
         self._host = {
             _socket(family, protocol): f"host IPv{4 if family == socket.AF_INET else 6} {protocol}"
@@ -79,35 +80,44 @@ class Capture:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end.set()
+        # What is read comes in order, so whoever has seen this has seen all that went before.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+            line.sendto(self._last, ("127.0.0.1", 9))
         for thread in self._threads:
-            thread.join(20)
+            thread.join(_PATIENCE)
+        behind = any(thread.is_alive() for thread in self._threads)
         lost = struct.unpack("2I", self._wire.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1]
         for each in (self._wire, *self._host):
             each.close()
-        if lost:
-            raise AssertionError(f"the capture lost {lost} frames, so it proves nothing")
+        if lost or behind:
+            raise AssertionError(f"the capture lost {lost} frames, or fell behind, so it proves nothing")
 
     def _frames(self) -> None:
-        for each in self._ready([self._wire]):
-            data, (name, _protocol, kind, *_rest) = each.recvfrom(65535)
-            self.frames += 1
+        ended = False
+        while not ended:
+            data, (name, _protocol, kind, *_rest) = self._wire.recvfrom(65535)
+            ended = self._last in data
             for found in self.markers.found(data):
                 self.seen[found].add(f"{name} {'out' if kind == _OUTGOING else 'in'}")
 
     def _packets(self) -> None:
-        for each in self._ready(list(self._host)):
-            for found in self.markers.found(each.recv(65535)):
-                self.seen[found].add(self._host[each])
+        ended = False
+        while not ended:
+            for each in select.select(list(self._host), [], [])[0]:
+                ended |= self._take(each)
+        for each in select.select(list(self._host), [], [], 0)[0]:
+            self._take(each)
 
-    def _ready(self, sources: list[socket.socket]) -> Iterable[socket.socket]:
-        """Each socket that has something, until the end was asked for and all are empty."""
-        while True:
-            ending = self._end.is_set()
-            ready = select.select(sources, [], [], 0.2)[0]
-            yield from ready
-            if ending and not ready:
-                return
+    def _take(self, source: socket.socket) -> bool:
+        """Read all that waits in one of the host's sockets; whether the last packet was among it."""
+        ended = False
+        with contextlib.suppress(BlockingIOError):
+            while not ended:
+                data = source.recv(65535, socket.MSG_DONTWAIT)
+                ended = self._last in data
+                for found in self.markers.found(data):
+                    self.seen[found].add(self._host[source])
+        return ended
 
 
 def _socket(family: socket.AddressFamily, protocol: int) -> socket.socket:

@@ -48,13 +48,17 @@ def ipv4(
 
 
 def tcp(
-    source: str, to: str, ports: tuple[int, int], flags: int, payload: bytes = b"", sequence: int = 7
+    source: str,
+    to: str,
+    ports: tuple[int, int],
+    flags: int,
+    payload: bytes = b"",
+    *,
+    acknowledged: int = 9,
 ) -> bytes:
     """A TCP segment with its checksum."""
-    bare = (
-        struct.pack("!HHIIBBHHH", *ports, sequence, 9 if flags & ACK else 0, 5 << 4, flags, 1024, 0, 0)
-        + payload
-    )
+    numbers = (7, acknowledged if flags & ACK else 0)
+    bare = struct.pack("!HHIIBBHHH", *ports, *numbers, 5 << 4, flags, 1024, 0, 0) + payload
     return bare[:16] + struct.pack("!H", checksum(_pseudo(source, to, TCP, bare) + bare)) + bare[18:]
 
 

@@ -3,14 +3,13 @@
 import json
 import subprocess
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from tests.hostile import attacks  # noqa: F401 - fills the list
 from tests.hostile.capture import Capture, Markers
-from tests.hostile.where import ATTACKS, controls
-from tests.hostile.world import World
+from tests.hostile.where import ATTACKS, Where, controls
 
 CONTROL = "(a connection to the proxy's port)"
-SENT = "/var/lib/portal/workspace/frames"
 STOPPED_LATER = {"from the agent's port to the host's end"}
 """The Ethernet rules know no connections, so these cross the bridge; the host's stack must not get them."""
 
@@ -38,42 +37,50 @@ class Evidence:
         return found | ({"(the host's own tables)"} if self.before != self.after else set())
 
 
-def fire(world: World, names: list[str] | None = None) -> Evidence:
+class Attacker(Protocol):
+    """Who can write frames to a guest's wire."""
+
+    @property
+    def tap(self) -> str: ...
+    @property
+    def bridge(self) -> str: ...
+    def where(self) -> Where: ...
+    def send(self, written: list[bytes]) -> None: ...
+
+
+def fire(attacker: Attacker, names: list[str] | None = None) -> Evidence:
     """Let the guest write the frames of these attacks, and one that is allowed, while everything is watched."""
     names = list(ATTACKS) if names is None else names
-    markers, where = Markers([CONTROL, *names]), world.where()
+    markers, where = Markers([CONTROL, *names]), attacker.where()
     sent = controls(where, markers.of(CONTROL))
     for name in names:
         sent += ATTACKS[name](where, markers.of(name))
-    world.attacker.put("frames", "\n".join(frame.hex() for frame in sent).encode())
-    before = knowledge(world)
+    before = knowledge(attacker)
     with Capture(markers) as capture:
-        said = world.attacker.wait(world.attacker.start("send.py", SENT))
-    assert f"sent {len(sent)}" in said, said
-    assert "not sent" not in said, said
-    left, bridge = f"{world.attacker.tap} in", f"{world.attacker.bridge} in"
-    return Evidence(dict(capture.seen), left, bridge, before, knowledge(world))
+        attacker.send(sent)
+    left, bridge = f"{attacker.tap} in", f"{attacker.bridge} in"
+    return Evidence(dict(capture.seen), left, bridge, before, knowledge(attacker))
 
 
-def knowledge(world: World) -> Any:
-    """What a guest's packets could teach the host, without what passes by itself."""
-    addresses = _shown("-6", "address")
-    neighbours = _shown("neighbour")
+def knowledge(attacker: Attacker) -> Any:
+    """What a guest's packets could teach the host: nothing of other guests, which come and go beside this."""
+    own = {attacker.tap, attacker.bridge}
     return {
         "addresses": sorted(
-            (each["ifname"], its["local"]) for each in addresses for its in each.get("addr_info", ())
+            (each["ifname"], its["local"])
+            for each in _shown("-6", "address")
+            if each["ifname"] in own
+            for its in each.get("addr_info", ())
         ),
-        "routes": sorted(
-            (each["dst"], each.get("gateway", ""), each["dev"]) for each in _shown("-6", "route")
-        ),
+        "routes": sorted((each["dst"], each["dev"]) for each in _shown("-6", "route") if each["dev"] in own),
         "neighbours": sorted(
             (each["dst"], each["dev"], each["lladdr"])
-            for each in neighbours
-            if "lladdr" in each and each["dev"].startswith(("rt", "pt"))
+            for each in _shown("neighbour")
+            if "lladdr" in each and each["dev"] in own
         ),
         "stations": sorted(
             (each["mac"], each.get("vlan", 0))
-            for each in _shown("fdb", "show", "br", world.attacker.bridge, tool="bridge")
+            for each in _shown("fdb", "show", "br", attacker.bridge, tool="bridge")
         ),
     }
 

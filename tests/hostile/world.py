@@ -9,18 +9,21 @@ from typing import Any
 from urllib.parse import quote
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.utils import timezone
 
-from audit.context import command
+from audit.context import Actor, command
 from provisioning.driver import naming
 from provisioning.models import Host, Operation, Runtime
 from provisioning.seals import seal
 from provisioning.services import runtime_create
 from provisioning.specs import runtime_spec
-from tenants.models import Plan, Tenant
-from tenants.services import plan_save, tenant_create
+from tenants.models import Membership, Plan, Tenant
+from tenants.services import connector_allow, connector_enable, membership_add, plan_save, tenant_create
 from tests.e2e.members import Member
 from tests.e2e.test_jobs import OVER, Worker
+from tests.egress.on_host import HostWorld
+from tests.egress.world import KeeperProcess
 from tests.hostile.frames import mac
 from tests.hostile.where import Where
 from tests.provisioning.workers import drain
@@ -76,9 +79,28 @@ class Guest:
 
 @dataclass
 class World:
+    """The host, its two tenants, and the small internet behind the host's proxy."""
+
     host: Host
+    internet: HostWorld
+    keeper: KeeperProcess
     attacker: Guest
     neighbour: Guest
+
+    @property
+    def tap(self) -> str:
+        return self.attacker.tap
+
+    @property
+    def bridge(self) -> str:
+        return self.attacker.bridge
+
+    def send(self, written: list[bytes]) -> None:
+        """Let the attacker write these frames to its wire, by a program in it."""
+        self.attacker.put("frames", "\n".join(frame.hex() for frame in written).encode())
+        said = self.attacker.wait(self.attacker.start("send.py", f"{WORKSPACE}/frames"))
+        assert f"sent {len(written)}" in said, said
+        assert "not sent" not in said, said
 
     def where(self) -> Where:
         ours, theirs = runtime_spec(self.attacker.runtime), runtime_spec(self.neighbour.runtime)
@@ -107,9 +129,10 @@ def uplink() -> str:
     return "192.0.2.1"
 
 
-def real_host(engine: str) -> Host:
+def real_host(engine: str, keeper: KeeperProcess) -> Host:
     host = Host(
         name="walls",
+        egress_path=str(keeper.folder),
         uri=settings.LIBVIRT_URI,
         engine=engine,
         pool_path=str(settings.POOL_DIR),
@@ -132,8 +155,12 @@ def plan() -> Plan:
 
 
 def booted(plan: Plan, host: Host, slug: str) -> Guest:
-    """A new tenant's guest from the newest image."""
+    """A new tenant's guest from the newest image; its owner has turned GitHub on."""
     tenant: Tenant = tenant_create(actor=TESTER, slug=slug, name=slug.title(), plan=plan, price_cents=5000)
+    owner = User.objects.create_user(f"{slug}-owner")
+    membership_add(actor=TESTER, tenant=tenant, user=owner, role=Membership.Role.OWNER)
+    connector_allow(actor=TESTER, tenant=tenant, connector="github")
+    connector_enable(actor=Actor.of(owner), tenant=tenant, connector="github")
     done = drain(runtime_create(actor=TESTER, tenant=tenant), BOOT_SECONDS)
     assert done.state == Operation.State.SUCCEEDED, done.error_message
     runtime = Runtime.objects.get(pk=done.runtime_id)
