@@ -48,14 +48,14 @@ class HostWorld(World):
         run(
             "ip", "link", "add", self.device, "type", "veth", "peer", "name", "eth0", "netns", self.space("i")
         )
-        run("ip", "addr", "add", "203.0.113.254/24", "dev", self.device)
+        run("ip", "addr", "add", "198.51.100.254/24", "dev", self.device)
         run("ip", "link", "set", self.device, "up")
-        for address in (*(f"203.0.113.{n}/24" for n in (1, 10, 11, 12, 13)), f"{OUTSIDE_V6}/64"):
+        for address in (*(f"198.51.100.{n}/24" for n in (1, 10, 11, 12, 13)), f"{OUTSIDE_V6}/64"):
             self._in(
                 "i", "addr", "add", address, "dev", "eth0", "nodad" if ":" in address else "noprefixroute"
             )
         self._in("i", "link", "set", "eth0", "up")
-        self._in("i", "route", "add", "203.0.113.0/24", "dev", "eth0")
+        self._in("i", "route", "add", "198.51.100.0/24", "dev", "eth0")
         self.outside = Outside(lambda family, kind: self.socket("i", family, kind), self.base)
         self.outside.start((API, SITE, RAW, EVIL, "*.github.com", "*.example"))
         self.reset_names()

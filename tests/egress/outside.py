@@ -66,7 +66,7 @@ class Outside:
         self._serve(self._listener(socket.AF_INET6, "::", 443), lambda line: self._tls(line, context))
         self._serve(self._listener(socket.AF_INET, "0.0.0.0", 80), self._plain)  # noqa: S104
         server = self.make(socket.AF_INET, socket.SOCK_DGRAM)
-        server.bind(("203.0.113.1", 53))
+        server.bind(("198.51.100.1", 53))
         self._open.append(server)
         threading.Thread(target=self._names, args=(server,), daemon=True).start()
 

@@ -42,16 +42,16 @@ def keeper(attacked: KeeperProcess) -> KeeperProcess:
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
-        ("203.0.113.10:443", "name"),
+        ("198.51.100.10:443", "name"),
         (f"{PRIVATE}:443", "name"),
         (f"{METADATA}:80", "name"),
         ("127.0.0.1:3128", "name"),
         ("localhost:443", "name"),
         ("[2001:db8:77::1]:443", "name"),
-        ("[::ffff:203.0.113.10]:443", "name"),
+        ("[::ffff:198.51.100.10]:443", "name"),
         ("3405803786:443", "name"),
         ("0xcb00710a:443", "name"),
-        ("203.0.113.266:443", "name"),
+        ("198.51.100.266:443", "name"),
         (f"{EVIL}:443", "name"),  # Bob's, and so known to the proxy
         ("unknown.example:443", "name"),
         (f"x.{API}:443", "name"),
@@ -91,8 +91,8 @@ def test_a_place_that_is_not_allowed_is_refused_in_the_clear(
         (Answer(a=("198.19.0.1",)), "range"),
         (Answer(a=("224.0.0.1",)), "range"),
         (Answer(a=("255.255.255.255",)), "range"),
-        (Answer(a=("203.0.113.10", PRIVATE)), "range"),
-        (Answer(a=(*(f"203.0.113.{n}" for n in range(10, 30)), PRIVATE)), "range"),
+        (Answer(a=("198.51.100.10", PRIVATE)), "range"),
+        (Answer(a=(*(f"198.51.100.{n}" for n in range(10, 30)), PRIVATE)), "range"),
         (Answer(aaaa=("2001:db8:77::1",)), "dns"),
         (Answer(aaaa=("::1",)), "dns"),
         (Answer(aaaa=(f"::ffff:{PRIVATE}",)), "dns"),
@@ -116,7 +116,7 @@ def test_a_name_of_both_kinds_is_reached_by_ipv4_and_never_asked_for_the_other(
     world: World, keeper: KeeperProcess
 ) -> None:
     assert fetch(world, ALICE, RAW) == b"hello\n"
-    assert [each.address for each in world.outside.arrivals] == ["203.0.113.12"]
+    assert [each.address for each in world.outside.arrivals] == ["198.51.100.12"]
     assert AAAA not in {kind for _, kind in world.outside.asked}
     assert keeper.state()["capabilities"] == ["ipv4-only"]
 
@@ -130,7 +130,7 @@ def test_a_name_that_turns_private_between_connect_and_hello_is_refused(
 
     def rebinding(kind: int) -> Answer:
         given.append(kind)
-        return Answer(a=("203.0.113.10",) if len(given) == 1 else (PRIVATE,), ttl=0)
+        return Answer(a=("198.51.100.10",) if len(given) == 1 else (PRIVATE,), ttl=0)
 
     world.outside.answers[name] = rebinding
     before = len(keeper.records())
@@ -206,7 +206,7 @@ def test_two_extensions_of_names_reach_only_the_place_in_connect(world: World, k
     tunnel = connect(world, ALICE, f"{API}:443")
     answer = dead(tunnel, two_extensions(hello(EVIL), EVIL, API))
     assert answer.startswith(b"\x15")  # a TLS alert
-    assert {each.address for each in world.outside.arrivals} == {"203.0.113.10"}
+    assert {each.address for each in world.outside.arrivals} == {"198.51.100.10"}
     assert {each.name for each in world.outside.arrivals} == {None}
     world.outside.arrivals.clear()
     dead(connect(world, ALICE, f"{API}:443"), two_extensions(hello(API), API, EVIL))
@@ -336,14 +336,14 @@ def test_a_second_connect_on_a_refused_connection_is_judged_by_itself(
 def test_what_follows_a_good_hello_to_a_dead_place_is_no_request(world: World, keeper: KeeperProcess) -> None:
     """The connection has passed the hello by then; if Squid read on, a second CONNECT would be judged by it."""
     name = next(_odd)
-    world.outside.answers[name] = Answer(a=("203.0.113.99",))  # nobody: Squid waits for seconds
+    world.outside.answers[name] = Answer(a=("198.51.100.99",))  # nobody: Squid waits for seconds
     before = len(keeper.records())
     for target in (name, API):
         tunnel = connect(world, ALICE, f"{name}:443")
         tunnel.line.sendall(hello(name))
         wait_for(
             "Squid tries to connect",
-            lambda: "203.0.113.99" in world.command("h", "ss", "-Htn", "state", "syn-sent").stdout,
+            lambda: "198.51.100.99" in world.command("h", "ss", "-Htn", "state", "syn-sent").stdout,
         )
         answer = dead(tunnel, f"CONNECT {target}:443 HTTP/1.1\r\n\r\n".encode() + hello(EVIL))
         assert b"200" not in answer

@@ -244,7 +244,7 @@ def test_an_allowed_place_that_is_not_there_is_a_record_of_its_own(
 ) -> None:
     from tests.egress.outside import Answer
 
-    world.outside.answers["down.github.com"] = Answer(a=("203.0.113.254",))
+    world.outside.answers["down.github.com"] = Answer(a=("198.51.100.254",))
     keeper.obey(ALICE.rules("down.github.com"))
     with pytest.raises((ssl.SSLError, ConnectionError)):
         connect(world, ALICE, "down.github.com:443").tls(world, "down.github.com")

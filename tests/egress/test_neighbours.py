@@ -132,13 +132,13 @@ def test_what_goes_past_the_proxy_goes_nowhere_and_is_counted(world: World, keep
         return int(keeper.state()["dropped"].get(str(ALICE.runtime), {}).get("packets", 0))
 
     before, bobs = dropped(), keeper.state()["dropped"][str(BOB.runtime)]
-    for address in ("203.0.113.10", PRIVATE, METADATA, "8.8.8.8"):
+    for address in ("198.51.100.10", PRIVATE, METADATA, "8.8.8.8"):
         line = world.socket("a", kind=socket.SOCK_DGRAM)
         line.sendto(b"x" * 100, (address, 443))
     line = world.socket("a")
     line.setblocking(False)
     with contextlib.suppress(BlockingIOError):
-        line.connect(("203.0.113.10", 443))
+        line.connect(("198.51.100.10", 443))
     wait_for("they are counted", lambda: dropped() >= before + 5)
     assert keeper.state()["dropped"][str(BOB.runtime)] == bobs
     assert world.outside.arrivals == []

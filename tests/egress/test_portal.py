@@ -168,7 +168,7 @@ def test_packets_past_the_proxy_are_the_guests_own(
     switch(alice, connector_enable)
     line = world.socket("b", kind=socket.SOCK_DGRAM)
     for _ in range(5):
-        line.sendto(b"direct", ("203.0.113.10", 9))
+        line.sendto(b"direct", ("198.51.100.10", 9))
 
     def counted() -> int:
         collecting.collect(host)

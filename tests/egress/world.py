@@ -120,10 +120,10 @@ class World:
         self.outside.answers.clear()
         self.outside.answers.update(
             {
-                API: Answer(a=("203.0.113.10",)),
-                SITE: Answer(a=("203.0.113.11",)),
-                RAW: Answer(a=("203.0.113.12",), aaaa=(OUTSIDE_V6,)),
-                EVIL: Answer(a=("203.0.113.13",)),
+                API: Answer(a=("198.51.100.10",)),
+                SITE: Answer(a=("198.51.100.11",)),
+                RAW: Answer(a=("198.51.100.12",), aaaa=(OUTSIDE_V6,)),
+                EVIL: Answer(a=("198.51.100.13",)),
             }
         )
 
@@ -169,15 +169,15 @@ class World:
     def _internet(self) -> None:
         self._in("h", "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", self.space("i"))
         for letter, device, addresses in (
-            ("h", "up0", ["203.0.113.254/24", "2001:db8:77::fe/64"]),
-            ("i", "eth0", [f"203.0.113.{n}/24" for n in (1, 10, 11, 12, 13)] + [f"{OUTSIDE_V6}/64"]),
+            ("h", "up0", ["198.51.100.254/24", "2001:db8:77::fe/64"]),
+            ("i", "eth0", [f"198.51.100.{n}/24" for n in (1, 10, 11, 12, 13)] + [f"{OUTSIDE_V6}/64"]),
         ):
             self._in(letter, "link", "set", device, "up")
             for address in addresses:
                 self._in(letter, "addr", "add", address, "dev", device)
         for address in (PRIVATE, METADATA):
             self._in("i", "addr", "add", f"{address}/32", "dev", "lo")
-            self._in("h", "route", "add", address, "via", "203.0.113.1")
+            self._in("h", "route", "add", address, "via", "198.51.100.1")
 
     def _guest(self, guest: Guest) -> None:
         bridge = f"br{guest.letter}"
@@ -315,7 +315,7 @@ class KeeperProcess:
             "PORTAL_FLEET_ID": FLEET,
             "PORTAL_EGRESS_DIR": str(self.folder),
             "PORTAL_EGRESS_RUN": str(self.run),
-            "PORTAL_EGRESS_NAMESERVERS": "203.0.113.1",
+            "PORTAL_EGRESS_NAMESERVERS": "198.51.100.1",
             "PORTAL_EGRESS_PORT": str(PORT),
             "PORTAL_AGENT_PORT": str(AGENT_PORT),
             **self.environment,

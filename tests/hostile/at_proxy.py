@@ -15,7 +15,7 @@ ANY = (0, 200, *BAD)
 LEADS_ASTRAY = {
     "codeload.github.com": Answer(a=(PRIVATE,)),
     "objects.githubusercontent.com": Answer(a=(METADATA,)),
-    "uploads.github.com": Answer(a=("203.0.113.10", PRIVATE)),
+    "uploads.github.com": Answer(a=("198.51.100.10", PRIVATE)),
     "release-assets.githubusercontent.com": Answer(a=("127.0.0.1",)),
     "github-cloud.githubusercontent.com": Answer(aaaa=("2001:db8:77::1",)),
 }
@@ -27,13 +27,13 @@ def _connect(target: str, more: str = "") -> bytes:
 
 
 _PLACES = {
-    "an address": "203.0.113.10:443",
+    "an address": "198.51.100.10:443",
     "a private address": f"{PRIVATE}:443",
     "metadata": f"{METADATA}:80",
     "the host's loopback": "127.0.0.1:22",
     "localhost": "localhost:443",
     "IPv6": "[2001:db8:77::1]:443",
-    "IPv4 in IPv6": "[::ffff:203.0.113.10]:443",
+    "IPv4 in IPv6": "[::ffff:198.51.100.10]:443",
     "an address as one number": "3405803786:443",
     "a name that is not allowed": f"{EVIL}:443",
     "a name below an allowed one": f"x.{API}:443",

@@ -105,7 +105,7 @@ FORGED: dict[str, Callable[[Where], str]] = {
     "the host's end of the neighbour's link": lambda w: w.peer_host,
     "loopback": lambda w: "127.0.0.1",
     "nobody": lambda w: "0.0.0.0",  # noqa: S104
-    "the internet": lambda w: "198.51.100.7",
+    "the internet": lambda w: "203.0.113.7",
     "everyone": lambda w: "255.255.255.255",
     "a group": lambda w: "224.0.0.1",
 }
@@ -372,7 +372,7 @@ def _group(last: int) -> None:
 def _pairs(w: Where) -> Iterator[tuple[str, str]]:
     yield w.address, w.host
     yield w.address, w.uplink
-    yield "198.51.100.7", w.host
+    yield "203.0.113.7", w.host
     yield "0.0.0.0", "255.255.255.255"  # noqa: S104
 
 

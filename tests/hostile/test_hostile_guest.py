@@ -129,7 +129,7 @@ def test_a_neighbour_clones_through_the_proxy(world: World, tmp_path: Path) -> N
     clone = "GIT_SSL_CAINFO=$PWD/authority.pem git clone -q https://github.com/acme/hello.git cloned && git -C cloned log"
     job = worker.run("sh", "-c", clone)
     assert "well met" in world.neighbour.wait(job)
-    assert {(each.name, each.address) for each in outside.arrivals} == {(SITE, "203.0.113.11")}
+    assert {(each.name, each.address) for each in outside.arrivals} == {(SITE, "198.51.100.11")}
 
 
 _NOBODY = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org")

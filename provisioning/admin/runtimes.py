@@ -1,44 +1,33 @@
-"""Staff pages of hosts, images, runtimes and operations. No state is edited here: actions call services."""
+"""Tenants' machines in the staff's pages."""
 
 from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import F, Q, QuerySet, Sum
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
-from django.views.decorators.http import require_http_methods, require_POST
-from django_htmx.http import HttpResponseClientRefresh
+from django.views.decorators.http import require_http_methods
 
 from audit.admin import ReadOnlyAdmin, ReasonForm, ServiceAdmin
 from audit.context import Actor
-from provisioning.drift.admin import DriftFindingAdmin as DriftFindingAdmin
-from provisioning.models import EgressRecord, GuestImage, Host, Operation, Runtime
+from provisioning.models import Operation, Runtime
 from provisioning.plan_page import PlanForm, offers
-from provisioning.policy import may_request
-from provisioning.quotas import ROOM
 from provisioning.selectors import (
     drift_for,
-    egress_records_for,
     operations_for,
-    reserved_on,
-    room_of,
     runtimes_for,
 )
-from provisioning.sequences import LABELS
 from provisioning.services import (
     OperationRefused,
     PermissionRefused,
     access_close,
     access_reopen,
-    host_enable,
-    image_retire,
-    operation_cancel,
     operation_request,
     plan_change,
     runtime_create,
@@ -58,10 +47,12 @@ CONSEQUENCES = {
     ),
 }
 """What a person has to know before they give their reason."""
+
+
 HARMLESS = frozenset({Operation.Kind.REBUILD, Operation.Kind.RELEASE, Operation.Kind.QUARANTINE})
 """Kinds after which the data is still there."""
 
-ROOM_LABELS = {"vcpus": "vCPUs", "memory_mib": "Memory (MiB)", "disk_gib": "Disk (GiB)"}
+
 Action = Callable[["RuntimeAdmin", HttpRequest, "QuerySet[Runtime]"], HttpResponse | None]
 
 
@@ -223,212 +214,3 @@ class RuntimeAdmin(ReadOnlyAdmin[Runtime], ServiceAdmin[Runtime]):
             "opts": self.model._meta,
         }
         return TemplateResponse(request, "admin/reason.html", context)
-
-
-@admin.register(Operation)
-class OperationAdmin(ReadOnlyAdmin[Operation]):
-    """What was asked, how far it is, and why it waits."""
-
-    list_display = ("created_at", "tenant", "kind", "state", "wait_reason", "error_message", "requested_by")
-    list_filter = ("state", "kind")
-    change_form_template = "admin/provisioning/operation/change_form.html"
-    fields = ("runtime", "requested_by", "reason", "created_at", "started_at", "finished_at")
-
-    def get_queryset(self, request: HttpRequest) -> Any:
-        """Only what this person may know of."""
-        return operations_for(request.user).select_related("runtime__tenant", "requested_by")
-
-    @admin.display(ordering="runtime__tenant__name")
-    def tenant(self, obj: Operation) -> str:
-        """Whose runtime it is."""
-        return obj.runtime.tenant.name
-
-    def get_urls(self) -> list[URLPattern]:
-        """The live part and the cancel button."""
-        own = [
-            path(
-                "<uuid:pk>/steps/",
-                self.admin_site.admin_view(self.steps_view),
-                name="provisioning_operation_steps",
-            ),
-            path(
-                "<uuid:pk>/cancel/",
-                self.admin_site.admin_view(self.cancel_view),
-                name="provisioning_operation_cancel",
-            ),
-        ]
-        return own + super().get_urls()
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        """The operation's page, with its steps below."""
-        operation = self.get_object(request, object_id)
-        extra = {
-            **(extra_context or {}),
-            "title": f"{operation.get_kind_display().capitalize()} {operation.runtime.tenant}",
-            "subtitle": None,
-            "operation": operation,
-            "labels": LABELS,
-            "cancellable": _cancellable(request, operation),
-        }
-        return super().change_view(request, object_id, form_url, extra)
-
-    def steps_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        """The steps as they are now, for polling; once it is over the whole page is fetched again."""
-        operation = self.get_object(request, str(pk))
-        if not operation.active:
-            return HttpResponseClientRefresh()
-        return TemplateResponse(request, "portal/_steps.html", {"operation": operation, "labels": LABELS})
-
-    @method_decorator(require_POST)
-    def cancel_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        """Ask for the operation to be undone."""
-        operation = self.get_object(request, str(pk))
-        try:
-            operation_cancel(actor=Actor.of(request.user), operation_id=operation.pk)
-        except PermissionRefused:
-            raise PermissionDenied from None
-        except OperationRefused as error:
-            self.message_user(request, " ".join(error.messages), messages.ERROR)
-        return redirect("admin:provisioning_operation_change", operation.pk)
-
-
-def _cancellable(request: HttpRequest, operation: Operation) -> bool:
-    return (
-        operation.active
-        and not operation.cancel_requested
-        and TRANSITIONS[operation.kind].cancelled is not None
-        and may_request(Actor.of(request.user), operation.runtime.tenant, operation.kind)
-    )
-
-
-@admin.register(Host)
-class HostAdmin(ReadOnlyAdmin[Host]):
-    """Hypervisors."""
-
-    list_display = (
-        "name",
-        "engine",
-        "enabled",
-        "vcpus_held",
-        "memory_held",
-        "disk_held",
-        "seen_at",
-        "problem",
-        "way_out",
-    )
-    change_form_template = "admin/provisioning/host/change_form.html"
-    actions = ("open_hosts", "drain_hosts")
-
-    def get_queryset(self, request: HttpRequest) -> Any:
-        """With what runtimes hold, in the same query."""
-        held = {
-            f"held_{name}": Sum(
-                F(f"runtimes__{name}") + F(f"runtimes__spare_{name}"),
-                filter=Q(runtimes__reserved=True),
-                default=0,
-            )
-            for name in ROOM
-        }
-        return super().get_queryset(request).annotate(**held)
-
-    @admin.display(description="vCPUs promised")
-    def vcpus_held(self, obj: Any) -> str:
-        """Of what may be promised, which is more than there are."""
-        return f"{obj.held_vcpus} of {room_of(obj)['vcpus']}"
-
-    @admin.display(description="memory promised")
-    def memory_held(self, obj: Any) -> str:
-        """Of what there is."""
-        return f"{obj.held_memory_mib} of {obj.memory_mib} MiB"
-
-    @admin.display(description="disk promised")
-    def disk_held(self, obj: Any) -> str:
-        """Of what there is."""
-        return f"{obj.held_disk_gib} of {obj.disk_gib} GiB"
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        """With what is promised there, and to whom of those that this person may know of."""
-        host = self.get_object(request, object_id)
-        held, room = reserved_on(host), room_of(host)
-        known = runtimes_for(request.user).filter(host=host, reserved=True)
-        extra = {
-            **(extra_context or {}),
-            "room": [(ROOM_LABELS[name], held[name], room[name]) for name in ROOM],
-            "runtimes": known.order_by("tenant__name"),
-            "others": Runtime.objects.filter(host=host, reserved=True).count() - known.count(),
-        }
-        return super().change_view(request, object_id, form_url, extra)
-
-    @admin.display(description="way out")
-    def way_out(self, obj: Host) -> str:
-        """Whether its proxy follows the newest rules."""
-        if not obj.egress_path:
-            return "none"
-        if obj.egress_problem:
-            return obj.egress_problem
-        behind = obj.egress_applied != obj.egress_generation
-        return f"rules {obj.egress_applied} of {obj.egress_generation}" if behind else "in force"
-
-    @admin.action(description="Open the chosen hosts for new runtimes", permissions=["operate"])
-    def open_hosts(self, request: HttpRequest, chosen: "QuerySet[Host]") -> None:
-        """Enable."""
-        for host in chosen:
-            host_enable(actor=Actor.of(request.user), host=host, enabled=True)
-
-    @admin.action(description="Drain the chosen hosts: place no new runtimes", permissions=["operate"])
-    def drain_hosts(self, request: HttpRequest, chosen: "QuerySet[Host]") -> None:
-        """Disable."""
-        for host in chosen:
-            host_enable(actor=Actor.of(request.user), host=host, enabled=False)
-
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Who may open and drain."""
-        return request.user.has_perm("provisioning.change_host")
-
-
-@admin.register(GuestImage)
-class GuestImageAdmin(ReadOnlyAdmin[GuestImage]):
-    """Images that runtimes boot."""
-
-    list_display = ("version", "checked", "size_bytes", "retired", "registered_at")
-    actions = ("retire_images",)
-
-    @admin.action(description="Retire the chosen images", permissions=["operate"])
-    def retire_images(self, request: HttpRequest, chosen: "QuerySet[GuestImage]") -> None:
-        """No new runtime boots from them."""
-        for image in chosen:
-            image_retire(actor=Actor.of(request.user), image=image)
-
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Who may retire."""
-        return request.user.has_perm("provisioning.change_guestimage")
-
-
-@admin.register(EgressRecord)
-class EgressRecordAdmin(ReadOnlyAdmin[EgressRecord]):
-    """What tenants' machines tried to reach: names and amounts, never content."""
-
-    list_display = ("at", "tenant", "place", "verdict", "reason", "attempts", "bytes_up", "bytes_down")
-    list_filter = (
-        "verdict",
-        ("tenant", admin.RelatedOnlyFieldListFilter),
-        ("runtime__host", admin.RelatedOnlyFieldListFilter),
-    )
-    search_fields = ("=host",)
-    search_help_text = "The whole name of a host."
-    list_select_related = ("tenant",)
-    show_full_result_count = False
-    list_per_page = 50
-
-    def get_queryset(self, request: HttpRequest) -> Any:
-        """Only what this person may know of."""
-        return egress_records_for(request.user)
-
-    @admin.display(description="where", ordering="host")
-    def place(self, obj: EgressRecord) -> str:
-        """As the guest named it."""
-        return f"{obj.host}:{obj.port}" if obj.host else "-"
