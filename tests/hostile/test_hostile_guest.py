@@ -207,7 +207,7 @@ class Calm:
         neighbour = latency.measured(self.world.neighbour.health, 30, began + seconds * 0.6)
         portal = latency.measured(self.page, 100, began + seconds * 0.9)
         machine.look()
-        got = json.loads(attacker.wait(job, seconds + 120).splitlines()[-1])
+        got = json.loads(attacker.outlasted(job, seconds + 120).splitlines()[-1])
         machine.look()
         ratios = [
             f"{a.median / b.median:.1f} times"
