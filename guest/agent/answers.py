@@ -1,8 +1,10 @@
 """Reading requests and forming answers: JSON both ways, bounded in size and time, errors in one shape."""
 
 import asyncio
+import errno
 import json
 import logging
+import sqlite3
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -71,7 +73,16 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception as failure:
         # Only the kind is logged: a message could repeat what the caller sent.
         _log.error("%s %s failed: %s", request.method, request.path, type(failure).__name__)
+        if is_about_the_disk(failure):
+            return error(507, "disk_full", "the machine's disk is full; delete something first")
         return error(500, "internal", "the agent failed; see its log")
+
+
+def is_about_the_disk(failure: Exception) -> bool:
+    """Whether a full volume is what failed. SQLite then cannot even read: the journal's index needs room."""
+    if isinstance(failure, sqlite3.OperationalError):
+        return getattr(failure, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+    return isinstance(failure, OSError) and failure.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 async def body_of(request: web.Request, limit: int = BODY_LIMIT) -> bytes:

@@ -34,6 +34,8 @@ _GONE = {
 }
 CPU_CLOCK = "unable to get accurate cpu usage"
 """QEMU times LUKS' key derivation; on a machine with a coarse clock that fails now and then."""
+FIREWALL_RACE = "failed to apply firewall rules"
+"""Another program, such as the egress keeper, changed the kernel's rules in the same instant."""
 _GONE_WORDS = ("client socket is closed", "end of file while reading data", "connection reset", "broken pipe")
 _BUSY = {libvirt.VIR_ERR_OPERATION_TIMEOUT, libvirt.VIR_ERR_RESOURCE_BUSY, libvirt.VIR_ERR_AGENT_UNRESPONSIVE}
 _BUSY_WORDS = (
@@ -42,6 +44,7 @@ _BUSY_WORDS = (
     "still being allocated",
     "is in use",
     CPU_CLOCK,
+    FIREWALL_RACE,
 )
 _TAKEN_WORDS = "network is already in use by interface"
 _FULL_WORDS = ("no space left", "not enough free space", "disk quota exceeded")

@@ -116,6 +116,12 @@ def test_a_malformed_fleet_is_refused_before_connecting(tmp_path: Path) -> None:
         (libvirt.VIR_ERR_RPC, "anything", "host_unreachable", True),
         (libvirt.VIR_ERR_SYSTEM_ERROR, "write: No space left on device", "no_space", False),
         (libvirt.VIR_ERR_OPERATION_TIMEOUT, "cannot acquire state change lock", "host_busy", True),
+        (
+            libvirt.VIR_ERR_INTERNAL_ERROR,
+            "Failed to apply firewall rules /usr/sbin/ebtables",
+            "host_busy",
+            True,
+        ),
         (libvirt.VIR_ERR_NO_SUPPORT, "not supported", "unsupported", False),
         (libvirt.VIR_ERR_INTERNAL_ERROR, "QEMU fell over", "call_failed", False),
     ],
