@@ -84,7 +84,7 @@ SEQUENCES: dict[str, tuple[Planned, ...]] = {
         "personalise",
         *_BOOT,
     ),
-    Kind.MEND: _steps("network", "filter", "egress", "define", "settle"),
+    Kind.MEND: _steps("network", "filter", "egress", "define", "tune", "settle"),
     Kind.DELIVER: _steps("secrets"),
     Kind.RESEAL: _steps("rotate", "secrets"),
     Kind.RESIZE: _steps("resize-", "define", "tune"),

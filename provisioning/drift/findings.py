@@ -68,6 +68,11 @@ HOST_KINDS: dict[str, Kind] = {
         Severity.ALERT,
         "The kernel does not show bridged packets to the firewall (br_netfilter).",
     ),
+    "walls_down": Kind(
+        Severity.ALERT,
+        Severity.ALERT,
+        "The host's walls beside the packet filters are down: load deploy/nft/portal-walls.nft there.",
+    ),
     "proxy_behind": Kind(_M, _M, "The egress proxy follows older rules than it should."),
     "proxy": Kind(Severity.ALERT, Severity.ALERT, "The egress proxy is not as it should be."),
 }

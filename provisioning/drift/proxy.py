@@ -34,6 +34,8 @@ def judge(generation: int, digest: str, rules: Rules, report: Report, now: datet
     found = []
     if now - report.seen_at > SILENCE:
         found.append(finding("proxy", f"the keeper is silent since {report.seen_at:%Y-%m-%d %H:%M:%S} UTC"))
+    if not report.walls:
+        found.append(finding("walls_down"))
     if report.problem:
         found.append(finding("proxy", report.problem))
     if report.generation > generation:

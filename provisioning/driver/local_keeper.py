@@ -69,5 +69,5 @@ _NEW = {
     "serving": [],
     "dropped": {},
     "records": {"first": 1, "last": 1},
-    "capabilities": [],
+    "capabilities": ["walls"],
 }

@@ -258,6 +258,10 @@ class Keeper:
         else:
             self._state = state
 
+    def _capabilities(self) -> list[str]:
+        told = {"ipv4-only": self.options.ipv4_only, "walls": system.walls_stand()}
+        return [name for name, here in told.items() if here]
+
     def _said(self, counters: dict[str, nft.Count]) -> dict[str, Any]:
         running = self._server.pid is not None
         taking = system.listening(self.options.proxy_port) if running else set()
@@ -277,7 +281,7 @@ class Keeper:
             },
             "walled": vars(counters.get(nft.WALLED, nft.Count())),
             "records": {"first": self._journal.first, "last": self._journal.last},
-            "capabilities": ["ipv4-only"] if self.options.ipv4_only else [],
+            "capabilities": self._capabilities(),
         }
 
     def _is_due(self, what: str, seconds: float) -> bool:

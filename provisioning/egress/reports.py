@@ -43,6 +43,8 @@ class Report:
     dropped: Mapping[UUID, Dropped] = field(default_factory=dict)
     first_record: int = 0
     last_record: int = 0
+    walls: bool = True
+    """Whether the host's own rules about guests' links stand, beside libvirt's filters."""
 
     def follows(self, rules: Rules) -> bool:
         """Whether the proxy does just what ``rules`` say."""
@@ -80,6 +82,7 @@ def _report(told: dict[str, Any]) -> Report:
         dropped={UUID(key): _dropped(value) for key, value in told["dropped"].items()},
         first_record=_count(told["records"]["first"], MAX_GENERATION),
         last_record=_count(told["records"]["last"], MAX_GENERATION),
+        walls="walls" in told.get("capabilities", ()),
     )
 
 

@@ -9,6 +9,7 @@ from provisioning.egress import nft
 
 _SECONDS = 15
 _SHOWN = 200
+_WALL_FAMILIES = ("bridge", "inet", "arp")
 
 
 class ProgramFailed(Exception):
@@ -50,6 +51,16 @@ def read_counters(wall: nft.Wall) -> dict[str, nft.Count]:
         except (ProgramFailed, ValueError):
             continue
     return found
+
+
+def walls_stand() -> bool:
+    """Whether the host's own rules about guests' links are loaded (deploy/nft/portal-walls.nft)."""
+    try:
+        for family in _WALL_FAMILIES:
+            _run(["nft", "list", "table", family, "portal_walls"])
+    except ProgramFailed:
+        return False
+    return True
 
 
 def cut(address: str, port: int) -> None:

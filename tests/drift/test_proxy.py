@@ -48,6 +48,7 @@ def test_a_host_where_nobody_was_served_needs_no_keeper() -> None:
             "proxy: the keeper is silent since 2026-01-01 11:55:00 UTC",
         ),
         (said(problem="Squid died."), "proxy: Squid died."),
+        (said(walls=False), "walls_down: "),
         (said(generation=9), "proxy: follows rules 9, which the portal did not make"),
         (said(generation=6), "proxy_behind: follows rules 6 instead of 7"),
         (said(digest="0" * 64), "proxy: rules 7 are not those that the portal made"),

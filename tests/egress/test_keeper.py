@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deploy.portalctl import walls
 from provisioning.egress import journal
 from provisioning.egress.rules import MAX_BYTES, MAX_TENANTS, AllowedHost, Rules, TenantRules, file_name
 from tests.egress.world import (
@@ -280,3 +281,16 @@ def test_the_oldest_files_go(make_keeper: Make) -> None:
     # It goes on with its own last one, which is empty.
     assert keeper.state()["records"] == {"first": 99 - journal.MAX_FILES + 1, "last": 99}
     assert len(list(keeper.folder.glob("records-*.log"))) == journal.MAX_FILES
+
+
+def test_the_state_tells_whether_the_hosts_walls_stand(world: World, keeper: KeeperProcess) -> None:
+    """All three tables: each is a wall of its own."""
+    assert "walls" not in keeper.state()["capabilities"]
+    world.command("h", "nft", "--file", str(walls.RULES))
+    try:
+        wait_for("they are told", lambda: "walls" in keeper.state()["capabilities"])
+        world.command("h", "nft", "delete", "table", "arp", "portal_walls")
+        wait_for("one is missed", lambda: "walls" not in keeper.state()["capabilities"])
+    finally:
+        for family in ("bridge", "inet"):
+            world.command("h", "nft", "delete", "table", family, "portal_walls")
