@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from django.db import connection
 
 from audit.context import command
 from provisioning.models import GuestImage, Host, Operation, Runtime
@@ -16,6 +15,7 @@ from provisioning.selectors import reserved_on
 from provisioning.services import OperationRefused, operation_request, plan_change, runtime_create
 from tenants.models import Plan, Tenant
 from tenants.services import plan_save
+from tests import races
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TESTER = command("test")
@@ -23,29 +23,8 @@ Kind, Phase = Operation.Kind, Runtime.Phase
 
 
 def at_once(*deeds: Callable[[], Any]) -> list[Any]:
-    """What each came to: its answer, or the words of its refusal. Anything else is raised."""
-    gate, ends = threading.Barrier(len(deeds)), [None] * len(deeds)
-
-    def run(place: int, deed: Callable[[], Any]) -> None:
-        gate.wait(30)
-        try:
-            ends[place] = deed()
-        except OperationRefused as refusal:
-            ends[place] = " ".join(refusal.messages)  # type: ignore[call-overload]
-        except Exception as error:
-            ends[place] = error  # type: ignore[call-overload]
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(place, deed)) for place, deed in enumerate(deeds)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    for end in ends:
-        if isinstance(end, Exception):
-            raise end
-    return ends
+    """What each came to: its answer, or the words of its refusal."""
+    return races.at_once(deeds, OperationRefused, lambda refusal: " ".join(refusal.messages))
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """Several at once, in threads with connections of their own. `make test` runs this on both databases."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
 
 from audit.context import Actor
 from audit.models import Entry
@@ -19,35 +17,15 @@ from tenants.services import (
     connector_enable,
     connector_forbid,
 )
+from tests import races
 from tests.tenants.conftest import TESTER, House
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def at_once(*deeds: Callable[[], Any]) -> list[Any]:
-    """What each came to: its answer, or its refusal's code. Anything else is raised."""
-    gate, ends = threading.Barrier(len(deeds)), [None] * len(deeds)
-
-    def run(place: int, deed: Callable[[], Any]) -> None:
-        gate.wait(30)
-        try:
-            ends[place] = deed()
-        except ConnectorRefused as refusal:
-            ends[place] = refusal.code  # type: ignore[call-overload]
-        except Exception as error:
-            ends[place] = error  # type: ignore[call-overload]
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(place, deed)) for place, deed in enumerate(deeds)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    for end in ends:
-        if isinstance(end, Exception):
-            raise end
-    return ends
+    """What each came to: its answer, or its refusal's code."""
+    return races.at_once(deeds, ConnectorRefused, lambda refusal: refusal.code)
 
 
 def deed(house: House, service: Callable[..., Any], actor: Actor) -> Callable[[], Any]:

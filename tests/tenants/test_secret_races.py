@@ -1,16 +1,15 @@
 """Several at once, in threads with connections of their own. `make test` runs this on both databases."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
 
 from audit.context import command
 from tenants.models import ConnectorSecret, TenantKey
 from tenants.services import SecretRefused, secret_revoke, tenant_key_ensure, tenant_key_rotate
 from tenants.services.secret_states import secret_held, secret_open
+from tests import races
 from tests.tenants.conftest import House
 from tests.tenants.sealing import SEALED, put
 
@@ -19,29 +18,8 @@ TESTER = command("test")
 
 
 def at_once(*deeds: Callable[[], Any]) -> list[Any]:
-    """What each came to: its answer, or its refusal. Anything else is raised."""
-    gate, ends = threading.Barrier(len(deeds)), [None] * len(deeds)
-
-    def run(place: int, deed: Callable[[], Any]) -> None:
-        gate.wait()
-        try:
-            ends[place] = deed()
-        except SecretRefused as refusal:
-            ends[place] = refusal.code  # type: ignore[call-overload]
-        except Exception as error:
-            ends[place] = error  # type: ignore[call-overload]
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(place, deed)) for place, deed in enumerate(deeds)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    for end in ends:
-        if isinstance(end, Exception):
-            raise end
-    return ends
+    """What each came to: its answer, or its refusal's code."""
+    return races.at_once(deeds, SecretRefused, lambda refusal: refusal.code)
 
 
 def test_puts_of_one_name(house: House) -> None:
