@@ -68,6 +68,7 @@ def test_an_agent_that_never_answers(
 
 
 def test_a_host_that_shrank(operation: Operation) -> None:
-    """A plan that no host can hold any more fails; it does not wait for ever."""
+    """A machine that waits for room, and that no host can hold any more, fails; it does not wait for ever."""
+    Runtime.objects.update(host=None)
     Host.objects.update(memory_mib=100)
     assert failed(operation).startswith("plan_too_large")
