@@ -168,6 +168,8 @@ def test_a_name_that_turns_private_between_connect_and_hello_is_refused(
         (b"\x16\x03\x01\x00\x05hello" * 100, "not_tls"),
         (b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10" + b"\x01" * 40, None),  # SSL 2
     ],
+    # Each hello is random, and so would its name be.
+    ids=[str(number) for number in range(13)],
 )
 def test_a_hello_that_is_not_for_the_name_in_connect_ends_the_connection(
     world: World, keeper: KeeperProcess, payload: bytes, reason: str | None
