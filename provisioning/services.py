@@ -355,7 +355,16 @@ def host_register(
     Args:
         probe: the model's fields of that name.
         egress_path: the folder of the host's egress keeper; empty: its guests have no way out.
+
+    Raises:
+        ValidationError: another folder, while the proxy of the present one serves guests. Nobody could close
+            what it lets through.
     """
+    served = Runtime.objects.filter(host__name=name, egress=True).exclude(host__egress_path=egress_path)
+    if served.exists():
+        raise ValidationError(
+            f"The egress keeper of {name} serves guests. Keep --egress as it is, or delete them first."
+        )
     places = {"uri": uri, "pool_path": pool_path, "egress_path": egress_path}
     fields = {**places, "probed_at": timezone.now(), "problem": "", **probe}
     host, created = Host.objects.update_or_create(

@@ -117,6 +117,8 @@ def egress_collect(self: "Task[..., None]") -> None:
                 collecting.collect(host)
             except DriverError as error:
                 log.warning("host %s: records not read: %s", host.pk, error)
+            except Exception as error:  # what one keeper says must not keep the others' from being read
+                log.error("host %s: records not read: %s", host.pk, type(error).__name__)
 
 
 @shared_task(bind=True, name="provisioning.tasks.egress_purge")

@@ -45,7 +45,7 @@ def clean(places: Places) -> None:
         purge(places, places.state)
         for lane in LANES:
             purge(places, places.test, lane)
-        walls.release()
+        walls.release(places)
         _stop_daemons(places)
     _remove_files(places)
     users.release(places)

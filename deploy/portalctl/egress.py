@@ -20,12 +20,13 @@ def ensure(places: Places, split: Split) -> bool:
     if reason:
         warn(_STAGE, f"guests have no way out because {reason}")
         return False
-    for path in (places.egress, places.run / "egress"):
+    own = places.run / "egress"
+    for path in (places.egress, own):
         path.mkdir(exist_ok=True)
-        _give(path, split.egress)
-        path.chmod(0o750)
+    _give(own, split.egress)
+    own.chmod(0o750)
     # Sticky and root's: libvirt writes there as root, and the keeper must put no link in a document's place.
-    os.chown(places.egress, 0, -1)
+    os.chown(places.egress, os.geteuid(), own.stat().st_gid)
     places.egress.chmod(0o1770)
     progress(_STAGE, "the keeper's folders are there")
     return True

@@ -7,19 +7,23 @@ user can read.
 """
 
 import base64
+import errno
 import grp
 import hashlib
 import json
 import os
 import pwd
 import secrets
+import stat
 import string
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from deploy.portalctl import pools
 from deploy.portalctl.places import Places
+from deploy.portalctl.terminal import Stop
 from deploy.portalctl.users import Split
 
 Role = Literal["web", "worker", "beat", "manage", "proxy", "egress"]
@@ -170,13 +174,41 @@ def prepare_database_folder(places: Places, split: Split) -> None:
     """
     folder = places.database.parent
     folder.mkdir(exist_ok=True)
-    places.database.touch()
     group = grp.getgrnam(split.group).gr_gid if split.group else -1
     os.chown(folder, -1, group)
     folder.chmod(0o2770 if split.group else 0o700)
-    for path in folder.glob(f"{places.database.name}*"):
-        os.chown(path, -1, group)
-        path.chmod(0o660 if split.group else 0o600)
+    mode = 0o660 if split.group else 0o600
+    _share(places.database, group, mode, os.O_CREAT)
+    for path in folder.glob(f"{places.database.name}-*"):
+        with suppress(FileNotFoundError):  # SQLite removes its own when the last user closes
+            _share(path, group, mode)
+
+
+def _share(path: Path, group: int, mode: int, more: int = 0) -> None:
+    """Give a file to the group that shares the database, and nothing else that stands in its place: web may
+    write in this folder, and root must not follow a link of its making.
+
+    Raises:
+        Stop: it is no plain file with one name.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | more, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise _planted(path) from None
+    try:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
+            raise _planted(path)
+        os.fchown(handle, -1, group)
+        os.fchmod(handle, mode)
+    finally:
+        os.close(handle)
+
+
+def _planted(path: Path) -> Stop:
+    return Stop(f"{path} is no plain file", todo="find out who put it there, then remove it")
 
 
 def _secrets(path: Path) -> dict[str, str]:

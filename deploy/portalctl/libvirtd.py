@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from deploy.portalctl import processes
@@ -75,7 +76,7 @@ def check_split(uri: str, split: Split) -> Split:
         warn(_STAGE, _WEB_ADMITTED.format(user=split.web))
     if split.worker and not answers(dropped(probe, split.worker)):
         warn(_STAGE, _WORKER_REFUSED.format(user=split.worker))
-        return Split(split.web, None, split.proxy)
+        return replace(split, worker=None)
     return split
 
 

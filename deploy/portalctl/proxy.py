@@ -20,13 +20,15 @@ _NAME = re.compile(r"@([A-Z_]+)@")
 def ensure(places: Places, split: Split) -> None:
     """Write nginx's configuration and its client certificate, readable by its user alone."""
     progress(_STAGE, "writing nginx's configuration and client certificate")
-    folder, identity, web = places.run / "proxy", places.run / "proxy" / "identity", places.run / "web"
-    for path, mode in ((folder, 0o750), (identity, 0o750), (web, 0o750)):
+    folder, web = places.run / "proxy", places.run / "web"
+    identity, own = folder / "identity", folder / "own"
+    # What root writes lies in folders of root's: the proxy could put a link in its place elsewhere.
+    # Web makes its socket in a folder of its own, open to whoever reaches it: the proxy's group.
+    owners = {folder: None, identity: None, own: split.proxy, web: split.web}
+    for path, owner in owners.items():
         path.mkdir(exist_ok=True)
-        # Web makes its socket here, open to whoever reaches it; only the proxy's group gets into the folder.
-        owner = split.proxy if path == folder else split.web if path == web else None
         os.chown(path, _uid(owner), _gid(split.proxy))
-        path.chmod(mode)
+        path.chmod(0o750)
     manage(places, "proxy_identity", str(identity))
     for path in identity.iterdir():
         os.chown(path, -1, _gid(split.proxy))
@@ -37,7 +39,7 @@ def ensure(places: Places, split: Split) -> None:
         portal=environments.base_url(),
         listen=f"127.0.0.1:{environments.port()}",
         web=f"unix:{web}/web.sock",
-        run=folder,
+        run=own,
         identity=identity,
     )
     (folder / "nginx.conf").write_text(text)
@@ -70,7 +72,7 @@ def render(*, host: str, portal: str, listen: str, web: str, run: Path, identity
 def left_over(places: Places) -> list[processes.Process]:
     """nginx, if it outlived honcho. It writes over its own environment, so its pid file must name it."""
     try:
-        pid = int((places.run / "proxy" / "nginx.pid").read_text())
+        pid = int((places.run / "proxy" / "own" / "nginx.pid").read_text())
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):
         return []
@@ -79,7 +81,7 @@ def left_over(places: Places) -> list[processes.Process]:
 
 
 def _uid(user: str | None) -> int:
-    return -1 if user is None else pwd.getpwnam(user).pw_uid
+    return os.geteuid() if user is None else pwd.getpwnam(user).pw_uid
 
 
 def _gid(user: str | None) -> int:

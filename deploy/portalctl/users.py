@@ -50,11 +50,13 @@ def ensure(places: Places) -> Split:
     if reason:
         warn(_STAGE, f"web and worker share one Unix user because {reason}")
         return ALONE
-    made = [name for name in (GROUP, WEB, WORKER, PROXY, EGRESS) if _make(name)]
+    absent = [name for name in (GROUP, WEB, WORKER, PROXY, EGRESS) if not _exists(name)]
+    _claim(places, absent)  # before they are made: whoever is killed in between leaves nobody behind
+    for name in absent:
+        _make(name)
     _join(WEB, [GROUP])
     _join(WORKER, [GROUP, *(["libvirt"] if _group("libvirt") else [])])
-    _claim(places, made)
-    progress(_STAGE, f"{WEB}, {WORKER}, {PROXY} and {EGRESS}" + (" created" if made else " are there"))
+    progress(_STAGE, f"{WEB}, {WORKER}, {PROXY} and {EGRESS}" + (" created" if absent else " are there"))
     return Split(WEB, WORKER, PROXY, EGRESS)
 
 
@@ -74,13 +76,20 @@ def release(places: Places) -> None:
     (claims / checkout_id(places.checkout)).unlink(missing_ok=True)
     if not claims.is_dir() or any(claims.iterdir()):
         return
+    ours = made.read_text().split() if made.exists() else []
     for name in (WEB, WORKER, PROXY, EGRESS, GROUP):
-        if name in made.read_text().split():
+        if name in ours and _exists(name):
             tool = "groupdel" if name == GROUP else "userdel"
             if not answers([tool, name]):
                 warn(_STAGE, f"{name} could not be removed; remove it with `{tool} {name}`")
-    made.unlink()
+    made.unlink(missing_ok=True)
     claims.rmdir()
+
+
+def others(places: Places) -> bool:
+    """Whether another checkout on this machine has an installation."""
+    own = checkout_id(places.checkout)
+    return _claims().is_dir() and any(each.name != own for each in _claims().iterdir())
 
 
 def _claims() -> Path:
@@ -101,19 +110,22 @@ def _claim(places: Places, made: list[str]) -> None:
     _made().write_text("\n".join([*known, *(name for name in made if name not in known)]) + "\n")
 
 
-def _make(name: str) -> bool:
+def _make(name: str) -> None:
     if name == GROUP:
-        if _group(name):
-            return False
         output(["groupadd", "--system", name])
-        return True
+        return
+    options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
+    output(["useradd", *options, "--shell", "/usr/sbin/nologin", name])
+
+
+def _exists(name: str) -> bool:
+    if name == GROUP:
+        return _group(name)
     try:
         pwd.getpwnam(name)
     except KeyError:
-        options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
-        output(["useradd", *options, "--shell", "/usr/sbin/nologin", name])
-        return True
-    return False
+        return False
+    return True
 
 
 def _join(user: str, groups: list[str]) -> None:

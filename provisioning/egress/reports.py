@@ -1,6 +1,7 @@
 """What an egress keeper says of itself, read with suspicion: it runs beside the proxy. Pure."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +12,9 @@ from provisioning.egress.rules import MAX_GENERATION, Rules
 
 MAX_PROBLEM = 300
 """Characters of the keeper's own words that are kept."""
-_MAX_COUNT = (1 << 63) - 1
+_MAX_COUNT = 1 << 53
+"""Far more than a network card moves, and far from what a database column holds."""
+_DIGEST = re.compile(r"(?:[0-9a-f]{64})?")
 
 
 class ReportError(ValueError):
@@ -73,7 +76,7 @@ def _report(told: dict[str, Any]) -> Report:
         raise ValueError
     return Report(
         generation=_count(told["generation"], MAX_GENERATION),
-        digest=str(told["digest"])[:64],
+        digest=_digest(told["digest"]),
         applied_at=_time(told["applied_at"]),
         seen_at=_time(told["seen_at"]),
         refused=_count(told.get("refused") or 0, MAX_GENERATION),
@@ -92,6 +95,12 @@ def _dropped(value: dict[str, Any]) -> Dropped:
 
 def _count(value: Any, limit: int = _MAX_COUNT) -> int:
     if type(value) is not int or not 0 <= value <= limit:
+        raise ValueError
+    return value
+
+
+def _digest(value: Any) -> str:
+    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
         raise ValueError
     return value
 

@@ -1,11 +1,14 @@
 """The egress keeper's folders, and when there is no keeper."""
 
 import os
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from deploy.portalctl import egress
-from deploy.portalctl.places import Places
+from deploy.portalctl import egress, libvirtd
+from deploy.portalctl.places import CHECKOUT, Places
 from deploy.portalctl.users import ALONE, Split
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
@@ -57,3 +60,20 @@ def test_what_a_killed_keeper_left_is_taken_away(places: Places, monkeypatch: py
     (places.state / "fleet-id").write_text("abcde\n")
     egress.release(places)
     assert [argv[-2:] for argv in asked] == [["inet", "egress_abcde"], ["bridge", "egress_abcde"]]
+
+
+def test_the_folder_of_the_unit_is_not_the_keepers() -> None:
+    """Whoever owns a folder's parent can put another in its place."""
+    unit = (CHECKOUT / "deploy/systemd/portal-egress.service").read_text()
+    shared = re.search(r"PORTAL_EGRESS_DIR=(\S+?)[,.]", unit)
+    own = re.search(r"^StateDirectory=(\S+)$", unit, re.MULTILINE)
+    assert shared is not None
+    assert own is not None
+    assert Path(f"/var/lib/{own[1]}") not in (Path(shared[1]), *Path(shared[1]).parents)
+    assert f"ReadWritePaths={shared[1]}" in unit
+
+
+def test_a_worker_without_a_user_takes_no_other_role_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused by libvirt, it runs as the invoking user; the egress keeper goes on as its own."""
+    monkeypatch.setattr(libvirtd, "answers", lambda _argv: False)
+    assert libvirtd.check_split("qemu:///system", SPLIT) == replace(SPLIT, worker=None)

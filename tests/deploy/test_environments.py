@@ -2,12 +2,15 @@
 
 import json
 import stat
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from deploy.portalctl import environments
 from deploy.portalctl.environments import ROLES
 from deploy.portalctl.places import Places
+from deploy.portalctl.terminal import Stop
 from deploy.portalctl.users import ALONE
 
 OPENS_SOMETHING = {"LIBVIRT_URI", "PORTAL_WRAPPING_KEY"}
@@ -120,3 +123,27 @@ def test_the_settings_of_make_reach_the_roles(places: Places, monkeypatch: pytes
     assert worker["PORTAL_BASE_URL"] == "http://portal.localhost:8123"
     assert worker["REDIS_URL"] == "redis://127.0.0.1:6390/1"
     assert worker["LIBVIRT_URI"] == "test+unix:///default"
+
+
+@pytest.mark.parametrize("name", ["portal.sqlite3", "portal.sqlite3-wal"])
+@pytest.mark.parametrize("how", [Path.symlink_to, Path.hardlink_to])
+def test_a_link_in_the_databases_folder_gives_nothing_away(
+    places: Places, name: str, how: Callable[[Path, Path], None]
+) -> None:
+    """Web may write there, and root gives files of that name to web's group."""
+    secret = places.env / "secret"
+    secret.touch()
+    secret.chmod(0o640)
+    places.database.parent.mkdir()
+    how(places.database.parent / name, secret)
+    with pytest.raises(Stop, match="no plain file"):
+        environments.prepare_database_folder(places, ALONE)
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o640
+
+
+def test_a_link_to_nothing_makes_no_file(places: Places) -> None:
+    places.database.parent.mkdir()
+    places.database.symlink_to(places.env / "made by root")
+    with pytest.raises(Stop, match="no plain file"):
+        environments.prepare_database_folder(places, ALONE)
+    assert not (places.env / "made by root").exists()

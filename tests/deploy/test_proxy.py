@@ -1,6 +1,8 @@
 """nginx's configuration: whole, accepted by nginx itself, and closed to values that would break out of it."""
 
+import os
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from deploy.portalctl import proxy
 from deploy.portalctl.places import Places
 from deploy.portalctl.terminal import Stop
+from deploy.portalctl.users import Split
 
 
 def rendered(folder: Path, **changed: str) -> str:
@@ -65,6 +68,18 @@ def test_nginx_takes_it(tmp_path: Path) -> None:
 
 
 def test_a_pid_that_is_somebody_elses_is_left_alone(places: Places) -> None:
-    (places.run / "proxy").mkdir()
-    (places.run / "proxy" / "nginx.pid").write_text("1\n")
+    (places.run / "proxy" / "own").mkdir(parents=True)
+    (places.run / "proxy" / "own" / "nginx.pid").write_text("1\n")
     assert proxy.left_over(places) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives folders to another user")
+def test_root_writes_only_where_the_proxy_cannot(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a proxy in an attacker's hands could put a link in the place of what root writes or gives away."""
+    monkeypatch.setattr(proxy, "manage", lambda *_: None)
+    proxy.ensure(places, Split("nobody", "nobody", "nobody"))
+    folder = places.run / "proxy"
+    owners = {path.name: path.owner() for path in (folder, *folder.iterdir())}
+    assert owners == {"proxy": "root", "identity": "root", "nginx.conf": "root", "own": "nobody"}
+    assert {path.group() for path in (folder, folder / "identity", folder / "own")} == {"nogroup"}
+    assert all(stat.S_IMODE(path.stat().st_mode) & 0o022 == 0 for path in (folder, folder / "identity"))

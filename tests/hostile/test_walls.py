@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from deploy.portalctl import walls
+from deploy.portalctl import users, walls
+from deploy.portalctl.places import Places, checkout_id
 from tests.hostile import link
 
 CHECKOUT = Path(walls.__file__).resolve().parents[2]
@@ -60,23 +61,31 @@ def test_each_wall_is_needed(family: str, what: str, expected: str, tmp_path: Pa
 def test_the_walls_can_be_loaded_again_and_taken_down() -> None:
     """In a namespace: twice the same rules, then none, then none again."""
     steps = (
-        "from deploy.portalctl import walls; import subprocess; from pathlib import Path; "
+        "from deploy.portalctl import walls, users; import subprocess; from pathlib import Path; "
+        "users.others = lambda places: False; "
         "shown = lambda: subprocess.run(['nft', 'list', 'tables'], capture_output=True, text=True).stdout.split('\\n'); "
         "none = Path('/nonexistent'); walls.ensure(); first = shown(); walls.ensure(); assert shown() == first; "
         "assert len([each for each in first if 'portal_walls' in each]) == len(walls.TABLES) == 3, first; "
-        "walls.release(none); assert not any(shown()), shown(); walls.release(none)"
+        "gone = lambda: walls.release(None, none, none); gone(); assert not any(shown()), shown(); gone()"
     )
     subprocess.run(["unshare", "--net", sys.executable, "-c", steps], cwd=CHECKOUT, check=True, timeout=60)
 
 
-def test_walls_that_a_guest_still_needs_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_walls_that_somebody_still_needs_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest, another installation whose guests are off, and a host whose unit loads them."""
     asked: list[Any] = []
     monkeypatch.setattr(walls, "answers", asked.append)
-    (tmp_path / "ptother-0000").mkdir()
-    walls.release(tmp_path)
-    assert asked == []
-    (tmp_path / "ptother-0000").rmdir()
-    walls.release(tmp_path)
+    monkeypatch.setattr(users, "_claims", lambda: tmp_path / "claims")
+    places = Places(tmp_path / "checkout", tmp_path / "state")
+    unit = tmp_path / "portal-walls.service"
+    (tmp_path / "claims").mkdir()
+    for needs in (tmp_path / "ptother-0000", tmp_path / "claims" / "another", unit):
+        needs.touch()
+        walls.release(places, tmp_path, unit)
+        assert asked == [], needs
+        needs.unlink()
+    (tmp_path / "claims" / checkout_id(places.checkout)).touch()
+    walls.release(places, tmp_path, unit)
     assert len(asked) == 3
 
 

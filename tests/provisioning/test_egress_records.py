@@ -481,3 +481,20 @@ def test_any_bytes_are_read_to_the_last_line_break(lines: list[bytes], rest: byt
     found, taken, bad = attempts.read(part)
     assert taken == part.rfind(b"\n") + 1
     assert len(found) + bad <= len(lines)
+
+
+def test_one_keeper_that_cannot_be_borne_keeps_no_other_from_being_read(
+    monkeypatch: pytest.MonkeyPatch, make_host: Callable[..., Host]
+) -> None:
+    """Whatever goes wrong at one host is that host's."""
+    hosts = [make_host(name=name, egress_path=f"/srv/{name}") for name in ("one", "two")]
+    seen = []
+
+    def collect(host: Host) -> None:
+        seen.append(host.pk)
+        if host.pk == hosts[0].pk:
+            raise ValueError("a lone surrogate")
+
+    monkeypatch.setattr(collecting, "collect", collect)
+    egress_collect.apply()
+    assert seen == [host.pk for host in hosts]

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
 
 from audit.context import command
 from provisioning import machine
-from provisioning.driver import SimulatedDriver
+from provisioning.driver import Capacity, Engine, SimulatedDriver
 from provisioning.driver.local_keeper import LocalKeeper
+from provisioning.driver.probe import ProbeResult
 from provisioning.egress import delivery
 from provisioning.fleet import audit_fleet
 from provisioning.models import GuestImage, Host, Operation, Runtime
@@ -227,3 +230,26 @@ def test_the_steps_confirm_even_what_a_change_made_meanwhile(runtime: Runtime, f
     assert serving(folder) == []
     drain(ask(runtime, Kind.START))
     assert serving(folder) == [str(runtime.pk)]
+
+
+def test_the_folder_of_a_proxy_that_serves_guests_does_not_change(
+    runtime: Runtime, simulated_host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could close what the keeper of the former one lets through. Probing again keeps what is registered."""
+    told = {name: getattr(simulated_host, name) for name in ("engine", "vcpus", "memory_mib", "disk_gib")}
+    given: Any = {"uri": simulated_host.uri, "pool_path": simulated_host.pool_path, "probe": told}
+    for path in ("", "/srv/another"):
+        with pytest.raises(ValidationError, match="serves guests"):
+            host_register(actor=TESTER, name=simulated_host.name, egress_path=path, **given)
+    simulated_host.refresh_from_db()
+    assert runtime.egress
+    assert host_spec_path(simulated_host) == simulated_host.egress_path
+
+    found = ProbeResult(Engine.TEST, ["none"], frozenset(), Capacity(4, 8192, 50))
+    monkeypatch.setattr("provisioning.management.commands.host_register.probe_host", lambda *_: found)
+    again = ("host_register", "--again", "--name", simulated_host.name, "--uri", simulated_host.uri)
+    call_command(*again, "--pool", simulated_host.pool_path)
+    simulated_host.refresh_from_db()
+    assert host_spec_path(simulated_host) == simulated_host.egress_path != ""
+    with pytest.raises(CommandError, match="serves guests"):
+        call_command(*again, "--pool", simulated_host.pool_path, "--egress", "")

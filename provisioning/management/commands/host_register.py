@@ -2,11 +2,12 @@ import platform
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit.context import command
 from provisioning.driver import DriverError, Engine
-from provisioning.driver.probe import probe_host
+from provisioning.driver.probe import ProbeResult, probe_host
 from provisioning.driver.simulated import TEST_URI
 from provisioning.models import Host
 from provisioning.seals import is_sealed
@@ -23,13 +24,17 @@ class Command(BaseCommand):
         parser.add_argument("--pool", default=str(settings.POOL_DIR))
         parser.add_argument(
             "--egress",
-            default=settings.EGRESS_DIR,
-            help="the folder of the host's egress keeper; empty: its guests have no way out",
+            help="the folder of the host's egress keeper, empty: its guests have no way out; "
+            "left out: as registered before, else as PORTAL_EGRESS_DIR says",
         )
         parser.add_argument("--again", action="store_true", help="probe even if the host is registered")
 
     def handle(self, *args: Any, **given: Any) -> None:
         known = Host.objects.filter(name=given["name"]).first()
+        if given["egress"] is None:
+            # The settings know this machine's folder only, and for it alone they may say that there is none.
+            local = given["uri"] == settings.LIBVIRT_URI
+            given["egress"] = known.egress_path if known is not None and not local else settings.EGRESS_DIR
         as_told = known is not None and is_sealed(known) and known.egress_path == given["egress"]
         if known is not None and as_told and not given["again"]:
             self._say(known, "registered before")
@@ -38,7 +43,16 @@ class Command(BaseCommand):
             found = probe_host(given["uri"], given["pool"], settings.FLEET_ID)
         except DriverError as error:
             raise CommandError(error.message) from None
-        host = host_register(
+        try:
+            host = self._register(given, found)
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
+        self._say(host, "registered")
+        for line in host.evidence:
+            self.stdout.write(f"  {line}")
+
+    def _register(self, given: dict[str, Any], found: ProbeResult) -> Host:
+        return host_register(
             actor=command("host_register"),
             name=given["name"],
             uri=TEST_URI if found.engine is Engine.TEST else given["uri"],
@@ -53,9 +67,6 @@ class Command(BaseCommand):
                 "disk_gib": found.capacity.disk_gib,
             },
         )
-        self._say(host, "registered")
-        for line in host.evidence:
-            self.stdout.write(f"  {line}")
 
     def _say(self, host: Host, what: str) -> None:
         self.stdout.write(f"host {host.name}: {what}, engine: {host.engine} ({host.get_engine_display()})")
