@@ -178,9 +178,8 @@ class Keeper:
         mark = f"{self._wanted.generation}-{self._mark}"
         folder.replace(self._configuration, render(present, self._proxy, mark).encode())
         self._server.obey(mark)
+        self._cut()
         self._serving, self._settled, self._problem = present, True, ""
-        while self._to_cut:
-            self._cut(self._to_cut.pop())
         if self._obeyed != self._wanted:
             self._obeyed, self._applied_at = self._wanted, int(time.time())
 
@@ -196,11 +195,27 @@ class Keeper:
         tenants = self._wanted.tenants if self._wanted else ()
         return tuple(each for each in tenants if _is_here(each.listen))
 
-    def _cut(self, tenant: TenantRules) -> None:
+    def _cut(self) -> None:
+        """End the open connections of all that may reach less now.
+
+        Raises:
+            NotConfirmed: that failed, so Squid was ended with all that it held.
+        """
+        uncut = [each for each in self._to_cut if not self._is_cut(each)]
+        if uncut:
+            self._server.stop()
+        self._to_cut.clear()
+        if uncut:
+            raise NotConfirmed(
+                f"squid was ended, for open connections of {uncut[0].runtime} could not be cut"
+            )
+
+    def _is_cut(self, tenant: TenantRules) -> bool:
         try:
-            system.cut(tenant.listen, self.options.proxy_port)
+            return system.cut(tenant.listen, self.options.proxy_port)
         except system.ProgramFailed as error:
-            _log.error("open connections of %s were not cut: %s", tenant.runtime, error)
+            _log.error("open connections of %s: %s", tenant.runtime, error)
+            return False
 
     def _turn_logs(self) -> None:
         """Begin a new file of records when the last is full; keep Squid's own log small."""

@@ -63,15 +63,26 @@ def walls_stand() -> bool:
     return True
 
 
-def cut(address: str, port: int) -> None:
-    """End all connections that somebody has to ``address:port``.
+def cut(address: str, port: int) -> bool:
+    """End all connections that somebody has to ``address:port``; whether those that were open are gone.
+
+    ss passes over what the kernel does not end, so it is looked for. A connection that is opened meanwhile does not
+    count.
 
     Raises:
-        ProgramFailed: the kernel cannot.
+        ProgramFailed: ss does not run.
     """
-    _run(
-        ["ss", "--kill", "--tcp", "--numeric", "state", "connected", "src", address, "sport", "=", f":{port}"]
-    )
+    theirs = ("src", address, "sport", "=", f":{port}")
+    before = _open(theirs)
+    _run(["ss", "--kill", "--tcp", "--numeric", "state", "connected", *theirs])
+    return not before & _open(theirs)
+
+
+def _open(which: Sequence[str]) -> set[str]:
+    """The kernel's own names of those sockets that carry something; none is used twice."""
+    states = ("state", "established", "state", "close-wait")
+    shown = _run(["ss", "--tcp", "--numeric", "--no-header", "--extended", *states, *which], quiet=True)
+    return {word for word in shown.split() if word.startswith("sk:")}
 
 
 def listening(port: int) -> set[str]:
