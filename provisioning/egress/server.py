@@ -31,6 +31,7 @@ class Server:
     program: str
     configuration: Path
     keeper_port: int
+    """Where it is asked which configuration it obeys."""
     _process: subprocess.Popen[bytes] | None = field(init=False, default=None)
 
     @property
@@ -110,6 +111,13 @@ class Server:
             return None
         finally:
             line.close()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has now; somebody may a moment later."""
+    with socket.create_server(("127.0.0.1", 0)) as line:
+        port: int = line.getsockname()[1]
+        return port
 
 
 def _marked(port: int) -> socket.socket:

@@ -66,8 +66,7 @@ def walls_stand() -> bool:
 def cut(address: str, port: int) -> bool:
     """End all connections that somebody has to ``address:port``; whether those that were open are gone.
 
-    ss passes over what the kernel does not end, so it is looked for. A connection that is opened meanwhile does not
-    count.
+    ss passes over what the kernel does not end, so it is looked for. What is opened meanwhile does not count.
 
     Raises:
         ProgramFailed: ss does not run.
