@@ -115,11 +115,11 @@ class Keeper:
             self._report()
 
     def end(self) -> None:
-        """Stop Squid and take the packet filter's tables away."""
+        """Stop Squid and take the count away. The wall stays, for whatever Squid may have left behind."""
         self._server.stop()
         with suppress(system.ProgramFailed):
             self._report()
-            system.filter_packets(nft.remove(self._wall))
+            system.filter_packets(nft.remove_count(self._wall))
 
     def _take_documents(self) -> None:
         have = max(self._wanted.generation if self._wanted else 0, self._refused)

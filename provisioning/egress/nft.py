@@ -55,12 +55,12 @@ def render(wall: Wall, rules: Rules, counted: Mapping[str, Count]) -> str:
     )
 
 
-def remove(wall: Wall) -> str:
-    """A script that leaves nothing behind."""
-    return "".join(
-        f"add table {family} {wall.table}\ndelete table {family} {wall.table}\n"
-        for family in ("inet", "bridge")
-    )
+def remove_count(wall: Wall) -> str:
+    """A script that takes the count away.
+
+    The wall stays, for what Squid may leave running: it binds nobody but its user, and the next keeper replaces it.
+    """
+    return f"add table bridge {wall.table}\ndelete table bridge {wall.table}\n"
 
 
 def counts(listing: str) -> dict[str, Count]:
