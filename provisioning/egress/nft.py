@@ -58,7 +58,7 @@ def render(wall: Wall, rules: Rules, counted: Mapping[str, Count]) -> str:
 def remove_count(wall: Wall) -> str:
     """A script that takes the count away.
 
-    The wall stays for what Squid may leave running. It binds nobody but its user; the next keeper replaces it.
+    The wall stays for what Squid may leave running. It binds its user only; the next keeper replaces it.
     """
     return f"add table bridge {wall.table}\ndelete table bridge {wall.table}\n"
 
