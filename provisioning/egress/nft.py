@@ -119,7 +119,7 @@ def _past_the_proxy(wall: Wall, rules: Rules, counted: Mapping[str, Count]) -> s
         here = f'iifname "{each.tap}" ether type ip'
         lines += [
             f"{here} ip daddr {each.listen} tcp dport {wall.proxy_port} accept",
-            f"{here} tcp sport {wall.agent_port} accept",
+            f"{here} ip daddr {each.listen} tcp sport {wall.agent_port} accept",
             f"{here} counter name {names[each.runtime]}",
         ]
     chain = "".join(f"        {line}\n" for line in lines)

@@ -15,6 +15,7 @@ import pytest
 
 from provisioning.egress import journal
 from tests.egress.world import (
+    AGENT_PORT,
     ALICE,
     API,
     BOB,
@@ -88,6 +89,27 @@ def test_counters_survive_keeper_and_kernel(world: World, keeper: KeeperProcess)
     keeper.stop()  # takes the kernel's counters with it, as a restart of the machine would
     keeper.start()
     assert counted() == first
+
+
+def test_what_leaves_from_the_agents_port_is_counted_unless_it_goes_to_the_host(
+    world: World, keeper: KeeperProcess
+) -> None:
+    keeper.obey(ALICE.rules(API))
+
+    def counted() -> int:
+        return int(keeper.state()["dropped"][str(ALICE.runtime)]["packets"])
+
+    for number, to in enumerate((ALICE.listen, "8.8.8.8")):
+        line = world.socket("a")
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        line.bind((ALICE.address, AGENT_PORT))
+        line.setblocking(False)
+        line.connect_ex((to, 443))
+        if number:
+            wait_for("it is counted", counted)
+        line.close()
+        keeper.obey(ALICE.rules(API, *[SITE][number:]))  # and the counters are told
+        assert bool(counted()) is bool(number)
 
 
 def test_a_full_disk_lets_nothing_out_unrecorded_and_mends_itself(world: World, make_keeper: Make) -> None:
