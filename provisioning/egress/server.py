@@ -12,12 +12,13 @@ from pathlib import Path
 
 from provisioning.egress.nft import KEEPERS_MARK
 from provisioning.egress.squid import MARK_HEADER
+from provisioning.egress.system import WITHOUT_RIGHTS
 
 _CONFIRM_SECONDS = 10.0
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
 _LINE_SECONDS = 2.0
-_DROP = ("--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs", "--pdeathsig", "KILL")
+_WITH_US = ("--pdeathsig", "KILL")
 
 
 class NotConfirmed(Exception):
@@ -80,7 +81,7 @@ class Server:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            ["setpriv", *_DROP, "--", self.program, "-N", "-f", str(self.configuration)],
+            [*WITHOUT_RIGHTS, *_WITH_US, "--", self.program, "-N", "-f", str(self.configuration)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
