@@ -19,7 +19,7 @@ class LocalKeeper:
     def follow(self, generation: int, body: bytes) -> None:
         """Take over a document newer than the last; note why, if it is none."""
         state = self._state()
-        if generation <= state["generation"]:
+        if generation <= max(state["generation"], state["refused"]):
             return
         try:
             told = self._obeyed(parse(body))

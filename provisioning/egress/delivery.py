@@ -83,6 +83,7 @@ def confirm(
             _note_reach(host_id, rules, report)
             return
         _complain(host_id, rules, report, late=time.monotonic() > deadline)
+        time.sleep(_POLL_SECONDS)
 
 
 def look(driver: LibvirtDriver) -> Report:
@@ -168,9 +169,10 @@ def _issue(host_id: uuid.UUID, report: Report, *, again: bool) -> Rules:
 
 
 def _foreign(rules: Rules, report: Report) -> bool:
-    """Whether the proxy follows what this database knows nothing of: it was restored from a copy."""
+    """Whether the proxy has seen what this database knows nothing of: it was restored from a copy."""
     same_number = report.generation == rules.generation
-    return report.generation > rules.generation or (same_number and report.digest != rules.digest)
+    newer = max(report.generation, report.refused) > rules.generation
+    return newer or (same_number and report.digest != rules.digest)
 
 
 def _wait(driver: LibvirtDriver, rules: Rules, deadline: float) -> Report:

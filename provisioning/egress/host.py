@@ -68,7 +68,6 @@ def options_from(environ: "os._Environ[str] | dict[str, str]") -> KeeperOptions:
         nameservers=_nameservers(environ.get("PORTAL_EGRESS_NAMESERVERS", "")),
         proxy_port=int(environ.get("PORTAL_EGRESS_PORT") or 3128),
         agent_port=int(environ.get("PORTAL_AGENT_PORT") or 8443),
-        keeper_port=_free_port(),
         descriptors=_descriptors(),
         ipv4_only=without_ipv6(),
     )
@@ -88,12 +87,6 @@ def _nameservers(given: str) -> tuple[str, ...]:
     for each in found:
         socket.inet_aton(each)
     return tuple(found[:3])
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as line:
-        port: int = line.getsockname()[1]
-        return port
 
 
 def _descriptors() -> int:

@@ -2,17 +2,18 @@
 
 import logging
 import os
+import secrets
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from provisioning.egress import folder, nft, system
 from provisioning.egress.journal import Journal
 from provisioning.egress.rules import Rules, RulesError, TenantRules, parse
-from provisioning.egress.server import NotConfirmed, Server
+from provisioning.egress.server import NotConfirmed, Server, free_port
 from provisioning.egress.squid import Proxy, render
 
 _ADDRESSES_SECONDS = 1.0
@@ -38,7 +39,6 @@ class KeeperOptions:
     nameservers: tuple[str, ...]
     proxy_port: int
     agent_port: int
-    keeper_port: int
     descriptors: int
     ipv4_only: bool
     squid: str = "squid"
@@ -64,7 +64,6 @@ class Keeper:
     _applied_at: int = field(init=False, default=0)
     _refused: int = field(init=False, default=0)
     _problem: str = field(init=False, default="")
-    _mark: int = field(init=False, default=0)
     _state: dict[str, Any] = field(init=False, default_factory=dict)
     _due: dict[str, float] = field(init=False, default_factory=dict)
 
@@ -80,13 +79,13 @@ class Keeper:
         self._configuration = told.run / "squid.conf"
         self._kept = told.run / "rules.json"
         self._journal = Journal(told.folder, told.run / "access.log")
-        self._server = Server(told.squid, self._configuration, told.keeper_port)
+        self._server = Server(told.squid, self._configuration, free_port())
         self._proxy = Proxy(
             told.proxy_port,
             told.run,
             told.run / "access.log",
             told.nameservers,
-            told.keeper_port,
+            self._server.keeper_port,
             told.descriptors,
         )
 
@@ -116,11 +115,11 @@ class Keeper:
             self._report()
 
     def end(self) -> None:
-        """Stop Squid and take the packet filter's tables away."""
+        """Stop Squid and take the count away. The wall stays, for whatever Squid may have left behind."""
         self._server.stop()
         with suppress(system.ProgramFailed):
             self._report()
-            system.filter_packets(nft.remove(self._wall))
+            system.filter_packets(nft.remove_count(self._wall))
 
     def _take_documents(self) -> None:
         have = max(self._wanted.generation if self._wanted else 0, self._refused)
@@ -174,15 +173,28 @@ class Keeper:
         self._settled = False
         present = self._present()
         system.filter_packets(nft.render(self._wall, self._wanted, self._counted()))
-        self._mark += 1
-        mark = f"{self._wanted.generation}-{self._mark}"
-        folder.replace(self._configuration, render(present, self._proxy, mark).encode())
-        self._server.obey(mark)
+        self._change_over(present, f"{self._wanted.generation}-{secrets.token_hex(16)}")
         self._serving, self._settled, self._problem = present, True, ""
-        while self._to_cut:
-            self._cut(self._to_cut.pop())
         if self._obeyed != self._wanted:
             self._obeyed, self._applied_at = self._wanted, int(time.time())
+
+    def _change_over(self, present: tuple[TenantRules, ...], mark: str) -> None:
+        """Have Squid obey, and cut what is no longer allowed: before it says so, for it may never, and after.
+
+        Squid's port for the keeper is free to take at each reload. Who takes it can answer, but does not know
+        ``mark``; and the keeper goes on with another port.
+        """
+        folder.replace(self._configuration, render(present, self._proxy, mark).encode())
+        self._cut()
+        try:
+            self._server.obey(mark)
+        except NotConfirmed:
+            self._server.keeper_port = free_port()
+            self._proxy = replace(self._proxy, keeper_port=self._server.keeper_port)
+            raise
+        if not self._cut():
+            raise NotConfirmed("squid was ended, for open connections could not be cut one by one")
+        self._to_cut.clear()
 
     def _mend(self) -> None:
         """Start Squid again if it ended, and follow links that come and go."""
@@ -196,11 +208,20 @@ class Keeper:
         tenants = self._wanted.tenants if self._wanted else ()
         return tuple(each for each in tenants if _is_here(each.listen))
 
-    def _cut(self, tenant: TenantRules) -> None:
+    def _cut(self) -> bool:
+        """End the open connections of all that may reach less now; False if it took Squid's own end."""
+        if all(self._is_cut(each) for each in self._to_cut):
+            return True
+        self._server.stop()
+        self._to_cut.clear()
+        return False
+
+    def _is_cut(self, tenant: TenantRules) -> bool:
         try:
-            system.cut(tenant.listen, self.options.proxy_port)
+            return system.cut(tenant.listen, self.options.proxy_port)
         except system.ProgramFailed as error:
-            _log.error("open connections of %s were not cut: %s", tenant.runtime, error)
+            _log.error("open connections of %s: %s", tenant.runtime, error)
+            return False
 
     def _turn_logs(self) -> None:
         """Begin a new file of records when the last is full; keep Squid's own log small."""

@@ -55,12 +55,12 @@ def render(wall: Wall, rules: Rules, counted: Mapping[str, Count]) -> str:
     )
 
 
-def remove(wall: Wall) -> str:
-    """A script that leaves nothing behind."""
-    return "".join(
-        f"add table {family} {wall.table}\ndelete table {family} {wall.table}\n"
-        for family in ("inet", "bridge")
-    )
+def remove_count(wall: Wall) -> str:
+    """A script that takes the count away.
+
+    The wall stays for what Squid may leave running. It binds its user only; the next keeper replaces it.
+    """
+    return f"add table bridge {wall.table}\ndelete table bridge {wall.table}\n"
 
 
 def counts(listing: str) -> dict[str, Count]:
@@ -119,7 +119,7 @@ def _past_the_proxy(wall: Wall, rules: Rules, counted: Mapping[str, Count]) -> s
         here = f'iifname "{each.tap}" ether type ip'
         lines += [
             f"{here} ip daddr {each.listen} tcp dport {wall.proxy_port} accept",
-            f"{here} tcp sport {wall.agent_port} accept",
+            f"{here} ip daddr {each.listen} tcp sport {wall.agent_port} accept",
             f"{here} counter name {names[each.runtime]}",
         ]
     chain = "".join(f"        {line}\n" for line in lines)

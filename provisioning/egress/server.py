@@ -12,12 +12,13 @@ from pathlib import Path
 
 from provisioning.egress.nft import KEEPERS_MARK
 from provisioning.egress.squid import MARK_HEADER
+from provisioning.egress.system import WITHOUT_RIGHTS
 
 _CONFIRM_SECONDS = 10.0
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
 _LINE_SECONDS = 2.0
-_DROP = ("--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs", "--pdeathsig", "KILL")
+_WITH_US = ("--pdeathsig", "KILL")
 
 
 class NotConfirmed(Exception):
@@ -31,6 +32,7 @@ class Server:
     program: str
     configuration: Path
     keeper_port: int
+    """Where it is asked which configuration it obeys."""
     _process: subprocess.Popen[bytes] | None = field(init=False, default=None)
 
     @property
@@ -79,7 +81,7 @@ class Server:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            ["setpriv", *_DROP, "--", self.program, "-N", "-f", str(self.configuration)],
+            [*WITHOUT_RIGHTS, *_WITH_US, "--", self.program, "-N", "-f", str(self.configuration)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -110,6 +112,13 @@ class Server:
             return None
         finally:
             line.close()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has now; somebody may a moment later."""
+    with socket.create_server(("127.0.0.1", 0)) as line:
+        port: int = line.getsockname()[1]
+        return port
 
 
 def _marked(port: int) -> socket.socket:

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from provisioning.egress import nft
 
+WITHOUT_RIGHTS = ("setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs")
+"""What goes before Squid's name: it needs none of the keeper's rights."""
+_NOT_RUN = (126, 127)
+"""How setpriv ends where it cannot do what it is to."""
 _SECONDS = 15
 _SHOWN = 200
 _WALL_FAMILIES = ("bridge", "inet", "arp")
@@ -27,7 +31,7 @@ def check_configuration(squid: str, path: Path) -> None:
         Rejected: Squid does not understand it.
         ProgramFailed: Squid did not run.
     """
-    said = _run([squid, "-k", "parse", "-f", str(path)])
+    said = _run([*WITHOUT_RIGHTS, "--", squid, "-k", "parse", "-f", str(path)])
     bad = [line for line in said.splitlines() if "ERROR:" in line or "FATAL:" in line]
     if bad:
         raise Rejected(f"squid: {bad[0].partition('| ')[2][:_SHOWN]}")
@@ -63,15 +67,25 @@ def walls_stand() -> bool:
     return True
 
 
-def cut(address: str, port: int) -> None:
-    """End all connections that somebody has to ``address:port``.
+def cut(address: str, port: int) -> bool:
+    """End all connections that somebody has to ``address:port``; whether those that were open are gone.
+
+    ss passes over what the kernel does not end, so it is looked for. What is opened meanwhile does not count.
 
     Raises:
-        ProgramFailed: the kernel cannot.
+        ProgramFailed: ss does not run.
     """
-    _run(
-        ["ss", "--kill", "--tcp", "--numeric", "state", "connected", "src", address, "sport", "=", f":{port}"]
-    )
+    theirs = ("src", address, "sport", "=", f":{port}")
+    before = _open(theirs)
+    _run(["ss", "--kill", "--tcp", "--numeric", "state", "connected", *theirs])
+    return not before & _open(theirs)
+
+
+def _open(which: Sequence[str]) -> set[str]:
+    """The kernel's own names of those sockets that carry something; none is used twice."""
+    states = ("state", "established", "state", "close-wait")
+    shown = _run(["ss", "--tcp", "--numeric", "--no-header", "--extended", *states, *which], quiet=True)
+    return {word for word in shown.split() if word.startswith("sk:")}
 
 
 def listening(port: int) -> set[str]:
@@ -110,8 +124,15 @@ def _run(argv: Sequence[str], *, given: str = "", quiet: bool = False) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ProgramFailed(f"{argv[0]} did not run: {type(error).__name__}") from None
+        raise ProgramFailed(f"{_name(argv)} did not run: {type(error).__name__}") from None
+    if done.returncode < 0 or done.returncode in _NOT_RUN:
+        raise ProgramFailed(f"{_name(argv)} did not run to its end: status {done.returncode}")
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if "FATAL" in line] or done.stderr.splitlines()
-        raise Rejected(f"{argv[0]}: {(lines or ['it says nothing'])[0].strip()[:_SHOWN]}")
+        raise Rejected(f"{_name(argv)}: {(lines or ['it says nothing'])[0].strip()[:_SHOWN]}")
     return done.stdout if quiet else done.stdout + ("" if given else done.stderr)
+
+
+def _name(argv: Sequence[str]) -> str:
+    """The program's, also where another starts it."""
+    return argv[argv.index("--") + 1] if "--" in argv else argv[0]

@@ -35,6 +35,7 @@ def make_keeper(world: World) -> Iterator[Callable[..., KeeperProcess]]:
     yield make
     for each in made:
         each.stop()
+    world.clear_walls()
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,7 @@ def standing(whole_world: World) -> Iterator[KeeperProcess]:
     keeper.obey(ALICE.rules(API, SITE, RAW, *ODD), BOB.rules(EVIL))
     yield keeper
     keeper.stop()
+    whole_world.clear_walls()
 
 
 @pytest.fixture

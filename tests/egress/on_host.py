@@ -61,6 +61,7 @@ class HostWorld(World):
         self.reset_names()
 
     def down(self) -> None:
+        self.clear_walls()
         super().down()
         subprocess.run(["ip", "link", "del", self.device], capture_output=True, check=False)
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -14,10 +15,12 @@ import pytest
 
 from provisioning.egress import journal
 from tests.egress.world import (
+    AGENT_PORT,
     ALICE,
     API,
     BOB,
     FLEET,
+    PRIVATE,
     SITE,
     USER,
     KeeperProcess,
@@ -70,7 +73,7 @@ def test_a_keeper_killed_at_any_moment_of_a_change_leaves_old_or_new(
     assert fetch(world, ALICE, SITE) == b"hello\n"
     assert connect(world, ALICE, f"{API}:443").status == 403
     keeper.stop()
-    assert world.command("h", "nft", "list", "tables").stdout == ""
+    assert world.command("h", "nft", "list", "tables").stdout == f"table inet egress_{FLEET}\n"
 
 
 def test_counters_survive_keeper_and_kernel(world: World, keeper: KeeperProcess) -> None:
@@ -86,6 +89,27 @@ def test_counters_survive_keeper_and_kernel(world: World, keeper: KeeperProcess)
     keeper.stop()  # takes the kernel's counters with it, as a restart of the machine would
     keeper.start()
     assert counted() == first
+
+
+def test_what_leaves_from_the_agents_port_is_counted_unless_it_goes_to_the_host(
+    world: World, keeper: KeeperProcess
+) -> None:
+    keeper.obey(ALICE.rules(API))
+
+    def counted() -> int:
+        return int(keeper.state()["dropped"][str(ALICE.runtime)]["packets"])
+
+    for number, to in enumerate((ALICE.listen, "8.8.8.8")):
+        line = world.socket("a")
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        line.bind((ALICE.address, AGENT_PORT))
+        line.setblocking(False)
+        line.connect_ex((to, 443))
+        if number:
+            wait_for("it is counted", counted)
+        line.close()
+        keeper.obey(ALICE.rules(API, *[SITE][number:]))  # and the counters are told
+        assert bool(counted()) is bool(number)
 
 
 def test_a_full_disk_lets_nothing_out_unrecorded_and_mends_itself(world: World, make_keeper: Make) -> None:
@@ -177,9 +201,35 @@ def test_squid_has_none_of_the_keepers_rights(world: World, keeper: KeeperProces
     assert status["Uid"].split() == [str(USER)] * 4
 
 
-def test_nothing_of_it_is_left_when_it_ends(world: World, keeper: KeeperProcess) -> None:
+def test_nothing_but_its_wall_is_left_when_it_ends(world: World, keeper: KeeperProcess) -> None:
+    """Squid's user may end the keeper, whose user it is too; what it left running must not get out then."""
     keeper.obey(ALICE.rules(API))
-    assert f"egress_{FLEET}" in world.command("h", "nft", "list", "tables").stdout
+    assert f"bridge egress_{FLEET}" in world.command("h", "nft", "list", "tables").stdout
+    assert reaches(world, PRIVATE) == "ConnectionRefusedError"
     keeper.stop()
     assert keeper.squid() is None
-    assert world.command("h", "nft", "list", "tables").stdout == ""
+    assert world.command("h", "nft", "list", "tables").stdout == f"table inet egress_{FLEET}\n"
+    assert reaches(world, PRIVATE) == "ConnectionRefusedError"
+    world.clear_walls()
+    assert reaches(world, PRIVATE) == "reached"
+
+
+def reaches(world: World, address: str) -> str:
+    """What becomes of a connection that a process of the keeper's user makes, with none of its rights."""
+    script = (
+        "import socket, sys\n"
+        "try: socket.create_connection((sys.argv[1], 443), 5)\n"
+        "except OSError as error: print(type(error).__name__)\n"
+        "else: print('reached')"
+    )
+    as_user = [
+        "setpriv",
+        "--reuid",
+        str(USER),
+        "--regid",
+        str(USER),
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--",
+    ]
+    return world.command("h", *as_user, sys.executable, "-c", script, address).stdout.strip()

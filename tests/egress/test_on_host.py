@@ -34,6 +34,7 @@ def test_a_guest_of_this_machine_gets_out_by_the_keeper_and_no_other_way(world: 
         assert connect(world, ALICE, f"{EVIL}:443").status == 403
     finally:
         keeper.stop()
+        world.clear_walls()
         for device in (ALICE.tap, bridge):
             with contextlib.suppress(subprocess.CalledProcessError):
                 run("ip", "link", "del", device)

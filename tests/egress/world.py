@@ -88,6 +88,8 @@ class World:
     base: Path
     prefix: str = field(default_factory=lambda: f"ew{os.getpid():x}")
     outside: Outside = field(init=False)
+    fleets: set[str] = field(init=False, default_factory=set)
+    """Whose keepers have worked here."""
 
     def space(self, letter: str) -> str:
         """The name of a namespace: h host, i internet, a and b guests."""
@@ -114,6 +116,12 @@ class World:
             self.outside.stop()
         for letter in "abhi":
             subprocess.run(["ip", "netns", "del", self.space(letter)], capture_output=True, check=False)
+
+    def clear_walls(self) -> None:
+        """Take away what keepers of this world left in the packet filter, as `make down` does."""
+        for fleet in self.fleets:
+            self.command("h", "nft", "delete", "table", "inet", f"egress_{fleet}")
+        self.fleets.clear()
 
     def reset_names(self) -> None:
         """The names of the outside, as they are unless a test says otherwise."""
@@ -233,7 +241,8 @@ class KeeperProcess:
         return made
 
     def start(self, *, ready: bool = True, capabilities: bool = True) -> None:
-        before = self._written()
+        before, environment = self._written(), self._environment()
+        self.world.fleets.add(environment["PORTAL_FLEET_ID"])
         right = ",+net_admin" if capabilities else ""
         caps = [f"--{kind}-caps=-all{right}" for kind in ("inh", "ambient")]
         self.process = subprocess.Popen(
@@ -243,7 +252,7 @@ class KeeperProcess:
                 sys.executable, "-B", "-m", "provisioning.egress.host",
             ],
             cwd=_CHECKOUT,
-            env=self._environment(),
+            env=environment,
             stderr=(self.run.parent / "keeper.log").open("ab"),
         )  # fmt: skip
         if ready:

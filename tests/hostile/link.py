@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tests.hostile import frames
@@ -69,6 +70,8 @@ def payloads(own: str, last: int) -> dict[str, bytes]:
     ports, asker = (4000 + last, PORT), GUEST_MAC[:5] + bytes([last])
     advertised = frames.icmp6(ROUTER, "ff02::1", 134, frames.advertisement(f"2001:db8:{last:x}::", b""))
     datagram = frames.udp(ports, b"MARK")
+    half = frames.udp(ports, b"MARKMARK")
+    in_two = {"fragment": frames.MORE_FRAGMENTS, "identity": 1000 + last}
     for_ipv6 = frames.udp6(ROUTER, own, ports, b"MARK")
     return {
         "udp": b"\x08\x00" + frames.ipv4(GUEST, HOST, frames.UDP, datagram),
@@ -77,6 +80,7 @@ def payloads(own: str, last: int) -> dict[str, bytes]:
         "udp to all": b"\x08\x00" + frames.ipv4("0.0.0.0", "255.255.255.255", frames.UDP, datagram),  # noqa: S104
         "udp over ipv6": b"\x86\xdd" + frames.ipv6(ROUTER, own, frames.UDP, for_ipv6),
         "router advertisement": b"\x86\xdd" + frames.ipv6(ROUTER, "ff02::1", frames.ICMP6, advertised),
+        "half a datagram": b"\x08\x00" + frames.ipv4(GUEST, HOST, frames.UDP, half, **in_two),
         "arp": b"\x08\x06" + frames.arp(1, (asker, GUEST), (bytes(6), HOST), b""),
     }
 
@@ -100,7 +104,15 @@ def main(rules: str = "") -> None:
     found["routes"] = [
         each["dst"] for each in json.loads(run("ip", "-json", "-6", "route")) if each["dev"] == TAP
     ]
+    found["halves"] = _halves()
     print(json.dumps(found))  # noqa: T201 - its answer
+
+
+def _halves() -> int:
+    """IPv4 datagrams for whose other part this namespace waits."""
+    with Path("/proc/self/net/sockstat").open() as told:
+        words = next(line.split() for line in told if line.startswith("FRAG:"))
+    return int(words[words.index("inuse") + 1])
 
 
 def _listening(family: socket.AddressFamily) -> socket.socket:

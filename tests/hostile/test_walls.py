@@ -32,12 +32,13 @@ def test_libvirts_filters_alone_let_a_guest_reach_the_host() -> None:
     found = outcome(None)
     assert found["arrived"] == [[name, last] for name in DATAGRAMS for last in PASSED_ON]
     assert found["answered"] == [["arp", last] for last in PASSED_ON]
+    assert found["halves"] == len(PASSED_ON)
     assert "default" in found["routes"]
     assert "2001:db8:e::/64" in found["routes"]
 
 
 def test_behind_the_walls_nothing_arrives() -> None:
-    assert outcome(walls.RULES) == {"arrived": [], "answered": [], "routes": ["fe80::/64"]}
+    assert outcome(walls.RULES) == {"arrived": [], "answered": [], "routes": ["fe80::/64"], "halves": 0}
 
 
 @pytest.mark.parametrize(

@@ -306,6 +306,33 @@ def test_a_database_from_an_older_copy_overtakes_the_proxy(
     assert state(folder)["serving"] == [str(served.pk)]
 
 
+def test_a_refusal_of_what_we_never_sent_is_passed_by(
+    simulated_host: Host, folder: Path, served: Runtime
+) -> None:
+    """It looks at no lower number any more: the database is a copy from before."""
+    delivery.apply(simulated_host.pk)
+    change_state(folder, generation=0, digest="", refused=7, ok=False, problem="squid -k parse says no")
+    delivery.apply(simulated_host.pk, seconds=2)
+    assert (state(folder)["generation"], state(folder)["ok"]) == (8, True)
+
+
+def test_who_waits_for_a_keeper_that_never_follows_does_not_ask_without_a_pause(
+    simulated_host: Host, folder: Path, served: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def follow(self: LocalKeeper, generation: int, body: bytes) -> None:
+        asked.append(generation)
+        change_state(folder, generation=generation + 1, digest="")
+
+    delivery.apply(simulated_host.pk)
+    monkeypatch.setattr(LocalKeeper, "follow", follow)
+    Runtime.objects.filter(pk=served.pk).update(egress=False)
+    with pytest.raises(NotInForce):
+        delivery.apply(simulated_host.pk, seconds=0.5)
+    assert 1 < len(asked) <= 12
+
+
 def test_a_keeper_that_has_forgotten_is_told_again(
     simulated_host: Host, folder: Path, served: Runtime
 ) -> None:
