@@ -18,7 +18,7 @@ LABELS = {
 def left() -> dict[str, str]:
     """What cancelling leaves, by kind."""
     _, _, table = TEXT.partition("| cancelled | what it leaves |\n|---|---|\n")
-    found = {}
+    found: dict[str, str] = {}
     for row in table.partition("\n\n")[0].splitlines():
         kinds, leaves = (cell.strip() for cell in row.strip("|").split("|"))
         names = [kinds] if kinds in LABELS.values() else kinds.split(", ")
