@@ -99,6 +99,7 @@ def connectors_page(person: AbstractBaseUser | AnonymousUser, tenant: Tenant) ->
         "operator": operator,
         "unsettled": runtime is not None
         and runtime.egress
+        and runtime.phase != runtime.Phase.QUARANTINED
         and since is None
         and changed is not None
         and timezone.now() - changed < FRESH,

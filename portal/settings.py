@@ -279,7 +279,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.CursorPagination",
     "PAGE_SIZE": 50,
     "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.UserRateThrottle",
+        # In this order: who is refused as a person costs the tenant nothing.
+        "portal.throttles.PersonThrottle",
         "portal.throttles.TenantRateThrottle",
     ],
     "DEFAULT_THROTTLE_RATES": {

@@ -1,11 +1,18 @@
-"""The plan's limit on API requests: of all members of a tenant together, on what concerns that tenant."""
+"""Limits on API requests: each person's, each address's, and the plan's, of all members of a tenant together.
 
-from typing import TYPE_CHECKING, Any
+The plan's comes last wherever it is asked, and the others refuse at once: a request that one of them refuses
+costs the tenant nothing, so that nobody can use up a minute of everybody's alone.
+"""
 
+from typing import TYPE_CHECKING, Any, cast
+
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
 from django.db.models import Q
-from rest_framework.exceptions import Throttled
+from django.utils.connection import ConnectionProxy
+from rest_framework.exceptions import ErrorDetail, Throttled
 from rest_framework.request import Request
-from rest_framework.throttling import BaseThrottle
+from rest_framework.throttling import AnonRateThrottle, BaseThrottle, SimpleRateThrottle, UserRateThrottle
 
 from audit.context import Actor
 from portal.rates import API, RateExceeded, note_refusal, spend
@@ -14,6 +21,36 @@ from tenants.selectors import tenants_of_member
 
 if TYPE_CHECKING:  # the module of views reads this one while it is itself being read
     from rest_framework.views import APIView
+
+
+class SharedThrottle(SimpleRateThrottle):
+    """Counts over all web processes together; whoever is refused here is asked nothing more."""
+
+    cache = cast(BaseCache, ConnectionProxy(caches, "shared"))
+
+    def throttle_failure(self) -> bool:
+        """Never returns.
+
+        Raises:
+            Throttled: the limit is reached. The framework would go on to the next limit, and have it counted.
+        """
+        raise Throttled(self.wait())
+
+
+class AddressThrottle(SharedThrottle, AnonRateThrottle):
+    """For what strangers may call."""
+
+
+class PersonThrottle(SharedThrottle, UserRateThrottle):
+    """Whatever the person asks for."""
+
+
+class WriteThrottle(PersonThrottle):
+    """Counts what changes something; reading is free of it. To be asked before the tenant's."""
+
+    def allow_request(self, request: Request, view: "APIView") -> bool:
+        """Whether this one may pass."""
+        return request.method in {"GET", "HEAD", "OPTIONS"} or super().allow_request(request, view)
 
 
 class TenantRateThrottle(BaseThrottle):
@@ -32,7 +69,9 @@ class TenantRateThrottle(BaseThrottle):
             spend(API, tenant.pk, tenant.plan.api_per_minute)
         except RateExceeded as refused:
             note_refusal(actor=Actor.of(request.user), tenant_id=tenant.pk, refused=refused)
-            raise Throttled(refused.wait, str(refused)) from None
+            refusal = Throttled(refused.wait)
+            refusal.detail = ErrorDetail(str(refused), refusal.default_code)  # it says when, too
+            raise refusal from None
         return True
 
 

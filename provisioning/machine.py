@@ -181,6 +181,9 @@ def _stumble(lease: Lease, step: Step, code: str, message: str, retryable: bool)
 
 def _turn_back(operation: Operation, code: str, message: str) -> None:
     operation.state = State.UNDOING
+    # Undoing has tries of its own, however many the deed has had.
+    undone = [index for index, step in enumerate(SEQUENCES[operation.kind]) if step.undone]
+    operation.steps.filter(index__in=undone).update(attempts=0)
     operation.error_code, operation.error_message = code, message[:500]
 
 

@@ -109,10 +109,10 @@ def egress_records_for(user: Person) -> QuerySet[EgressRecord]:
 def egress_in_force(tenant_id: uuid.UUID) -> datetime | None:
     """Since when the proxy lets the tenant's machine reach just what its connectors allow now.
 
-    None: a change is still under way, or no proxy serves the machine.
+    None: a change is still under way, no proxy serves the machine, or it is set aside and reaches nothing.
     """
     runtime = Runtime.objects.filter(tenant=tenant_id, egress=True).exclude(egress_at=None).first()
-    if runtime is None:
+    if runtime is None or runtime.phase == Runtime.Phase.QUARANTINED:
         return None
     wanted = sorted([name, port] for name, port in allowed_hosts(tenant_id))
     return runtime.egress_at if runtime.egress_hosts == wanted else None

@@ -28,6 +28,7 @@ from tenants.selectors import is_operator
 from tenants.services import tenant_plan_set
 
 log = logging.getLogger(__name__)
+_JUST_BEGUN = "Another operation has just begun. Wait for it or cancel it."
 
 
 @transaction.atomic
@@ -81,6 +82,7 @@ def operation_request(*, actor: Actor, runtime_id: UUID, kind: str, reason: str 
         OperationRefused: not allowed now; nothing was written.
         PermissionRefused: ``actor`` may not ask for this.
     """
+    reachable = _lock_active(runtime=runtime_id)
     # Its own row only: tenants of one plan do not wait for each other.
     locked = Runtime.objects.select_for_update(of=("self",))
     runtime = locked.select_related("tenant__plan").get(pk=runtime_id)
@@ -99,6 +101,8 @@ def operation_request(*, actor: Actor, runtime_id: UUID, kind: str, reason: str 
             raise OperationRefused(
                 f"{active.get_kind_display()} is still going on. Wait for it or cancel it."
             )
+        if active.pk not in reachable:
+            raise OperationRefused(_JUST_BEGUN)
         _supersede(active, actor, kind)
     size = prepare(runtime, kind)
     operation = Operation(
@@ -112,7 +116,7 @@ def operation_request(*, actor: Actor, runtime_id: UUID, kind: str, reason: str 
         with transaction.atomic():
             operation.save(force_insert=True)
     except IntegrityError:
-        raise OperationRefused("Another operation has just begun. Wait for it or cancel it.") from None
+        raise OperationRefused(_JUST_BEGUN) from None
     Step.objects.bulk_create(
         Step(operation=operation, index=index, name=planned.name)
         for index, planned in enumerate(SEQUENCES[kind])
@@ -153,6 +157,7 @@ def plan_change(
     if not may_request(actor, tenant, Operation.Kind.RESIZE):
         raise PermissionRefused("Only operators change a tenant's plan.")
     tenant_plan_set(actor=actor, tenant=tenant, plan=plan, price_cents=price_cents)
+    _lock_active(runtime__tenant=tenant)
     runtime = (
         Runtime.objects.select_for_update(of=("self",))
         .select_related("tenant__plan")
@@ -264,6 +269,12 @@ def _send(task: str, identifier: UUID) -> None:
     except Exception as error:
         # Any broker fault: the row is committed, and the sweeper sends it again.
         log.warning("no worker could be told of %s: %s", identifier, type(error).__name__)
+
+
+def _lock_active(**chosen: object) -> set[UUID]:
+    """Lock the operation under way, before its runtime's row: workers lock them in this order, too."""
+    active = Operation.objects.select_for_update(of=("self",)).filter(state__in=Operation.ACTIVE, **chosen)
+    return set(active.values_list("pk", flat=True))
 
 
 def _supersede(operation: Operation, actor: Actor, kind: str) -> None:

@@ -53,6 +53,13 @@ def _teardown_with_triggers_down(self: TransactionTestCase) -> None:
 setattr(TransactionTestCase, "_fixture_teardown", _teardown_with_triggers_down)  # noqa: B010 - unknown to the stubs
 
 
+@pytest.fixture(autouse=True)
+def fresh_counters(settings: Any) -> None:
+    """Web processes count requests in Redis, by ids that come again in the next test, and in the next run."""
+    shared = {**settings.CACHES["shared"], "KEY_PREFIX": f"test-{uuid.uuid4().hex}"}
+    settings.CACHES = {**settings.CACHES, "shared": shared}
+
+
 @pytest.fixture
 def plan(db: None) -> Plan:
     return plan_save(

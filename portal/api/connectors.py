@@ -9,8 +9,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audit.context import Actor
-from portal.api.tenants import TenantView, WriteThrottle
+from portal.api.tenants import TenantView
 from portal.connectors import Standing, entry, in_force_since, standings
+from portal.throttles import WriteThrottle
 from tenants.models import Tenant
 from tenants.services import connector_allow, connector_disable, connector_enable, connector_forbid
 
@@ -42,7 +43,7 @@ class ConnectorChange(serializers.Serializer[Any]):
 class ConnectorsView(TenantView):
     """Who may know of the tenant may see what its machine reaches."""
 
-    throttle_classes = (*TenantView.throttle_classes, ConnectorsThrottle)
+    throttle_classes = (ConnectorsThrottle, *TenantView.throttle_classes)
 
     def get(self, _request: Request, slug: str) -> Response:
         """One entry for each connector, and since when the proxy keeps to all of them."""

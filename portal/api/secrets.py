@@ -11,8 +11,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audit.context import Actor
-from portal.api.tenants import TenantView, WriteThrottle
+from portal.api.tenants import TenantView
 from portal.secrets import SealingKey, accept, entry, listed, present_runtime
+from portal.throttles import WriteThrottle
 from tenants.models import ConnectorSecret
 from tenants.services import secret_revoke
 
@@ -39,7 +40,7 @@ class SecretRequest(serializers.Serializer[Any]):
 class SecretsView(TenantView):
     """Who may know of the tenant may see names and states."""
 
-    throttle_classes = (*TenantView.throttle_classes, SecretsThrottle)
+    throttle_classes = (SecretsThrottle, *TenantView.throttle_classes)
 
     def get(self, _request: Request, slug: str) -> Response:
         """One entry for each name."""

@@ -13,12 +13,12 @@ from rest_framework import serializers, status
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import AnonRateThrottle
 from rest_framework.views import APIView
 
 from audit.context import Actor
 from audit.services import record
 from portal.api.parsing import BoundedJSONParser
+from portal.throttles import AddressThrottle
 from protocol.canonical import CanonicalError
 from protocol.persons import PersonKey, Purpose, SignatureError, verify
 from tenants.models import MemberKey
@@ -28,7 +28,7 @@ NONCE_SECONDS = 120
 SESSION_KEY = "sign_in_nonce"
 
 
-class SignInThrottle(AnonRateThrottle):
+class SignInThrottle(AddressThrottle):
     """By address: nobody can guess a key, but everybody could fill the record with tries."""
 
     scope = "sign_in"

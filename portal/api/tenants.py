@@ -1,27 +1,15 @@
-"""What the views about one tenant share: the tenant in scope, one shape of refusals, a limit on writing."""
-
-from typing import Any
+"""What the views about one tenant share: the tenant in scope, and one shape of refusals."""
 
 from django.contrib.auth.models import User
 from django.http import Http404
 from rest_framework import status
-from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import UserRateThrottle
 from rest_framework.views import APIView
 
 from portal.api.parsing import BoundedJSONParser
 from tenants.models import Tenant
 from tenants.selectors import tenants_for
 from tenants.services.refusals import Refused
-
-
-class WriteThrottle(UserRateThrottle):
-    """Counts what changes something; reading is free of it."""
-
-    def allow_request(self, request: Request, view: Any) -> bool:
-        """Whether this one may pass."""
-        return request.method in {"GET", "HEAD", "OPTIONS"} or super().allow_request(request, view)
 
 
 class TenantView(APIView):

@@ -8,12 +8,12 @@ import time
 
 from django.utils import timezone
 
-from provisioning.driver import Power
+from provisioning.driver import DriverError, HostUnreachable, Power
 from provisioning.models import Resize, Runtime
 from provisioning.quotas import Size, set_size, set_spare
-from provisioning.specs import runtime_spec
+from provisioning.specs import SealBroken, runtime_spec
 from provisioning.steps import boot, build, outlet, sealed
-from provisioning.steps.context import Context, StepFailed
+from provisioning.steps.context import Context, StepFailed, Wait
 
 REVIVALS = 3
 """How often a machine whose change of size failed is brought up again before it is left off."""
@@ -49,13 +49,20 @@ def revive(context: Context) -> None:
     """Bring the machine up again as it was. One that does not come up is left off, for people to look at."""
     try:
         _boot(context)
-    except StepFailed as error:
+    except (StepFailed, DriverError) as error:
+        if isinstance(error, HostUnreachable) and not isinstance(error, SealBroken):
+            # Nothing can be left off there either, and none of the tries is spent.
+            raise Wait(f"Trying again: {error.message}") from None
         if error.retryable and context.attempts < REVIVALS:
             raise
-        context.driver.destroy(context.runtime.pk)
-        with context.changing() as runtime:
-            runtime.power, runtime.power_seen_at = Runtime.Power.OFF, timezone.now()
-        context.progress(f"Not brought up again: {error.message}")
+        _leave_off(context, error.message)
+
+
+def _leave_off(context: Context, why: str) -> None:
+    context.driver.destroy(context.runtime.pk)
+    with context.changing() as runtime:
+        runtime.power, runtime.power_seen_at = Runtime.Power.OFF, timezone.now()
+    context.progress(f"Not brought up again: {why}")
 
 
 def _boot(context: Context) -> None:

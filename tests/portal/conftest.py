@@ -1,7 +1,7 @@
 """Two tenants with machines and a past, and one person of every sort who might look at them."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 from guardian.shortcuts import assign_perm
@@ -134,14 +133,6 @@ def sign_in_owner(membership: Membership) -> tuple[MemberKey, KeyringVersion, Co
         keyring_accept(**given, document=first, signature=device.sign(Purpose.KEYRING, first)),
         consent_accept(**given, document=consents, signature=device.sign(Purpose.CONSENT, consents)),
     )
-
-
-@pytest.fixture(autouse=True)
-def fresh_cache() -> Iterator[None]:
-    """The API counts requests in the cache."""
-    cache.clear()
-    yield
-    cache.clear()
 
 
 @pytest.fixture

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from audit.context import Actor
 from portal.outside import PAGE, WORDS
 from provisioning.egress.records import REASONS
 from provisioning.models import EgressRecord, Host, Runtime
 from tenants.selectors import allowed_hosts
+from tenants.services import connector_disable
 from tests.portal.conftest import Place, World
 
 pytestmark = pytest.mark.django_db
@@ -72,6 +74,32 @@ def test_a_change_that_the_proxy_has_not_taken_is_said(world: World) -> None:
 def test_a_machine_without_a_way_out_is_said(world: World, fields: dict[str, Any], words: str) -> None:
     Runtime.objects.filter(pk=world.mine.runtime.pk).update(**fields)
     assert words in page(world)
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_a_machine_that_is_set_aside_is_said_to_reach_nothing(world: World, confirmed: bool) -> None:
+    """Before and after the proxy has taken it; nobody is told to wait, or that connectors are off."""
+    serve(world.mine)
+    Runtime.objects.filter(pk=world.mine.runtime.pk).update(
+        phase="quarantined", **({"egress_hosts": []} if confirmed else {})
+    )
+    connectors = world.client("owner").get("/t/acme/connectors/").content.decode()
+    for shown in (page(world), connectors):
+        assert "The machine is set aside: it reaches nothing outside." in shown
+        for wrong in ("Changing", "is on its way", "No connector is on", "Not in force yet", "In force"):
+            assert wrong not in shown
+    assert 'hx-trigger="every 2s' not in connectors
+    for url in (API, "/api/v1/tenants/acme/connectors/"):
+        assert world.client("owner").get(url).json()["in_force_since"] is None
+
+
+def test_nothing_enabled_is_not_in_force_while_set_aside(world: World) -> None:
+    """The proxy's empty list is what the connectors allow, and yet not because they allow it."""
+    connector_disable(actor=Actor.of(world.people["owner"]), tenant=world.mine.tenant, connector="github")
+    serve(world.mine)
+    assert world.client("owner").get(API).json()["in_force_since"]
+    Runtime.objects.filter(pk=world.mine.runtime.pk).update(phase="quarantined")
+    assert world.client("owner").get(API).json()["in_force_since"] is None
 
 
 def test_packets_past_the_proxy_are_shown(world: World) -> None:

@@ -14,11 +14,14 @@ from django.conf import settings
 from django.core.cache import caches
 from django.db import connection
 from django.test import Client
+from rest_framework.throttling import SimpleRateThrottle
 
 from audit.models import Entry
 from portal import rates, shared_cache
+from portal.api import urlpatterns
 from portal.rates import API, ROUTED, RateExceeded, spend, used
 from portal.shared_cache import JsonSerializer, SharedCache
+from portal.throttles import SharedThrottle, TenantRateThrottle
 from provisioning.models import Runtime
 from tenants.models import Plan
 from tests.portal.conftest import World
@@ -106,14 +109,23 @@ def test_tenants_and_kinds_are_counted_apart(clock: Clock) -> None:
     assert (used(API, one), used(ROUTED, one)) == (30, 1)
 
 
+def elsewhere(code: str, given: str) -> None:
+    """Run ``code`` in another process that counts in the same place."""
+    head = (
+        "import django, sys, uuid; django.setup()\n"
+        "django.conf.settings.CACHES['shared']['KEY_PREFIX'] = sys.argv[2]\n"
+    )
+    prefix = settings.CACHES["shared"]["KEY_PREFIX"]
+    subprocess.run([sys.executable, "-c", head + code, given, prefix], cwd=ROOT, check=True, timeout=60)
+
+
 def test_processes_count_together() -> None:
     """What another process has spent is spent here."""
     tenant = uuid.uuid4()
-    code = (
-        "import django, sys, uuid; django.setup(); from portal.rates import API, spend\n"
-        "for _ in range(20): spend(API, uuid.UUID(sys.argv[1]), 1000)"
+    elsewhere(
+        "from portal.rates import API, spend\nfor _ in range(20): spend(API, uuid.UUID(sys.argv[1]), 1000)",
+        str(tenant),
     )
-    subprocess.run([sys.executable, "-c", code, str(tenant)], cwd=ROOT, check=True, timeout=60)
     assert used(API, tenant) > 10, "the minute may have ended since; what it saw counts less and less"
 
 
@@ -185,13 +197,69 @@ def test_the_api_refuses_with_words_and_a_time(few: World, clock: Clock) -> None
         refused = client.get(url)
         assert refused.status_code == 429
         assert 1 <= int(refused.headers["Retry-After"]) <= 62
-        assert "Your plan allows 30 API requests a minute" in refused.json()["detail"]
+        words = refused.json()["detail"]
+        assert "Your plan allows 30 API requests a minute" in words
+        assert words.endswith(f"Try again in {refused.headers['Retry-After']} s."), "said once"
     runtime = few.mine.runtime.pk
     assert owner.get(f"/api/v1/runtimes/{runtime}/").status_code == 429, "another route, the same tenant"
     assert owner.get(f"/api/v1/operations/{few.mine.operation.pk}/").status_code == 429
     assert owner.get("/t/acme/").status_code == 200, "pages go on"
     clock.now += 120
     assert owner.get(url).status_code == 200
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, scope: str, rate: str) -> None:
+    monkeypatch.setitem(SimpleRateThrottle.THROTTLE_RATES, scope, rate)
+
+
+def test_who_is_refused_as_a_person_costs_the_tenant_nothing(
+    few: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One member in a loop cannot use up the minute of all."""
+    limit(monkeypatch, "user", "5/min")
+    owner, member = few.client("owner"), few.client("member")
+    for url in ("secrets/", "connectors/", "quotas/", "egress/"):
+        codes = [owner.get(f"/api/v1/tenants/acme/{url}").status_code for _ in range(12)]
+        assert codes.count(429) >= 7, url
+    assert used(API, few.mine.tenant.pk) == 5
+    assert owner.get("/api/v1/tenants/acme/secrets/").headers["Retry-After"]
+    assert member.get("/api/v1/tenants/acme/secrets/").status_code == 200
+
+
+@pytest.mark.parametrize("scope", ["secrets", "connectors"])
+def test_a_write_too_many_costs_the_tenant_nothing(
+    few: World, clock: Clock, monkeypatch: pytest.MonkeyPatch, scope: str
+) -> None:
+    """Reading goes on, of that person's, too."""
+    limit(monkeypatch, scope, "2/min")
+    owner = few.client("owner")
+    url = f"/api/v1/tenants/acme/{scope}/"
+    codes = [owner.delete(f"{url}github/").status_code for _ in range(40)]
+    assert codes.count(429) == 38
+    assert used(API, few.mine.tenant.pk) == 2
+    assert owner.get(url).status_code == 200
+
+
+def test_the_tenants_limit_is_asked_last_everywhere() -> None:
+    """What is asked after it could refuse what the tenant has paid for."""
+    asked = [pattern.callback.cls for pattern in urlpatterns if hasattr(pattern.callback, "cls")]
+    assert any(TenantRateThrottle in view.throttle_classes for view in asked)
+    for view in asked:
+        *before, last = view.throttle_classes
+        assert all(issubclass(each, SharedThrottle) for each in before), view
+        assert issubclass(last, SharedThrottle | TenantRateThrottle), view
+
+
+def test_a_person_is_counted_over_all_processes(world: World) -> None:
+    """What another process has answered counts here."""
+    elsewhere(
+        "from types import SimpleNamespace as Some; from portal.throttles import PersonThrottle\n"
+        "asking = Some(user=Some(pk=int(sys.argv[1]), is_authenticated=True))\n"
+        "for _ in range(120): PersonThrottle().allow_request(asking, None)",
+        str(world.people["owner"].pk),
+    )
+    assert world.client("owner").get("/api/v1/tenants/acme/secrets/").status_code == 429
+    assert world.client("member").get("/api/v1/tenants/acme/secrets/").status_code == 200
 
 
 @pytest.mark.parametrize("role", ["stranger", "half staff", "operator", "superuser", "anonymous"])

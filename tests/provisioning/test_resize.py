@@ -13,8 +13,10 @@ from audit.context import Actor, command
 from audit.models import Entry
 from protocol.enrolment import Personalisation
 from provisioning import machine
-from provisioning.driver import connect
+from provisioning.driver import DriverError, HostBusy, HostUnreachable, connect
 from provisioning.driver.marks import parse
+from provisioning.driver.types import CallFailed, Conflict, ImageCorrupt, ImageMissing, NoSpace, Unsupported
+from provisioning.egress.delivery import NotInForce, RulesRefused
 from provisioning.enrolment import personalisation
 from provisioning.fleet import audit_fleet
 from provisioning.models import Host, Operation, Runtime
@@ -28,7 +30,7 @@ from provisioning.services import (
     operation_request,
     plan_change,
 )
-from provisioning.specs import host_spec
+from provisioning.specs import SealBroken, host_spec
 from tenants.models import Plan, Tenant
 from tenants.services import TenantError, plan_save
 from tests.provisioning.workers import drain, let_lease_lapse, move, run_in_child
@@ -426,6 +428,61 @@ def test_a_machine_that_does_not_come_back_is_failed(
     started = drain(operation_request(actor=TESTER, runtime_id=runtime.pk, kind=Kind.START))
     assert started.state == State.SUCCEEDED, started.error_message
     settled(runtime)
+
+
+HOPELESS = (ImageMissing, ImageCorrupt, NoSpace, Conflict, Unsupported, CallFailed, RulesRefused, SealBroken)
+PASSING = (HostBusy, NotInForce)
+
+
+@pytest.mark.parametrize("kind", [*HOPELESS, *PASSING], ids=lambda kind: kind.code)
+def test_whatever_keeps_it_from_coming_back_it_ends(
+    runtime: Runtime, make_plan: Callable[..., Plan], kind: type[DriverError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three tries for what may pass, one for the rest; none of the tries of going forward counts."""
+    from provisioning.steps import build, outlet
+
+    tries = []
+
+    def broken(*given: Any) -> None:
+        tries.append(given)
+        raise kind("It failed because of a test.")
+
+    break_step(monkeypatch, "reach")
+    room = (outlet, "serve") if issubclass(kind, NotInForce) else (build, "check_image")
+    operation = change(runtime, make_plan(**COLD), restart=True)
+    operation.steps.filter(name="shutdown").update(attempts=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(*room, broken)
+        done = drain(operation)
+    assert (done.state, done.error_code) == (State.FAILED, "because_of_a_test")
+    assert len(tries) == (1 if kind in HOPELESS else 3)
+    assert settled(runtime, Phase.FAILED).power == "off"
+    left = done.steps.get(name="shutdown")
+    assert left.detail == "Not brought up again: It failed because of a test."
+
+
+def test_a_host_out_of_reach_is_waited_for_and_costs_no_try(
+    runtime: Runtime, make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the machine could not be left off either."""
+    from provisioning.steps import build
+
+    real, left = build.check_image, [10]
+
+    def away(context: Any) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise HostUnreachable("The host does not answer.")
+        real(context)
+
+    break_step(monkeypatch, "reach")
+    operation = change(runtime, make_plan(**COLD), restart=True)
+    monkeypatch.setattr(build, "check_image", away)
+    machine.run(operation.pk)
+    operation.refresh_from_db()
+    assert operation.wait_reason == "Trying again: The host does not answer."
+    assert drain(operation).state == State.FAILED
+    assert (settled(runtime).power, left) == ("running", [0])
 
 
 def test_a_cancelled_restart_changes_nothing(
