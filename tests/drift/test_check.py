@@ -237,6 +237,28 @@ def test_an_older_portals_machine_runs_on_until_its_next_start(
     assert codes(simulated_host) == set()
 
 
+def test_an_upgrade_from_before_notes_were_taken_alarms_nobody(
+    runtime: Runtime, simulated_host: Host, redefine: Redefine, raw: libvirt.virConnect, rules: Path
+) -> None:
+    """The machine runs as an older portal defined it; `--fix` defines it anew and takes the first notes."""
+    tap = naming.tap_name(host_spec(simulated_host).fleet, runtime.network_index)
+    redefine(f"<target dev='{tap}'/>", "<target dev='vnet1'/>")
+    domain = raw.lookupByName(naming.domain_name(runtime.pk))
+    domain.destroy()
+    domain.create()
+    rules.write_text(rules.read_text().replace('priority="900"', 'priority="800"'))
+    Told.objects.all().delete()
+    assert codes(simulated_host) == {"machine_outdated", "filter_outdated"}
+    with pytest.raises(CommandError, match="1 findings"):
+        call_command("drift", "--fix")
+    assert Operation.objects.get(kind=Kind.MEND).state == State.SUCCEEDED
+    assert codes(simulated_host) == {"machine_outdated"}
+    runtime.refresh_from_db()
+    assert runtime.phase == Phase.READY
+    ask(runtime, Kind.RESTART)
+    assert codes(simulated_host) == set()
+
+
 def test_changed_limits_are_mended(runtime: Runtime, simulated_host: Host, redefine: Redefine) -> None:
     """Nothing is open meanwhile, so it is shown, and put right when somebody asks for it."""
     redefine("<quota>100000</quota>", "<quota>-1</quota>")

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioning.drift import machine, surroundings
+from provisioning.drift.check import judged
 from provisioning.drift.findings import HOST_KINDS, KINDS, Severity, finding, worst
 from provisioning.drift.machine import Wishes, is_set_aside, judge, kind_of
 from provisioning.driver import Binding, Power, Shown, User, naming, xml
 from provisioning.driver.likeness import Difference
 from provisioning.driver.marks import parse
+from provisioning.models import Told
 from tests.driver import test_likeness as example
 
 SHOWN = (Path(example.__file__).parent / "shown.xml").read_text()
@@ -180,6 +182,17 @@ def test_without_a_note_only_what_is_there_too_much_or_guards_is_grave() -> None
     interface.remove(interface.find("filterref"))  # type: ignore[arg-type]
     text = ET.tostring(unguarded, encoding="unicode")
     assert codes(changed(older, live=text), told="")["filter_reference"] is Severity.QUARANTINE
+
+
+def test_a_note_of_the_definition_is_none_of_what_runs() -> None:
+    """A machine that was up before notes were taken was defined anew, and has never run as that."""
+    shown = SHOWN.replace(f"dev='{TAP}'", "dev='vnet1'")
+    bindings = (Binding("vnet1", FILTER, SPEC.guest_address),)
+    older = changed(WELL, live=shown, bindings=bindings, ports=("vnet1",))
+    told = Told(machine=WANTED, filter=RULES, network=NETWORK)
+    assert [each.code for each in judged(older, HOST, SPEC, told)] == ["machine_outdated"]
+    added = changed(older, live=with_device(shown, "<filesystem/>"))
+    assert "shared_files" in {each.code for each in judged(added, HOST, SPEC, told)}
 
 
 @pytest.mark.parametrize(
