@@ -15,12 +15,13 @@ from audit.models import Entry
 from provisioning import machine
 from provisioning.drift import check as checking
 from provisioning.drift.check import check
-from provisioning.driver import Conflict, connect, naming
+from provisioning.driver import Conflict, connect, naming, xml
 from provisioning.driver.libvirt_driver import LibvirtDriver
+from provisioning.driver.simulated import SimulatedDriver
 from provisioning.fleet import audit_fleet
 from provisioning.models import DriftFinding, Host, Operation, Runtime, Told
 from provisioning.services import OperationRefused, PermissionRefused, operation_request
-from provisioning.specs import host_spec
+from provisioning.specs import host_spec, runtime_spec
 from provisioning.tasks import drift_check
 from tests.provisioning.workers import drain, move
 
@@ -257,6 +258,46 @@ def test_an_upgrade_from_before_notes_were_taken_alarms_nobody(
     assert runtime.phase == Phase.READY
     ask(runtime, Kind.RESTART)
     assert codes(simulated_host) == set()
+
+
+@pytest.mark.parametrize("told", ["network", "filter", "machine"])
+def test_what_a_host_refuses_to_be_told_is_no_drift(
+    runtime: Runtime,
+    simulated_host: Host,
+    redefine: Redefine,
+    raw: libvirt.virConnect,
+    rules: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: str,
+) -> None:
+    """The note says what the host was told by an older portal, not what a step was about to tell it."""
+    host, spec = host_spec(simulated_host), runtime_spec(runtime)
+    older = {
+        "network": xml.network(host, spec).replace('stp="off"', 'stp="on"'),
+        "filter": rules.read_text().replace('priority="900"', 'priority="800"'),
+        "machine": xml.domain(host, spec).replace('offset="utc"', 'offset="localtime"'),
+    }[told]
+    if told == "network":
+        raw.networkLookupByName(naming.network_name(host.fleet, runtime.pk)).destroy()
+        raw.networkDefineXML(older).create()
+    elif told == "filter":
+        rules.write_text(older)
+    else:
+        redefine("offset='utc'", "offset='localtime'")
+    Told.objects.update(**{told: older})
+    before = codes(simulated_host)
+
+    def refused(driver: LibvirtDriver, spec: object) -> bool:
+        raise Conflict("refused")
+
+    call = {"network": "ensure_network", "filter": "ensure_filter", "machine": "ensure_domain"}[told]
+    monkeypatch.setattr(SimulatedDriver, call, refused)
+    asked = operation_request(actor=TESTER, runtime_id=runtime.pk, kind=Kind.MEND)
+    assert drain(asked).state == State.FAILED
+    assert codes(simulated_host) == before
+    assert before <= {f"{told}_outdated"}
+    runtime.refresh_from_db()
+    assert runtime.phase == Phase.READY
 
 
 def test_changed_limits_are_mended(runtime: Runtime, simulated_host: Host, redefine: Redefine) -> None:
