@@ -53,7 +53,7 @@ def _show(conn: Any, host: HostSpec, runtime_id: UUID) -> Shown:
     up = domain is not None and bool(domain.isActive())
     return Shown(
         power=power,
-        marked=domain is None or machines.is_marked(domain),
+        marked=domain is None or machines.is_marked(domain, host, runtime_id),
         live=_or_none(lambda: domain.XMLDesc(0)) if domain is not None and up else None,
         defined=_or_none(lambda: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if domain else None,
         autostart=bool(domain and _or_none(domain.autostart)),

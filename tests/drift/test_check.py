@@ -1,6 +1,8 @@
 """Drift on the simulated engine: found, written down, set aside once, and put right only by whoever may."""
 
 import logging
+import uuid
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -343,6 +345,29 @@ def test_a_machine_without_its_mark_is_set_aside_all_the_same(
     drift_check()
     assert DriftFinding.objects.filter(code="mark", cleared_at=None).exists()
     assert Operation.objects.get(kind=Kind.QUARANTINE).state == State.SUCCEEDED
+    ask(runtime, Kind.RELEASE)
+    assert codes(simulated_host) == set()
+
+
+@pytest.mark.parametrize("altered", [{"fleet": "another"}, {"runtime": str(uuid.UUID(int=7))}, {"fleet": ""}])
+def test_a_machine_with_an_altered_mark_is_set_aside_all_the_same(
+    runtime: Runtime, simulated_host: Host, raw: libvirt.virConnect, altered: dict[str, str]
+) -> None:
+    """What it stands on tells that it is ours; so it is paused, and not only talked about."""
+    domain = raw.lookupByName(naming.domain_name(runtime.pk))
+    mark = {
+        "fleet": host_spec(simulated_host).fleet,
+        "runtime": str(runtime.pk),
+        "digest": "0" * 64,
+        **altered,
+    }
+    element = ET.tostring(ET.Element("runtime", mark), encoding="unicode")
+    kind, where = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_LIVE
+    domain.setMetadata(kind, element, "portal", xml.METADATA_URI, where)
+    drift_check()
+    assert DriftFinding.objects.get(cleared_at=None).code == "mark"
+    assert Operation.objects.get(kind=Kind.QUARANTINE).state == State.SUCCEEDED
+    assert power(simulated_host, runtime) == "paused"
     ask(runtime, Kind.RELEASE)
     assert codes(simulated_host) == set()
 
