@@ -123,7 +123,7 @@ def _looked_at(
     except HostUnreachable:
         raise
     except Conflict as error:
-        return [finding("mark", error.message)]
+        return [finding("mark", error.message), finding("unreadable", error.message)]
     except DriverError as error:
         return [finding("unreadable", error.message)]
     except Exception as error:

@@ -1,5 +1,6 @@
 """Drift on the simulated engine: found, written down, set aside once, and put right only by whoever may."""
 
+import json
 import logging
 import uuid
 import xml.etree.ElementTree as ET
@@ -17,7 +18,7 @@ from audit.models import Entry
 from provisioning import machine
 from provisioning.drift import check as checking
 from provisioning.drift.check import check
-from provisioning.driver import Conflict, connect, naming, xml
+from provisioning.driver import Conflict, DriverError, Unsupported, connect, naming, xml
 from provisioning.driver.libvirt_driver import LibvirtDriver
 from provisioning.driver.simulated import SimulatedDriver
 from provisioning.fleet import audit_fleet
@@ -449,14 +450,67 @@ def test_what_cannot_be_read_of_one_hides_no_other(
     runtime: Runtime, simulated_host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another fleet's mark on one machine, or a fault of our own, is a finding and no end of the check."""
-    for fault, code in ((Conflict("not ours"), "mark"), (ValueError("x"), "unreadable")):
+    for fault, told in (
+        (Conflict("not ours"), ["mark", "unreadable"]),
+        (ValueError("x"), ["unreadable"]),
+    ):
 
         def broken(driver: LibvirtDriver, *given: object, fault: Exception = fault) -> None:
             raise fault
 
         monkeypatch.setattr(checking, "of_runtime", broken)
         report = checking.look(simulated_host, [runtime.pk])
-        assert (report.problem, [each.code for each in report.of_runtimes[runtime.pk]]) == ("", [code])
+        assert (report.problem, [each.code for each in report.of_runtimes[runtime.pk]]) == ("", told)
+
+
+@pytest.mark.parametrize("fault", [Unsupported, Conflict])
+def test_a_runtime_that_cannot_be_looked_at_keeps_its_findings(
+    runtime: Runtime,
+    simulated_host: Host,
+    redefine: Redefine,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: type[DriverError],
+) -> None:
+    """Nobody saw them go. What says that it cannot be read is over as soon as it can."""
+    redefine("<controller type='usb'", f"{DISK}<controller type='usb'")
+    drift_check()
+    before = DriftFinding.objects.get()
+
+    said = iter(["no", "no, for another reason"])
+
+    def broken(driver: LibvirtDriver, *given: object) -> None:
+        raise fault(next(said))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checking, "of_runtime", broken)
+        drift_check()
+        assert not Entry.objects.filter(action="drift.cleared").exists()
+        drift_check()
+        now = DriftFinding.objects.get(code="disk")
+        assert (now.cleared_at, now.seen_at) == (None, before.seen_at)
+        assert DriftFinding.objects.get(code="unreadable", cleared_at=None).detail == "no, for another reason"
+    drift_check()
+    assert [each.code for each in DriftFinding.objects.filter(cleared_at=None)] == ["disk"]
+    assert DriftFinding.objects.get(code="disk").seen_at > before.seen_at
+
+
+def test_a_finding_that_gets_graver_is_a_new_one(
+    runtime: Runtime, simulated_host: Host, rules: Path, raw: libvirt.virConnect
+) -> None:
+    """With its entries (rule 1), and told to staff at the level of an error."""
+    ask(runtime, Kind.STOP)
+    rules.unlink()
+    check(simulated_host)
+    raw.lookupByName(naming.domain_name(runtime.pk)).create()
+    check(simulated_host)
+    rows = DriftFinding.objects.filter(code="filter_missing").order_by("pk")
+    assert [(each.severity, each.cleared_at is None) for each in rows] == [
+        ("mend", False),
+        ("quarantine", True),
+    ]
+    entries = Entry.objects.filter(action__startswith="drift.").order_by("pk").values_list("event", flat=True)
+    said = [(each["action"], each["data"]["severity"]) for each in map(json.loads, entries)]
+    assert said == [("drift.found", "mend"), ("drift.cleared", "mend"), ("drift.found", "quarantine")]
 
 
 def test_without_its_entry_nothing_is_written(
