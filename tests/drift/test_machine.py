@@ -139,15 +139,25 @@ def test_where_libvirt_keeps_no_bindings_none_are_missed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("taint", "grave"),
+    ("taint", "code"),
     [
-        ("tainted: custom monitor control commands issued", True),
-        ("tainted: running as root", True),
-        ("tainted: use of host cpu passthrough", False),
+        ("tainted: custom monitor control commands issued", {"taint"}),
+        ("tainted: running as root", {"taint"}),
+        ("tainted: something that a later libvirt says", {"taint"}),
+        ("汚染: custom monitor control commands issued", {"taint"}),
+        ("tainted: potentially unsafe use of host CPU passthrough", set()),
+        ("tainted: use of host cpu passthrough", set()),
+        ("汚染: ホストの CPU パススルーの使用", {"language"}),
+        ("tainted: ホストの CPU パススルーの使用", {"language"}),
+        ("besmet: iets anders", {"language"}),
     ],
 )
-def test_what_went_around_libvirt_is_grave(taint: str, grave: bool) -> None:
-    assert ("taint" in codes(changed(WELL, taints=(taint,)))) is grave
+def test_what_went_around_libvirt_is_grave(taint: str, code: set[str]) -> None:
+    """In words that we can read; in others, staff are told so, since on KVM each guest has a harmless one."""
+    found = codes(changed(WELL, taints=(taint,)))
+    assert set(found) == code
+    assert found.get("language", Severity.ALERT) is Severity.ALERT
+    assert found.get("taint", Severity.QUARANTINE) is Severity.QUARANTINE
 
 
 def test_limits_are_mended_and_shares_of_other_kinds_too() -> None:
