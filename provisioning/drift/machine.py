@@ -103,7 +103,7 @@ def said(difference: Difference) -> str:
 
 
 def _of_taint(taint: str) -> tuple[str, ...]:
-    """Code and detail of the finding that a taint is, if any. What it says in another language is not guessed."""
+    """Code and detail of the finding that a taint is, if any. Another language is not guessed at."""
     if any(word in taint for word in HARMLESS_TAINTS):
         return ()
     english = taint.isascii() and taint.startswith(_TAINTED)

@@ -2,6 +2,7 @@
 
 import time
 import xml.etree.ElementTree as ET
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -71,7 +72,7 @@ def _stands_on_ours(domain: Any, host: HostSpec, runtime_id: UUID) -> bool:
     network = naming.network_name(host.fleet, runtime_id)
     rules = naming.filter_name(host.fleet, runtime_id)
     for form in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
-        text = found(lambda form=form: domain.XMLDesc(form), libvirt.VIR_ERR_NO_DOMAIN)
+        text = found(partial(domain.XMLDesc, form), libvirt.VIR_ERR_NO_DOMAIN)
         for interface in parse(text).findall("devices/interface") if text is not None else ():
             if network == attribute(interface, "source", "network"):
                 return True
