@@ -33,6 +33,8 @@ auth_unix_rw = "none"
 auth_unix_ro = "none"
 log_outputs = "3:file:{log}"
 """
+_LANGUAGE = ("LC_ALL=C.UTF-8", "LANGUAGE=C")
+"""What the check for drift reads of libvirt's words is English (docs/drift.md)."""
 
 
 def ensure(places: Places, uri: str) -> None:
@@ -118,7 +120,7 @@ def _start(places: Places, log: Path) -> None:
 
 def _daemon(places: Places, name: str, options: list[str], *, optional: bool) -> None:
     written = places.run / f"{name}.daemon-pid"
-    started = answers([name, "-d", "-p", str(written), *options])
+    started = answers(["env", *_LANGUAGE, name, "-d", "-p", str(written), *options])
     if not started and not optional:
         raise Stop(
             f"{name} would not start", log=places.log / "libvirtd.log", todo=f"try `{name} -v` by hand"

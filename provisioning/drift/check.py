@@ -123,7 +123,7 @@ def _looked_at(
     except HostUnreachable:
         raise
     except Conflict as error:
-        return [finding("mark", error.message)]
+        return [finding("mark", error.message), finding("unreadable", error.message)]
     except DriverError as error:
         return [finding("unreadable", error.message)]
     except Exception as error:
@@ -184,7 +184,8 @@ def judged(
     if shown.power is Power.ABSENT and told is None and shown.volume is None:
         return [finding("machine_missing", running=False)]
     today = xml.domain(host, spec)
-    running = Wishes(today, told.running or told.machine if told else "")
+    # Never what was last defined: a machine that was up before anybody took notes has never run as that.
+    running = Wishes(today, told.running if told else "")
     defined = Wishes(today, told.machine if told else "")
     rules = Wishes(xml.packet_filter(host, spec), told.filter if told else "")
     network = Wishes(xml.network(host, spec), told.network if told else "")

@@ -56,6 +56,11 @@ KINDS: dict[str, Kind] = {
         _N, _N, "The machine runs as it was defined before; its next start changes that."
     ),
     "unreadable": Kind(Severity.ALERT, Severity.ALERT, "The runtime could not be looked at."),
+    "language": Kind(
+        Severity.ALERT,
+        Severity.ALERT,
+        "libvirt speaks another language, so its warnings cannot be judged: set LC_ALL=C.UTF-8 for it.",
+    ),
     "machine_missing": Kind(_N, _N, "The machine is not on its host."),
     "volume_missing": Kind(_N, _N, "The data volume is not in the pool, or the pool is not running."),
 }

@@ -28,6 +28,20 @@ _GUARDED = frozenset({"disk", "filter_reference", "shared_files"})
 """Kinds that are grave even where nobody noted what a host was told."""
 HARMLESS_TAINTS = ("host-cpu", "host CPU passthrough", "cpu passthrough")
 """KVM's way to run at full speed."""
+_TAINTED = "tainted: "
+"""How libvirt begins each; both this and what follows are translated into the language of its environment."""
+_KNOWN_TAINTS = (
+    *HARMLESS_TAINTS,
+    *(
+        "configuration parameters",
+        "monitor control",
+        "elevated privileges",
+        "running as root",
+        "opaque shell",
+    ),
+    *("disk format probing", "externally launched", "hook script", "cdrom passthrough", "device tree blob"),
+    *("guest agent control", "feature autodetection", "deprecated configuration", "device configuration"),
+)
 
 
 @dataclass(frozen=True)
@@ -61,8 +75,7 @@ def judge(shown: Shown, running: Wishes, defined: Wishes, bridge: str) -> list[F
         found.append(finding("mark", running=up))
     if shown.autostart:
         found.append(finding("autostart", running=up))
-    found += [finding("taint", taint) for taint in shown.taints if not _harmless(taint)]
-    return found
+    return found + [finding(*kind) for taint in shown.taints if (kind := _of_taint(taint))]
 
 
 def _form(shown: str, wishes: Wishes, bridge: str, up: bool, when: str) -> list[Finding]:
@@ -89,8 +102,12 @@ def said(difference: Difference) -> str:
     return f"{place}: {difference.shown!r} instead of {difference.wanted!r}"
 
 
-def _harmless(taint: str) -> bool:
-    return any(word in taint for word in HARMLESS_TAINTS)
+def _of_taint(taint: str) -> tuple[str, ...]:
+    """Code and detail of the finding that a taint is, if any. Another language is not guessed at."""
+    if any(word in taint for word in HARMLESS_TAINTS):
+        return ()
+    english = taint.isascii() and taint.startswith(_TAINTED)
+    return ("taint", taint) if english or any(word in taint for word in _KNOWN_TAINTS) else ("language",)
 
 
 def is_set_aside(shown: Shown) -> bool:

@@ -7,7 +7,7 @@ from provisioning.drift.findings import HOST_KINDS, KINDS, Severity
 
 
 class Told(models.Model):
-    """What a worker last told a host of a runtime, in our own XML. A step writes it before it tells.
+    """What a worker last told a host of a runtime, in our own XML. A step writes it when it has told.
 
     So a machine made by an earlier version of the portal can be told from one that somebody changed.
     """

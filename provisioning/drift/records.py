@@ -11,6 +11,9 @@ from provisioning.models import DriftFinding, Host, Runtime
 MAXIMUM = 50
 """Findings that are kept of one subject at a time; who sees so many needs no more."""
 
+BLIND = frozenset({"unreadable"})
+"""Findings that say that nothing else could be seen. What was open before then stays open."""
+
 
 @transaction.atomic
 def keep(host: Host, runtime: Runtime | None, found: list[Finding]) -> list[Finding]:
@@ -21,21 +24,27 @@ def keep(host: Host, runtime: Runtime | None, found: list[Finding]) -> list[Find
     """
     now = timezone.now()
     Host.objects.select_for_update().get(pk=host.pk)  # two checks at a time keep one after the other
+    blind = any(each.code in BLIND for each in found)
     wanted = {(each.code, each.detail): each for each in sorted(set(found))[:MAXIMUM]}
     rows = DriftFinding.objects.filter(host=host, runtime=runtime, cleared_at=None).select_for_update()
     known = {(row.code, row.detail): row for row in rows}
-    for key, row in known.items():
-        if key not in wanted:
-            _clear(row, now)
-        elif row.severity != wanted[key].severity.value:
-            row.severity = wanted[key].severity.value
-            row.save(update_fields=["severity"])
-    gone = [row.pk for key, row in known.items() if key not in wanted]
-    rows.exclude(pk__in=gone).update(seen_at=now)
-    new = [each for key, each in wanted.items() if key not in known]
+    gone = [row for key, row in known.items() if _is_over(row, wanted.get(key), blind)]
+    for row in gone:
+        _clear(row, now)
+    over = {(row.code, row.detail) for row in gone}
+    seen = [row.pk for key, row in known.items() if key in wanted and key not in over]
+    rows.filter(pk__in=seen).update(seen_at=now)
+    new = [each for key, each in wanted.items() if key not in known or key in over]
     for each in new:
         _open(host, runtime, each, now)
     return new
+
+
+def _is_over(row: DriftFinding, found: Finding | None, blind: bool) -> bool:
+    """Whether a row ends: not found any more, though it would have been seen; or graver or less grave now."""
+    if found is None:
+        return not blind or row.code in BLIND
+    return row.severity != found.severity.value
 
 
 def _open(host: Host, runtime: Runtime | None, found: Finding, now: object) -> None:

@@ -35,7 +35,7 @@ ADDED: tuple[tuple[str, str], ...] = (
     (r"/domain/vcpu@placement", r"static"),
     (r"/domain/resource|/domain/resource/partition", r"|/machine"),
     (r"/domain/os/boot(@dev)?", r"|hd"),
-    (r"/domain/os/type@machine", r"pc-q35-\d+\.\d+"),
+    (r"/domain/os/type@machine", r"pc-q35-(rhel)?\d+\.\d+(\.\d+)?"),  # as QEMU or Red Hat counts
     (r"/domain/cpu@check", r"none|partial|full"),
     (r"/domain/cpu@migratable", r"on|off"),
     # QEMU is never root, and what confines it is chosen by libvirt, not by whoever defined the machine.

@@ -22,10 +22,30 @@ _GONE = {
     libvirt.VIR_ERR_NO_NWFILTER_BINDING,
 }
 _UNABLE = {libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_INVALID}
+_LOOKS = 3
+"""How often to look at a machine that goes up or down meanwhile."""
 
 
 def show(conn: Any, host: HostSpec, runtime_id: UUID) -> Shown:
-    """Everything at once. What goes away while we look is shown as absent."""
+    """Everything at once. What goes away while we look is shown as absent.
+
+    A guest may power off at any moment: half of it seen up and half off would look like a filter taken away.
+    """
+    for _look in range(_LOOKS):
+        before = _run_of(conn, host, runtime_id)
+        shown = _show(conn, host, runtime_id)
+        if _run_of(conn, host, runtime_id) == before:
+            break
+    return shown
+
+
+def _run_of(conn: Any, host: HostSpec, runtime_id: UUID) -> int:
+    """Which run of the machine this is: libvirt's number, another at each start; -1 while it is off."""
+    domain = machines.find_ours(conn, host, runtime_id)  # looked up anew: the number is not asked for again
+    return -1 if domain is None else int(domain.ID())
+
+
+def _show(conn: Any, host: HostSpec, runtime_id: UUID) -> Shown:
     domain = machines.find_ours(conn, host, runtime_id)
     network = links.find_network(conn, host, runtime_id)
     rules = _or_none(lambda: links.find_filter(conn, host, runtime_id))
@@ -33,7 +53,7 @@ def show(conn: Any, host: HostSpec, runtime_id: UUID) -> Shown:
     up = domain is not None and bool(domain.isActive())
     return Shown(
         power=power,
-        marked=domain is None or machines.is_marked(domain),
+        marked=domain is None or machines.is_marked(domain, host, runtime_id),
         live=_or_none(lambda: domain.XMLDesc(0)) if domain is not None and up else None,
         defined=_or_none(lambda: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if domain else None,
         autostart=bool(domain and _or_none(domain.autostart)),

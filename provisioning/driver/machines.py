@@ -2,6 +2,7 @@
 
 import time
 import xml.etree.ElementTree as ET
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -39,26 +40,50 @@ def find(conn: Any, runtime_id: UUID) -> Any | None:
 
 
 def find_ours(conn: Any, host: HostSpec, runtime_id: UUID) -> Any | None:
-    """The runtime's machine, or None. One that has lost its mark is known by its UUID, the runtime's own.
+    """The runtime's machine, or None. One whose mark was taken off or altered is known by its UUID.
 
     Raises:
-        Conflict: one of that name is another fleet's, or has neither mark nor the runtime's UUID.
+        Conflict: one of that name is another fleet's, or has neither our mark nor the runtime's UUID.
     """
     domain = find(conn, runtime_id)
     marks = None if domain is None else _marks(domain)
     if domain is None or marks is None:
         return None
-    unmarked = not marks and domain.UUIDString() == str(runtime_id)
-    if not unmarked and not any(belongs(mark, host.fleet, runtime_id) for mark in marks):
+    ours = any(belongs(mark, host.fleet, runtime_id) for mark in marks)
+    if not ours and not _is_runtimes_own(domain, marks, host, runtime_id):
         raise Conflict(
             f"The machine {domain.name()} does not carry this fleet's mark. Look at it, then remove it."
         )
     return domain
 
 
-def is_marked(domain: Any) -> bool:
-    """Whether the machine carries a mark of ours."""
-    return bool(_marks(domain))
+def _is_runtimes_own(domain: Any, marks: list[Mark], host: HostSpec, runtime_id: UUID) -> bool:
+    """Whether a machine without a good mark is the runtime's all the same.
+
+    Its UUID says so, unless its mark names another fleet: that may have a copy of our database. Then its
+    network or filter, whose names carry the fleet, must be ours.
+    """
+    if domain.UUIDString() != str(runtime_id):
+        return False
+    return all(mark.fleet == host.fleet for mark in marks) or _stands_on_ours(domain, host, runtime_id)
+
+
+def _stands_on_ours(domain: Any, host: HostSpec, runtime_id: UUID) -> bool:
+    network = naming.network_name(host.fleet, runtime_id)
+    rules = naming.filter_name(host.fleet, runtime_id)
+    for form in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
+        text = found(partial(domain.XMLDesc, form), libvirt.VIR_ERR_NO_DOMAIN)
+        for interface in parse(text).findall("devices/interface") if text is not None else ():
+            if network == attribute(interface, "source", "network"):
+                return True
+            if rules == attribute(interface, "filterref", "filter"):
+                return True
+    return False
+
+
+def is_marked(domain: Any, host: HostSpec, runtime_id: UUID) -> bool:
+    """Whether the machine carries the runtime's mark, as this fleet makes it."""
+    return any(belongs(mark, host.fleet, runtime_id) for mark in _marks(domain) or ())
 
 
 def _marks(domain: Any) -> list[Mark] | None:

@@ -83,7 +83,9 @@ def machines(fleet: Fleet) -> Answer:
         for each in seen.findings
         if each.severity is Severity.QUARANTINE and each.code not in WALLS | {"volume_plain"}
     }
-    return _without(fleet, frozenset(grave), f"{len(fleet.runtimes)} machines are as they were defined")
+    return _without(
+        fleet, frozenset({*grave, "language"}), f"{len(fleet.runtimes)} machines are as they were defined"
+    )
 
 
 def volumes(fleet: Fleet) -> Answer:

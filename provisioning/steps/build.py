@@ -122,17 +122,17 @@ def unpersonalise(context: Context) -> None:
 
 def make_network(context: Context) -> None:
     """Create the runtime's own isolated bridge."""
-    notes.network(context)
     context.driver.ensure_network(runtime_spec(context.runtime))
+    notes.network(context)
 
 
 def make_filter(context: Context) -> None:
     """Set the packet filter before the machine that it confines can exist."""
-    notes.packet_filter(context)
     context.driver.ensure_filter(runtime_spec(context.runtime))
+    notes.packet_filter(context)
 
 
 def define(context: Context) -> None:
     """Define the machine, or bring its definition up to date."""
-    notes.machine(context)
     context.driver.ensure_domain(runtime_spec(context.runtime))
+    notes.machine(context)

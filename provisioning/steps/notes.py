@@ -1,4 +1,8 @@
-"""Notes of what a host is told, taken by the step that is about to tell it, under its lease."""
+"""Notes of what a host was told, taken under its lease by the step that told it.
+
+Taken afterwards: what a host refused, or was not told in time, would look like drift. A worker that dies in
+between leaves the host as it would be told today, which is no drift either.
+"""
 
 from provisioning.drift.models import Told
 from provisioning.driver import HostSpec, RuntimeSpec, xml
@@ -22,7 +26,7 @@ def machine(context: Context) -> None:
 
 
 def power_on(context: Context) -> None:
-    """Of a machine that is off and about to run as it is defined."""
+    """Of a machine that is off and about to run as it is defined: the one note taken before the deed."""
     told = Told.objects.filter(runtime=context.runtime).first()
     if told is not None:
         _note(context, running=told.machine)

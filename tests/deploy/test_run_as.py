@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.portalctl import environments, run_as
+from deploy.portalctl import environments, libvirtd, run_as
 from deploy.portalctl.places import CHECKOUT, Places
 from deploy.portalctl.users import ALONE, Split
 
@@ -94,6 +94,18 @@ def test_the_procfile_starts_every_role_through_run_as() -> None:
         role = {"keeper": "worker"}.get(name, name)
         program = "nginx" if name == "proxy" else ".venv/bin/"
         assert command.startswith(f"deploy/run-as {role} -- {program}"), name
+
+
+def test_libvirt_speaks_english_whoever_starts_it(monkeypatch: pytest.MonkeyPatch, places: Places) -> None:
+    """Its warnings of a machine are read; it would translate them into its environment's language."""
+    language = ["LC_ALL=C.UTF-8", "LANGUAGE=C"]
+    for unit in ("libvirtd", "virtqemud"):
+        drop_in = Path(CHECKOUT, "deploy", "systemd", f"{unit}.service.d", "portal.conf").read_text()
+        assert f"[Service]\nEnvironment={' '.join(language)}\n" in drop_in
+    asked: list[list[str]] = []
+    monkeypatch.setattr(libvirtd, "answers", lambda argv: asked.append(argv))
+    libvirtd._daemon(places, "libvirtd", [], optional=True)
+    assert asked[0][:4] == ["env", *language, "libvirtd"]
 
 
 def test_systemd_units_keep_web_from_libvirt_and_every_unit_from_new_rights() -> None:

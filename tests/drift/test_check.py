@@ -1,6 +1,9 @@
 """Drift on the simulated engine: found, written down, set aside once, and put right only by whoever may."""
 
+import json
 import logging
+import uuid
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,13 @@ from audit.models import Entry
 from provisioning import machine
 from provisioning.drift import check as checking
 from provisioning.drift.check import check
-from provisioning.driver import Conflict, connect, naming
+from provisioning.driver import Conflict, DriverError, Unsupported, connect, naming, xml
 from provisioning.driver.libvirt_driver import LibvirtDriver
+from provisioning.driver.simulated import SimulatedDriver
 from provisioning.fleet import audit_fleet
 from provisioning.models import DriftFinding, Host, Operation, Runtime, Told
 from provisioning.services import OperationRefused, PermissionRefused, operation_request
-from provisioning.specs import host_spec
+from provisioning.specs import host_spec, runtime_spec
 from provisioning.tasks import drift_check
 from tests.provisioning.workers import drain, move
 
@@ -237,6 +241,68 @@ def test_an_older_portals_machine_runs_on_until_its_next_start(
     assert codes(simulated_host) == set()
 
 
+def test_an_upgrade_from_before_notes_were_taken_alarms_nobody(
+    runtime: Runtime, simulated_host: Host, redefine: Redefine, raw: libvirt.virConnect, rules: Path
+) -> None:
+    """The machine runs as an older portal defined it; `--fix` defines it anew and takes the first notes."""
+    tap = naming.tap_name(host_spec(simulated_host).fleet, runtime.network_index)
+    redefine(f"<target dev='{tap}'/>", "<target dev='vnet1'/>")
+    domain = raw.lookupByName(naming.domain_name(runtime.pk))
+    domain.destroy()
+    domain.create()
+    rules.write_text(rules.read_text().replace('priority="900"', 'priority="800"'))
+    Told.objects.all().delete()
+    assert codes(simulated_host) == {"machine_outdated", "filter_outdated"}
+    with pytest.raises(CommandError, match="1 findings"):
+        call_command("drift", "--fix")
+    assert Operation.objects.get(kind=Kind.MEND).state == State.SUCCEEDED
+    assert codes(simulated_host) == {"machine_outdated"}
+    runtime.refresh_from_db()
+    assert runtime.phase == Phase.READY
+    ask(runtime, Kind.RESTART)
+    assert codes(simulated_host) == set()
+
+
+@pytest.mark.parametrize("told", ["network", "filter", "machine"])
+def test_what_a_host_refuses_to_be_told_is_no_drift(
+    runtime: Runtime,
+    simulated_host: Host,
+    redefine: Redefine,
+    raw: libvirt.virConnect,
+    rules: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: str,
+) -> None:
+    """The note says what the host was told by an older portal, not what a step was about to tell it."""
+    host, spec = host_spec(simulated_host), runtime_spec(runtime)
+    older = {
+        "network": xml.network(host, spec).replace('stp="off"', 'stp="on"'),
+        "filter": rules.read_text().replace('priority="900"', 'priority="800"'),
+        "machine": xml.domain(host, spec).replace('offset="utc"', 'offset="localtime"'),
+    }[told]
+    if told == "network":
+        raw.networkLookupByName(naming.network_name(host.fleet, runtime.pk)).destroy()
+        raw.networkDefineXML(older).create()
+    elif told == "filter":
+        rules.write_text(older)
+    else:
+        redefine("offset='utc'", "offset='localtime'")
+    Told.objects.update(**{told: older})
+    before = codes(simulated_host)
+
+    def refused(driver: LibvirtDriver, spec: object) -> bool:
+        raise Conflict("refused")
+
+    call = {"network": "ensure_network", "filter": "ensure_filter", "machine": "ensure_domain"}[told]
+    monkeypatch.setattr(SimulatedDriver, call, refused)
+    asked = operation_request(actor=TESTER, runtime_id=runtime.pk, kind=Kind.MEND)
+    assert drain(asked).state == State.FAILED
+    assert codes(simulated_host) == before
+    assert before <= {f"{told}_outdated"}
+    runtime.refresh_from_db()
+    assert runtime.phase == Phase.READY
+
+
 def test_changed_limits_are_mended(runtime: Runtime, simulated_host: Host, redefine: Redefine) -> None:
     """Nothing is open meanwhile, so it is shown, and put right when somebody asks for it."""
     redefine("<quota>100000</quota>", "<quota>-1</quota>")
@@ -280,6 +346,29 @@ def test_a_machine_without_its_mark_is_set_aside_all_the_same(
     drift_check()
     assert DriftFinding.objects.filter(code="mark", cleared_at=None).exists()
     assert Operation.objects.get(kind=Kind.QUARANTINE).state == State.SUCCEEDED
+    ask(runtime, Kind.RELEASE)
+    assert codes(simulated_host) == set()
+
+
+@pytest.mark.parametrize("altered", [{"fleet": "another"}, {"runtime": str(uuid.UUID(int=7))}, {"fleet": ""}])
+def test_a_machine_with_an_altered_mark_is_set_aside_all_the_same(
+    runtime: Runtime, simulated_host: Host, raw: libvirt.virConnect, altered: dict[str, str]
+) -> None:
+    """What it stands on tells that it is ours; so it is paused, and not only talked about."""
+    domain = raw.lookupByName(naming.domain_name(runtime.pk))
+    mark = {
+        "fleet": host_spec(simulated_host).fleet,
+        "runtime": str(runtime.pk),
+        "digest": "0" * 64,
+        **altered,
+    }
+    element = ET.tostring(ET.Element("runtime", mark), encoding="unicode")
+    kind, where = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_LIVE
+    domain.setMetadata(kind, element, "portal", xml.METADATA_URI, where)
+    drift_check()
+    assert DriftFinding.objects.get(cleared_at=None).code == "mark"
+    assert Operation.objects.get(kind=Kind.QUARANTINE).state == State.SUCCEEDED
+    assert power(simulated_host, runtime) == "paused"
     ask(runtime, Kind.RELEASE)
     assert codes(simulated_host) == set()
 
@@ -361,14 +450,67 @@ def test_what_cannot_be_read_of_one_hides_no_other(
     runtime: Runtime, simulated_host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another fleet's mark on one machine, or a fault of our own, is a finding and no end of the check."""
-    for fault, code in ((Conflict("not ours"), "mark"), (ValueError("x"), "unreadable")):
+    for fault, told in (
+        (Conflict("not ours"), ["mark", "unreadable"]),
+        (ValueError("x"), ["unreadable"]),
+    ):
 
         def broken(driver: LibvirtDriver, *given: object, fault: Exception = fault) -> None:
             raise fault
 
         monkeypatch.setattr(checking, "of_runtime", broken)
         report = checking.look(simulated_host, [runtime.pk])
-        assert (report.problem, [each.code for each in report.of_runtimes[runtime.pk]]) == ("", [code])
+        assert (report.problem, [each.code for each in report.of_runtimes[runtime.pk]]) == ("", told)
+
+
+@pytest.mark.parametrize("fault", [Unsupported, Conflict])
+def test_a_runtime_that_cannot_be_looked_at_keeps_its_findings(
+    runtime: Runtime,
+    simulated_host: Host,
+    redefine: Redefine,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: type[DriverError],
+) -> None:
+    """Nobody saw them go. What says that it cannot be read is over as soon as it can."""
+    redefine("<controller type='usb'", f"{DISK}<controller type='usb'")
+    drift_check()
+    before = DriftFinding.objects.get()
+
+    said = iter(["no", "no, for another reason"])
+
+    def broken(driver: LibvirtDriver, *given: object) -> None:
+        raise fault(next(said))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checking, "of_runtime", broken)
+        drift_check()
+        assert not Entry.objects.filter(action="drift.cleared").exists()
+        drift_check()
+        now = DriftFinding.objects.get(code="disk")
+        assert (now.cleared_at, now.seen_at) == (None, before.seen_at)
+        assert DriftFinding.objects.get(code="unreadable", cleared_at=None).detail == "no, for another reason"
+    drift_check()
+    assert [each.code for each in DriftFinding.objects.filter(cleared_at=None)] == ["disk"]
+    assert DriftFinding.objects.get(code="disk").seen_at > before.seen_at
+
+
+def test_a_finding_that_gets_graver_is_a_new_one(
+    runtime: Runtime, simulated_host: Host, rules: Path, raw: libvirt.virConnect
+) -> None:
+    """With its entries (rule 1), and told to staff at the level of an error."""
+    ask(runtime, Kind.STOP)
+    rules.unlink()
+    check(simulated_host)
+    raw.lookupByName(naming.domain_name(runtime.pk)).create()
+    check(simulated_host)
+    rows = DriftFinding.objects.filter(code="filter_missing").order_by("pk")
+    assert [(each.severity, each.cleared_at is None) for each in rows] == [
+        ("mend", False),
+        ("quarantine", True),
+    ]
+    entries = Entry.objects.filter(action__startswith="drift.").order_by("pk").values_list("event", flat=True)
+    said = [(each["action"], each["data"]["severity"]) for each in map(json.loads, entries)]
+    assert said == [("drift.found", "mend"), ("drift.cleared", "mend"), ("drift.found", "quarantine")]
 
 
 def test_without_its_entry_nothing_is_written(

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioning.drift import machine, surroundings
+from provisioning.drift.check import judged
 from provisioning.drift.findings import HOST_KINDS, KINDS, Severity, finding, worst
 from provisioning.drift.machine import Wishes, is_set_aside, judge, kind_of
 from provisioning.driver import Binding, Power, Shown, User, naming, xml
 from provisioning.driver.likeness import Difference
 from provisioning.driver.marks import parse
+from provisioning.models import Told
 from tests.driver import test_likeness as example
 
 SHOWN = (Path(example.__file__).parent / "shown.xml").read_text()
@@ -137,15 +139,25 @@ def test_where_libvirt_keeps_no_bindings_none_are_missed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("taint", "grave"),
+    ("taint", "code"),
     [
-        ("tainted: custom monitor control commands issued", True),
-        ("tainted: running as root", True),
-        ("tainted: use of host cpu passthrough", False),
+        ("tainted: custom monitor control commands issued", {"taint"}),
+        ("tainted: running as root", {"taint"}),
+        ("tainted: something that a later libvirt says", {"taint"}),
+        ("汚染: custom monitor control commands issued", {"taint"}),
+        ("tainted: potentially unsafe use of host CPU passthrough", set()),
+        ("tainted: use of host cpu passthrough", set()),
+        ("汚染: ホストの CPU パススルーの使用", {"language"}),
+        ("tainted: ホストの CPU パススルーの使用", {"language"}),
+        ("besmet: iets anders", {"language"}),
     ],
 )
-def test_what_went_around_libvirt_is_grave(taint: str, grave: bool) -> None:
-    assert ("taint" in codes(changed(WELL, taints=(taint,)))) is grave
+def test_what_went_around_libvirt_is_grave(taint: str, code: set[str]) -> None:
+    """In words that we can read; in others, staff are told so, since on KVM each guest has a harmless one."""
+    found = codes(changed(WELL, taints=(taint,)))
+    assert set(found) == code
+    assert found.get("language", Severity.ALERT) is Severity.ALERT
+    assert found.get("taint", Severity.QUARANTINE) is Severity.QUARANTINE
 
 
 def test_limits_are_mended_and_shares_of_other_kinds_too() -> None:
@@ -180,6 +192,17 @@ def test_without_a_note_only_what_is_there_too_much_or_guards_is_grave() -> None
     interface.remove(interface.find("filterref"))  # type: ignore[arg-type]
     text = ET.tostring(unguarded, encoding="unicode")
     assert codes(changed(older, live=text), told="")["filter_reference"] is Severity.QUARANTINE
+
+
+def test_a_note_of_the_definition_is_none_of_what_runs() -> None:
+    """A machine that was up before notes were taken was defined anew, and has never run as that."""
+    shown = SHOWN.replace(f"dev='{TAP}'", "dev='vnet1'")
+    bindings = (Binding("vnet1", FILTER, SPEC.guest_address),)
+    older = changed(WELL, live=shown, bindings=bindings, ports=("vnet1",))
+    told = Told(machine=WANTED, filter=RULES, network=NETWORK)
+    assert [each.code for each in judged(older, HOST, SPEC, told)] == ["machine_outdated"]
+    added = changed(older, live=with_device(shown, "<filesystem/>"))
+    assert "shared_files" in {each.code for each in judged(added, HOST, SPEC, told)}
 
 
 @pytest.mark.parametrize(

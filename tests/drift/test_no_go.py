@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from audit import triggers as audit_triggers
 from provisioning.drift.check import check
-from provisioning.driver import HostShown, Power, Shown, naming, xml
+from provisioning.driver import HostShown, Power, Shown, looks, naming, xml
 from provisioning.models import GuestImage, Host, Operation, Runtime
 from provisioning.no_go import PROBES, Verdict, examine, fleet, processes
 from provisioning.no_go.fleet import Fleet, Seen, SeenHost, see
@@ -67,6 +67,16 @@ def test_drift_is_no_go(
     redefine("<controller type='usb'", f"{added}<controller type='usb'")
     assert not verdicts(probe)[probe].passed
     assert str(runtime.pk) in verdicts(probe)[probe].evidence
+
+
+def test_warnings_that_cannot_be_read_are_no_go(
+    runtime: Runtime, simulated_host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be judged has not passed."""
+    assert verdicts("machines")["machines"].passed
+    monkeypatch.setattr(looks, "_taints", lambda domain: ("汚染: ホストの CPU",))
+    assert "another language" in verdicts("machines")["machines"].evidence
+    assert not verdicts("machines")["machines"].passed
 
 
 def test_a_missing_wall_is_no_go(runtime: Runtime, simulated_host: Host, rules: Path) -> None:

@@ -2,11 +2,22 @@
 
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import libvirt
 import pytest
 
-from provisioning.driver import Conflict, LibvirtDriver, NoSpace, Power, RuntimeSpec, machines, naming, xml
+from provisioning.driver import (
+    Conflict,
+    LibvirtDriver,
+    NoSpace,
+    Power,
+    RuntimeSpec,
+    looks,
+    machines,
+    naming,
+    xml,
+)
 from provisioning.driver.likeness import differences
 from provisioning.driver.marks import same_rules
 from tests.driver.support import (
@@ -68,6 +79,38 @@ def test_a_paused_machine_is_not_started(driver: LibvirtDriver, spec: RuntimeSpe
     assert driver.power(spec.runtime_id) is Power.PAUSED
     with pytest.raises(Conflict, match="paused"):
         driver.start(spec)
+
+
+def test_a_machine_that_goes_off_during_a_look_is_looked_at_again(
+    driver: LibvirtDriver, spec: RuntimeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is never seen up, yet without what a running machine has."""
+    build(driver, spec)
+    bindings, went_off = looks._bindings, []
+
+    def after_it_went_off(conn: Any, runtime_id: UUID) -> Any:
+        went_off.append(driver.destroy(runtime_id))
+        return bindings(conn, runtime_id)
+
+    monkeypatch.setattr(looks, "_bindings", after_it_went_off)
+    shown = driver.show(spec.runtime_id)
+    assert (shown.power, shown.live is None, shown.bindings or ()) == (Power.OFF, True, ())
+    assert went_off == [True, False]
+
+
+def test_a_machine_that_is_never_still_is_looked_at_a_few_times(
+    driver: LibvirtDriver, spec: RuntimeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Off and on again between two looks is another run; whoever keeps that up is seen all the same."""
+    build(driver, spec)
+    looked: list[bool] = []
+
+    def after_a_new_start(_conn: Any, runtime_id: UUID) -> None:
+        looked.append(driver.destroy(runtime_id) and driver.start(spec))
+
+    monkeypatch.setattr(looks, "_bindings", after_a_new_start)
+    assert driver.show(spec.runtime_id).live is not None
+    assert looked == [True] * 3
 
 
 def test_what_is_set_aside_is_paused_unplugged_and_can_be_made_anew(

@@ -57,6 +57,15 @@ def test_what_libvirt_adds_is_no_difference() -> None:
     assert len(facts(SHOWN)) > len(facts(WANTED)) + 100, "the example shows that libvirt adds much"
 
 
+@pytest.mark.parametrize(
+    ("machine", "ours"),
+    [("pc-q35-9.0", True), ("pc-q35-10.0.1", True), ("pc-q35-rhel9.4.0", True), ("pc-i440fx-9.0", False), ("q36", False)],
+)  # fmt: skip
+def test_the_machine_type_is_q35_of_whatever_version(machine: str, ours: bool) -> None:
+    """Red Hat counts its own."""
+    assert (found(SHOWN.replace("pc-q35-7.2", machine)) == []) is ours
+
+
 def test_a_network_as_libvirt_shows_it_is_no_difference() -> None:
     shown = parse(NETWORK)
     del shown.attrib["ipv6"]
