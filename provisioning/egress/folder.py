@@ -35,7 +35,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     """What an earlier keeper said last; empty if nothing that can be read."""
     try:
         found = json.loads((folder / STATE).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

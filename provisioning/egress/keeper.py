@@ -242,14 +242,8 @@ class Keeper:
 
     def _counted(self) -> dict[str, nft.Count]:
         """Counters go on from what the kernel has, or after a restart of the machine from the last state."""
-        told = folder.read_state(self.options.folder)
-        found: dict[str, nft.Count] = {}
-        with suppress(AttributeError, KeyError, TypeError, ValueError):
-            for name, value in [*told.get("dropped", {}).items(), (nft.WALLED, told.get("walled"))]:
-                if value:
-                    key = name if name == nft.WALLED else f"r_{name.replace('-', '')}"
-                    found[key] = nft.Count(int(value["packets"]), int(value["bytes"]))
-        return found | system.read_counters(self._wall)
+        told = nft.counts_told(folder.read_state(self.options.folder))
+        return told | system.read_counters(self._wall)
 
     def _guarded(self, act: Any) -> None:
         """What may pass by itself (no space, Squid ended, a program hung) is noted and tried again."""
