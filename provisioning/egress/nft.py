@@ -77,7 +77,7 @@ def counts(listing: str) -> dict[str, Count]:
 
 
 def counts_told(state: Mapping[str, Any]) -> dict[str, Count]:
-    """The same counters as an earlier keeper's state has them; without those that no kernel could have told."""
+    """The same counters as an earlier keeper's state has them, but for what no kernel could have told."""
     dropped = state.get("dropped")
     told = (
         {f"r_{name.replace('-', '')}": each for name, each in dropped.items()} if _is_table(dropped) else {}
