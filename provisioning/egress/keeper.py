@@ -104,7 +104,7 @@ class Keeper:
         system.make_certificate(self.options.run / "unused.pem")
         system.filter_packets(nft.render(self._wall, Rules(1, self.options.fleet, ()), self._counted()))
         with suppress(OSError, Refused):
-            self._wanted = self._checked(self._kept.read_bytes())
+            self._wanted = self._taken_up(self._kept.read_bytes())
         self._guarded("mend", self._serve)
         self._report()
 
@@ -127,7 +127,7 @@ class Keeper:
 
     def _take_documents(self) -> None:
         have = max(self._wanted.generation if self._wanted else 0, self._refused)
-        found = folder.newest(self.options.folder, have)
+        found = self._newest(have)
         if found is None:
             return
         generation, body = found
@@ -137,6 +137,22 @@ class Keeper:
             self._refused, self._refusal = generation, str(refusal)
             _log.error("generation %d is refused: %s", generation, refusal)
         self._report()
+
+    def _newest(self, above: int) -> tuple[int, bytes] | None:
+        """What the keeper's own user wrote is no document: Squid is that user, who may write there."""
+        return folder.newest(self.options.folder, above, not_of=os.geteuid())
+
+    def _taken_up(self, kept: bytes) -> Rules:
+        """What the last keeper obeyed, if the worker can have sent it: its newest document is always there.
+
+        Raises:
+            Refused: it cannot; the worker's own counts.
+        """
+        rules = self._checked(kept)
+        generation, body = self._newest(0) or (0, b"")
+        if rules.generation > generation or (rules.generation == generation and kept != body):
+            raise Refused("the kept document is none of the worker's")
+        return rules
 
     def _checked(self, body: bytes, generation: int | None = None) -> Rules:
         """The document, if it is for this host's fleet and what its file's name says."""
