@@ -275,14 +275,14 @@ class LibvirtDriver:
         return egress.read(self._conn, self.host, egress.STATE_FILE, 0, egress.STATE_LIMIT)
 
     @translated("reading the egress keeper's records")
-    def egress_read(self, name: str, offset: int, length: int) -> bytes:
-        """``length`` bytes of a file of records from ``offset`` on; fewer at its end, none if it is gone.
+    def egress_read(self, name: str, offset: int, length: int) -> bytes | None:
+        """``length`` bytes of a file of records from ``offset`` on; fewer at its end. None: it is not there.
 
         Raises:
             ValueError: no file of records, or more than `egress.READ_LIMIT` bytes.
         """
         egress.check_part(name, offset, length)
-        return egress.read(self._conn, self.host, name, offset, length) or b""
+        return egress.read(self._conn, self.host, name, offset, length)
 
     @translated("looking for the egress keeper's pool")
     def egress_path(self) -> str:

@@ -234,10 +234,10 @@ class SimulatedDriver(LibvirtDriver):
         """As the keeper's stand-in wrote it."""
         return self._keeper().read(egress.STATE_FILE, 0, egress.STATE_LIMIT)
 
-    def egress_read(self, name: str, offset: int, length: int) -> bytes:
+    def egress_read(self, name: str, offset: int, length: int) -> bytes | None:
         """A part of a file that a test put there."""
         egress.check_part(name, offset, length)
-        return self._keeper().read(name, offset, length) or b""
+        return self._keeper().read(name, offset, length)
 
     @translated("forgetting the egress keeper")
     def egress_remove(self) -> bool:

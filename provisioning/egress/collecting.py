@@ -54,6 +54,8 @@ def _take_part(host: Host, cursor: EgressCursor, driver: LibvirtDriver, report: 
     if not report.first_record <= cursor.file <= report.last_record:
         return _move(cursor, report.first_record, 0, lost=cursor.file > 0)
     part = driver.egress_read(file_name(cursor.file), cursor.offset, PART_BYTES)
+    if part is None:
+        return cursor.file < report.last_record and _move(cursor, cursor.file + 1, 0, lost=True)
     attempts, taken, bad = read(part)
     if bad:
         # Only how many: what stands in them may be a guest's words.

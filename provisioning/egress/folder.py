@@ -15,12 +15,16 @@ from provisioning.egress.rules import MAX_BYTES, file_name, generation_of, is_co
 STATE = "state.json"
 
 
-def newest(folder: Path, above: int) -> tuple[int, bytes] | None:
-    """The complete document of the highest generation over ``above``, or None."""
+def newest(folder: Path, above: int, *, not_of: int | None = None) -> tuple[int, bytes] | None:
+    """The complete document of the highest generation over ``above``, or None.
+
+    Args:
+        not_of: the Unix user whose files are no documents.
+    """
     for generation in sorted(_generations(folder), reverse=True):
         if generation <= above:
             break
-        body = _read(folder / file_name(generation))
+        body = _read(folder / file_name(generation), not_of)
         if body is not None and (is_complete(body) or len(body) > MAX_BYTES):
             return generation, body
     return None
@@ -35,7 +39,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     """What an earlier keeper said last; empty if nothing that can be read."""
     try:
         found = json.loads((folder / STATE).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -57,11 +61,11 @@ def _generations(folder: Path) -> Iterator[int]:
     return iter([found for path in folder.iterdir() if (found := generation_of(path.name)) is not None])
 
 
-def _read(path: Path) -> bytes | None:
-    """At most one byte more than a document may have; None for what is no plain file of ours to read."""
+def _read(path: Path, not_of: int | None) -> bytes | None:
+    """At most one byte more than a document may have; None for what is no plain file of others' to read."""
     with (
         suppress(OSError),
         os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file,
     ):
-        return file.read(MAX_BYTES + 1)
+        return None if os.fstat(file.fileno()).st_uid == not_of else file.read(MAX_BYTES + 1)
     return None

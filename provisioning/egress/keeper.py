@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,7 +64,10 @@ class Keeper:
     _to_cut: list[TenantRules] = field(init=False, default_factory=list)
     _applied_at: int = field(init=False, default=0)
     _refused: int = field(init=False, default=0)
-    _problem: str = field(init=False, default="")
+    _refusal: str = field(init=False, default="")
+    """Why that one is refused."""
+    _problems: dict[str, str] = field(init=False, default_factory=dict)
+    """What fails now and may pass, by what was being done."""
     _state: dict[str, Any] = field(init=False, default_factory=dict)
     _due: dict[str, float] = field(init=False, default_factory=dict)
 
@@ -100,17 +104,17 @@ class Keeper:
         system.make_certificate(self.options.run / "unused.pem")
         system.filter_packets(nft.render(self._wall, Rules(1, self.options.fleet, ()), self._counted()))
         with suppress(OSError, Refused):
-            self._wanted = self._checked(self._kept.read_bytes())
-        self._guarded(self._serve)
+            self._wanted = self._taken_up(self._kept.read_bytes())
+        self._guarded("mend", self._serve)
         self._report()
 
     def look(self) -> None:
         """Do what is due. Whatever fails is noted in the state, and tried again."""
-        self._guarded(self._take_documents)
+        self._guarded("documents", self._take_documents)
         if self._is_due("addresses", _ADDRESSES_SECONDS):
-            self._guarded(self._mend)
+            self._guarded("mend", self._mend)
         if self._is_due("logs", _ADDRESSES_SECONDS):
-            self._guarded(self._turn_logs)
+            self._guarded("logs", self._turn_logs)
         if self._is_due("count", _COUNT_SECONDS):
             self._report()
 
@@ -123,16 +127,32 @@ class Keeper:
 
     def _take_documents(self) -> None:
         have = max(self._wanted.generation if self._wanted else 0, self._refused)
-        found = folder.newest(self.options.folder, have)
+        found = self._newest(have)
         if found is None:
             return
         generation, body = found
         try:
             self._apply(self._checked(body, generation))
         except Refused as refusal:
-            self._refused, self._problem = generation, str(refusal)
+            self._refused, self._refusal = generation, str(refusal)
             _log.error("generation %d is refused: %s", generation, refusal)
         self._report()
+
+    def _newest(self, above: int) -> tuple[int, bytes] | None:
+        """What the keeper's own user wrote is no document: Squid is that user, who may write there."""
+        return folder.newest(self.options.folder, above, not_of=os.geteuid())
+
+    def _taken_up(self, kept: bytes) -> Rules:
+        """What the last keeper obeyed, if the worker can have sent it: its newest document is always there.
+
+        Raises:
+            Refused: it cannot; the worker's own counts.
+        """
+        rules = self._checked(kept)
+        generation, body = self._newest(0) or (0, b"")
+        if rules.generation > generation or (rules.generation == generation and kept != body):
+            raise Refused("the kept document is none of the worker's")
+        return rules
 
     def _checked(self, body: bytes, generation: int | None = None) -> Rules:
         """The document, if it is for this host's fleet and what its file's name says."""
@@ -174,7 +194,8 @@ class Keeper:
         present = self._present()
         system.filter_packets(nft.render(self._wall, self._wanted, self._counted()))
         self._change_over(present, f"{self._wanted.generation}-{secrets.token_hex(16)}")
-        self._serving, self._settled, self._problem = present, True, ""
+        self._serving, self._settled = present, True
+        self._problems.clear()
         if self._obeyed != self._wanted:
             self._obeyed, self._applied_at = self._wanted, int(time.time())
 
@@ -242,26 +263,30 @@ class Keeper:
 
     def _counted(self) -> dict[str, nft.Count]:
         """Counters go on from what the kernel has, or after a restart of the machine from the last state."""
-        told = folder.read_state(self.options.folder)
-        found: dict[str, nft.Count] = {}
-        with suppress(AttributeError, KeyError, TypeError, ValueError):
-            for name, value in [*told.get("dropped", {}).items(), (nft.WALLED, told.get("walled"))]:
-                if value:
-                    key = name if name == nft.WALLED else f"r_{name.replace('-', '')}"
-                    found[key] = nft.Count(int(value["packets"]), int(value["bytes"]))
-        return found | system.read_counters(self._wall)
+        told = nft.counts_told(folder.read_state(self.options.folder))
+        return told | system.read_counters(self._wall)
 
-    def _guarded(self, act: Any) -> None:
-        """What may pass by itself (no space, Squid ended, a program hung) is noted and tried again."""
-        if not self._is_due("again", 0):
+    def _guarded(self, what: str, act: Callable[[], None]) -> None:
+        """What may pass by itself (no space, Squid ended, a program hung) is noted and tried again, and keeps
+        nothing else from being done.
+        """
+        if not self._is_due(f"{what} again", 0):
             return
         try:
             act()
         except (OSError, system.ProgramFailed, NotConfirmed) as error:
-            self._problem = _words(error)
-            _log.error("%s", self._problem)
-            self._due["again"] = time.monotonic() + _AGAIN_SECONDS
+            self._problems[what] = _words(error)
+            _log.error("%s", self._problems[what])
+            self._due[f"{what} again"] = time.monotonic() + _AGAIN_SECONDS
             self._report()
+        else:
+            self._problems.pop(what, None)
+
+    def _problem(self) -> str:
+        """All that is wrong now; a refusal counts until a later document is wanted."""
+        wanted = self._wanted.generation if self._wanted else 0
+        refusal = self._refusal if self._refused > wanted else ""
+        return "; ".join(dict.fromkeys(filter(None, (refusal, *self._problems.values()))))
 
     def _report(self) -> None:
         """Write the state if it changed, or if it is old."""
@@ -284,15 +309,15 @@ class Keeper:
         return [name for name, here in told.items() if here]
 
     def _said(self, counters: dict[str, nft.Count]) -> dict[str, Any]:
-        running = self._server.pid is not None
+        running, problem = self._server.pid is not None, self._problem()
         taking = system.listening(self.options.proxy_port) if running else set()
         return {
             "version": 1,
             "generation": self._obeyed.generation if self._obeyed else 0,
             "digest": self._obeyed.digest if self._obeyed else "",
             "applied_at": self._applied_at,
-            "ok": not self._problem,
-            "problem": self._problem,
+            "ok": not problem,
+            "problem": problem,
             "refused": self._refused,
             "serving": [str(each.runtime) for each in self._serving if each.listen in taking],
             "dropped": {

@@ -10,6 +10,7 @@ nowhere, by libvirt's filter; before that filter sees it, it is counted.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeGuard
 from uuid import UUID
 
 from provisioning.egress.ranges import FORBIDDEN_V4
@@ -17,6 +18,7 @@ from provisioning.egress.rules import Rules
 
 WALLED = "walled"
 """The counter of what the wall refused."""
+_COUNTS = 1 << 63
 KEEPERS_MARK = 0x65677273
 """On the keeper's own connections to Squid, which cannot set it: that takes the keeper's right."""
 
@@ -74,6 +76,20 @@ def counts(listing: str) -> dict[str, Count]:
     return {each["name"]: Count(int(each["packets"]), int(each["bytes"])) for each in counters}
 
 
+def counts_told(state: Mapping[str, Any]) -> dict[str, Count]:
+    """The same counters as an earlier keeper's state has them, but for what no kernel could have told."""
+    dropped = state.get("dropped")
+    told = (
+        {f"r_{name.replace('-', '')}": each for name, each in dropped.items()} if _is_table(dropped) else {}
+    )
+    told[WALLED] = state.get("walled")
+    return {
+        name: Count(each["packets"], each["bytes"])
+        for name, each in told.items()
+        if _is_table(each) and all(_is_number(each.get(what)) for what in ("packets", "bytes"))
+    }
+
+
 def counter(runtime: UUID) -> str:
     """The name of a runtime's counter."""
     return f"r_{runtime.hex}"
@@ -82,6 +98,14 @@ def counter(runtime: UUID) -> str:
 def runtime_of(name: str) -> UUID | None:
     """The runtime whose counter has that name, or None."""
     return UUID(name[2:]) if name.startswith("r_") and len(name) == 34 else None
+
+
+def _is_table(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _COUNTS
 
 
 def _anew(family: str, table: str, body: str) -> str:

@@ -14,11 +14,13 @@ from collections.abc import Callable
 import pytest
 
 from provisioning.egress import journal
+from provisioning.egress.rules import Rules, file_name
 from tests.egress.world import (
     AGENT_PORT,
     ALICE,
     API,
     BOB,
+    EVIL,
     FLEET,
     PRIVATE,
     SITE,
@@ -54,6 +56,41 @@ def test_a_keeper_that_is_killed_takes_squid_with_it(world: World, keeper: Keepe
     keeper.start()  # and the next obeys the same, with no worker at hand
     wait_for("it serves", lambda: served(world))
     assert keeper.state()["generation"] == 1
+
+
+def test_a_document_of_squids_user_is_none(world: World, keeper: KeeperProcess) -> None:
+    """Who once was Squid would rule for ever by a high number: in the folder, and as what the keeper kept."""
+    keeper.obey(ALICE.rules(API))
+    forged = Rules(9_999_999_999, FLEET, (ALICE.rules(API, EVIL),)).to_bytes()
+    for place in (keeper.folder / file_name(9_999_999_999), keeper.run / "rules.json"):
+        place.write_bytes(forged)
+        os.chown(place, USER, USER)
+    keeper.obey(ALICE.rules(API, SITE))
+    (keeper.run / "rules.json").write_bytes(forged)
+    keeper.stop()
+    keeper.start()
+    wait_for("the worker's is in force", lambda: keeper.state()["generation"] == keeper.generation == 2)
+    assert served(world)
+    assert connect(world, ALICE, f"{EVIL}:443").status == 403
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_was_kept_counts_only_beside_what_the_worker_sent(
+    world: World, keeper: KeeperProcess, there: bool
+) -> None:
+    """A forged one may bear the right number; and where nothing was sent nobody is served."""
+    keeper.obey(ALICE.rules(API))
+    keeper.stop()
+    (keeper.run / "rules.json").write_bytes(Rules(1, FLEET, (ALICE.rules(API, EVIL),)).to_bytes())
+    if not there:
+        (keeper.folder / file_name(1)).unlink()
+    keeper.start()
+    if there:
+        wait_for("the worker's is in force", lambda: keeper.state()["generation"] == 1)
+        assert connect(world, ALICE, f"{EVIL}:443").status == 403
+        assert served(world)
+    else:
+        assert (keeper.squid(), keeper.state()["generation"]) == (None, 0)
 
 
 @pytest.mark.parametrize("moment", range(0, 700, 100))

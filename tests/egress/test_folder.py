@@ -63,3 +63,11 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one(
 def test_a_state_that_cannot_be_read_is_empty(tmp_path: Path, content: bytes) -> None:
     (tmp_path / folder.STATE).write_bytes(content)
     assert folder.read_state(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{", b"\xff", b'{"a":' * 100_000], ids=lambda each: repr(each[:4])
+)
+def test_a_state_that_cannot_be_read_is_an_empty_one(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / folder.STATE).write_bytes(data)
+    assert folder.read_state(tmp_path) == {}

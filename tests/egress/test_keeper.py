@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import ssl
 import subprocess
 import time
@@ -219,6 +220,54 @@ def test_a_link_that_comes_later_is_served_when_it_comes(world: World, keeper: K
         world.command("a", "ip", "route", "replace", "default", "via", ALICE.listen)
     wait_for("Alice is served", lambda: str(ALICE.runtime) in keeper.state()["serving"])
     assert fetch(world, ALICE, API) == b"hello\n"
+
+
+def test_a_refusal_is_told_until_a_later_document_counts(world: World, keeper: KeeperProcess) -> None:
+    """A link that comes or goes changes nothing in it."""
+    keeper.obey(ALICE.rules(API), BOB.rules(API))
+    keeper.upload(file_name(2), Rules(2, "other", ()).to_bytes())
+    wait_for("the refusal", lambda: keeper.state()["refused"] == 2)
+    world.link(ALICE, "down")
+    try:
+        wait_for("Alice's link is gone", lambda: keeper.state()["serving"] == [str(BOB.runtime)])
+        assert keeper.state()["problem"] == "the document is for the fleet other"
+    finally:
+        world.link(ALICE, "up")
+        world.command("a", "ip", "route", "replace", "default", "via", ALICE.listen)
+    wait_for("Alice is served", lambda: str(ALICE.runtime) in keeper.state()["serving"])
+    assert not keeper.state()["ok"]
+    keeper.generation = 2
+    keeper.obey(ALICE.rules(API))
+    assert keeper.state()["problem"] == ""
+
+
+def test_a_document_that_cannot_be_checked_keeps_nothing_else_from_being_done(
+    world: World, make_keeper: Make
+) -> None:
+    """Squid is started again, and the reason is told for as long as it holds."""
+    keeper = make_keeper()
+    programs, broken = keeper.run.parent / "bin", keeper.run.parent / "broken"
+    programs.mkdir()
+    (programs / "squid").write_text(
+        f'#!/bin/sh\ncase "$*" in *parse*) test -e {broken} && kill -KILL $$;; esac\nexec /usr/sbin/squid "$@"\n'
+    )
+    for path in (programs, programs / "squid"):
+        path.chmod(0o755)
+    keeper.environment["PATH"] = f"{programs}:{os.environ['PATH']}"
+    keeper.start()
+    keeper.obey(ALICE.rules(API))
+    broken.touch()
+    wanted = keeper.put(ALICE.rules(API, SITE))
+    wait_for("it fails", lambda: "did not run to its end" in keeper.state()["problem"])
+    before = keeper.squid()
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    wait_for("it serves again", lambda: served(world))
+    assert keeper.state()["generation"] == 1
+    wait_for("it is still told", lambda: "did not run to its end" in keeper.state()["problem"])
+    broken.unlink()
+    wait_for("the document is obeyed", lambda: keeper.state()["generation"] == wanted)
+    assert keeper.state()["ok"]
 
 
 # -- records ---------------------------------------------------------------------------------------------------

@@ -85,3 +85,24 @@ def test_counters_are_read_by_name() -> None:
     assert nft.counts(listing) == {"walled": nft.Count(3, 180)}
     assert nft.runtime_of(nft.counter(UUID(int=5))) == UUID(int=5)
     assert nft.runtime_of("walled") is None
+
+
+@pytest.mark.parametrize(
+    "bad", [-1, 1 << 63, 10**30, 1.5, True, "7", None, float("inf"), [], {}], ids=lambda each: str(each)[:8]
+)
+def test_a_count_that_no_kernel_has_told_is_passed_over(bad: object) -> None:
+    """The state lies where Squid's user may write; with one such number the packet filter would not be taken."""
+    good, other = (tenant(number) for number in range(2))
+    state = {
+        "walled": {"packets": bad, "bytes": 1},
+        "dropped": {
+            str(good.runtime): {"packets": 3, "bytes": 4},
+            str(other.runtime): {"packets": 1, "bytes": bad},
+        },
+    }
+    assert nft.counts_told(state) == {nft.counter(good.runtime): nft.Count(3, 4)}
+
+
+@pytest.mark.parametrize("bad", [{}, {"dropped": None}, {"dropped": [], "walled": 3}, {"dropped": {"x": 1}}])
+def test_a_state_of_another_form_has_no_counts(bad: dict[str, object]) -> None:
+    assert nft.counts_told(bad) == {}

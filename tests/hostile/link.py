@@ -70,8 +70,14 @@ def payloads(own: str, last: int) -> dict[str, bytes]:
     ports, asker = (4000 + last, PORT), GUEST_MAC[:5] + bytes([last])
     advertised = frames.icmp6(ROUTER, "ff02::1", 134, frames.advertisement(f"2001:db8:{last:x}::", b""))
     datagram = frames.udp(ports, b"MARK")
-    half = frames.udp(ports, b"MARKMARK")
-    in_two = {"fragment": frames.MORE_FRAGMENTS, "identity": 1000 + last}
+    half = frames.ipv4(
+        GUEST,
+        HOST,
+        frames.UDP,
+        frames.udp(ports, b"MARKMARK"),
+        fragment=frames.MORE_FRAGMENTS,
+        identity=1000 + last,
+    )
     for_ipv6 = frames.udp6(ROUTER, own, ports, b"MARK")
     return {
         "udp": b"\x08\x00" + frames.ipv4(GUEST, HOST, frames.UDP, datagram),
@@ -80,7 +86,7 @@ def payloads(own: str, last: int) -> dict[str, bytes]:
         "udp to all": b"\x08\x00" + frames.ipv4("0.0.0.0", "255.255.255.255", frames.UDP, datagram),  # noqa: S104
         "udp over ipv6": b"\x86\xdd" + frames.ipv6(ROUTER, own, frames.UDP, for_ipv6),
         "router advertisement": b"\x86\xdd" + frames.ipv6(ROUTER, "ff02::1", frames.ICMP6, advertised),
-        "half a datagram": b"\x08\x00" + frames.ipv4(GUEST, HOST, frames.UDP, half, **in_two),
+        "half a datagram": b"\x08\x00" + half,
         "arp": b"\x08\x06" + frames.arp(1, (asker, GUEST), (bytes(6), HOST), b""),
     }
 

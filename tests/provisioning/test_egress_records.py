@@ -147,6 +147,18 @@ def test_what_was_dropped_before_we_came_is_an_entry(
     assert entry.target_id == str(simulated_host.pk)
 
 
+def test_a_file_that_is_gone_from_among_the_others_is_an_entry(
+    simulated_host: Host, served: Runtime, folder: Path
+) -> None:
+    """An empty one is none: nothing was recorded while it was the last."""
+    write(folder, line(served, "one.example.com"))
+    write(folder, number=2)
+    write(folder, line(served, "four.example.com"), number=4)
+    collecting.collect(simulated_host)
+    assert [row[0] for row in shown()] == ["one.example.com", "four.example.com"]
+    assert '"after":"3:0","next":"4:0"' in Entry.objects.get(action="egress.records_lost").event
+
+
 def test_a_keeper_that_counts_anew_is_followed(simulated_host: Host, served: Runtime, folder: Path) -> None:
     """Its folder was emptied: its numbers begin again below ours."""
     write(folder, line(served, "nine.example.com"), number=9, first=9)
@@ -294,7 +306,7 @@ def test_two_who_collect_at_once_take_each_line_once(
     reading = SimulatedDriver.egress_read
     waited: set[int] = set()
 
-    def read(self: SimulatedDriver, name: str, offset: int, length: int) -> bytes:
+    def read(self: SimulatedDriver, name: str, offset: int, length: int) -> bytes | None:
         part = reading(self, name, offset, length)
         if threading.get_ident() not in waited:
             waited.add(threading.get_ident())
