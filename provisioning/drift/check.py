@@ -75,6 +75,7 @@ def check(host: Host) -> Report:
             runtime = Runtime.objects.select_for_update().get(pk=runtime_id)
             if _moment(runtime) != before[runtime_id]:
                 continue  # an operation came between: what we saw may be its work, half done
+            Runtime.objects.filter(pk=runtime.pk).update(drift_looked_at=timezone.now())
             new = keep(host, runtime, found)
             if asked := _quarantine(runtime, found):
                 report.operations.append(asked)

@@ -11,6 +11,8 @@ from provisioning.driver.types import HostSpec, RuntimeSpec, Shown, User
 _BRIDGES_OWN = "-nic"
 """Older libvirt keeps a device of this ending on each bridge, to hold its address."""
 
+_LASTING = frozenset({"/network/name", "/network/uuid", "/network/bridge@name", "/network/ip@address"})
+
 
 def judge(
     shown: Shown,
@@ -61,8 +63,10 @@ def _binding(shown: Shown, host: HostSpec, spec: RuntimeSpec) -> list[Finding]:
 def _network(shown: Shown, network: Wishes, up: bool) -> list[Finding]:
     if shown.network is None or shown.network_defined is None:
         return [finding("network_missing", running=up)]
-    told = {said(d) for text in (shown.network, shown.network_defined) for d in network.unlike(text)}
-    found = [finding("network_changed", text, running=up) for text in sorted(told)]
+    unlike = [d for text in (shown.network, shown.network_defined) for d in network.unlike(text)]
+    # Without a note, what differs may be an older portal's, but for what no portal has ever changed.
+    grave = {said(d) for d in unlike if network.told or d.added or d.path in _LASTING}
+    found = [finding("network_changed", text, running=up) for text in sorted(grave)]
     if not (shown.network_active and shown.network_autostart):
         found.append(finding("network_down", running=up))
     return found

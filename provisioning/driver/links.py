@@ -5,7 +5,7 @@ from uuid import UUID
 
 import libvirt
 
-from provisioning.driver import naming, xml
+from provisioning.driver import machines, naming, xml
 from provisioning.driver.connection import found
 from provisioning.driver.faults import around
 from provisioning.driver.likeness import differences
@@ -20,13 +20,22 @@ def find_network(conn: Any, host: HostSpec, runtime_id: UUID) -> Any | None:
 
 
 def ensure_network(conn: Any, host: HostSpec, spec: RuntimeSpec) -> bool:
-    """Define, start and autostart the network, as far as needed."""
+    """Define, start and autostart the network, as far as needed.
+
+    One of another form is taken down and made anew, for libvirt changes an active one only in its definition;
+    not under a running machine, which keeps what it stands on until it is off.
+    """
     wanted = xml.network(host, spec)
     network, changed = find_network(conn, host, spec.runtime_id), False
-    if network is None or _differs(network, wanted, host, spec):
+    differs = network is None or _differs(network, wanted, host, spec)
+    if differs and (network is None or not _in_use(conn, host, spec.runtime_id)):
+        if network is not None and network.isActive():
+            with around("network.stop"):
+                network.destroy()
         with around("network.define"):
             network = conn.networkDefineXML(wanted)
         changed = True
+    assert network is not None  # noqa: S101 - it was there, or has just been defined
     if not network.isActive():
         with around("network.start"):
             network.create()
@@ -59,7 +68,13 @@ def _differs(network: Any, wanted: str, host: HostSpec, spec: RuntimeSpec) -> bo
             raise Conflict(
                 f"The network {network.name()} has {path} {name} {there}, expected {here}. Remove it first."
             )
-    return mark != mark_of(ours) or bool(differences(wanted, defined))
+    live = network.XMLDesc(0) if network.isActive() else defined
+    return mark != mark_of(ours) or any(differences(wanted, form) for form in (defined, live))
+
+
+def _in_use(conn: Any, host: HostSpec, runtime_id: UUID) -> bool:
+    domain = machines.find_ours(conn, host, runtime_id)
+    return domain is not None and bool(domain.isActive())
 
 
 def remove_network(conn: Any, host: HostSpec, runtime_id: UUID) -> bool:

@@ -105,6 +105,10 @@ class Runtime(models.Model):
         default=0, help_text="What the host's own counter last showed; it starts anew with the host."
     )
     direct_seen_bytes = models.PositiveBigIntegerField(default=0)
+    drift_looked_at = models.DateTimeField(
+        null=True,
+        help_text="When a drift check last looked; none does while an operation changes it.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

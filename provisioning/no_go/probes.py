@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import F
@@ -219,19 +219,27 @@ def consents(_fleet: Fleet) -> Answer:
     return all_of(problems, f"{ready.count()} ready guests state no more than was signed")
 
 
+_ENDING = frozenset({Runtime.Phase.DELETING, Runtime.Phase.DELETED})
+
+
 def watch(fleet: Fleet) -> Answer:
-    """Hosts are checked for drift as often as they should be."""
+    """Hosts and their runtimes are checked for drift as often as they should be."""
     oldest = timezone.now() - timedelta(seconds=LATE_CHECKS * settings.DRIFT_SECONDS)
     late = [
-        f"{each.host}: last checked for drift {_when(each.host)}"
+        f"{each.host}: last checked for drift {_at(each.host.drift_checked_at)}"
         for each in fleet.hosts
         if each.host.drift_checked_at is None or each.host.drift_checked_at < oldest
     ]
-    return all_of(late, f"{len(fleet.hosts)} hosts checked for drift in time")
+    late += [
+        f"{runtime}: last checked {_at(runtime.drift_looked_at)}; operations keep the check away"
+        for runtime in Runtime.objects.exclude(host=None).exclude(phase__in=_ENDING)
+        if runtime.first_ready_at and (runtime.drift_looked_at or runtime.first_ready_at) < oldest
+    ]
+    return all_of(late, f"{len(fleet.hosts)} hosts and their runtimes checked for drift in time")
 
 
-def _when(host: Host) -> str:
-    return f"at {host.drift_checked_at:%Y-%m-%d %H:%M:%S} UTC" if host.drift_checked_at else "never"
+def _at(moment: datetime | None) -> str:
+    return f"at {moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "never"
 
 
 def quarantine(_fleet: Fleet) -> Answer:

@@ -121,9 +121,10 @@ def unpersonalise(context: Context) -> None:
 
 
 def make_network(context: Context) -> None:
-    """Create the runtime's own isolated bridge."""
+    """Create the runtime's own isolated bridge. Under a running machine one that exists stays as it is."""
     context.driver.ensure_network(runtime_spec(context.runtime))
-    notes.network(context)
+    if context.driver.power(context.runtime.pk) not in {Power.RUNNING, Power.PAUSED}:
+        notes.network(context)
 
 
 def make_filter(context: Context) -> None:

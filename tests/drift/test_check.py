@@ -303,6 +303,22 @@ def test_what_a_host_refuses_to_be_told_is_no_drift(
     assert runtime.phase == Phase.READY
 
 
+def test_an_older_portals_network_lasts_until_its_machine_is_off(
+    runtime: Runtime, simulated_host: Host, raw: libvirt.virConnect
+) -> None:
+    """libvirt would change it in its definition only: half old, half new would look like a change by others."""
+    older = xml.network(host_spec(simulated_host), runtime_spec(runtime)).replace('stp="off"', 'stp="on"')
+    raw.networkLookupByName(naming.network_name(host_spec(simulated_host).fleet, runtime.pk)).destroy()
+    raw.networkDefineXML(older).create()
+    Told.objects.update(network=older)
+    ask(runtime, Kind.MEND)
+    assert codes(simulated_host) == set()
+    assert Told.objects.get().network == older
+    ask(runtime, Kind.RESTART)
+    assert codes(simulated_host) == set()
+    assert 'stp="off"' in Told.objects.get().network
+
+
 def test_changed_limits_are_mended(runtime: Runtime, simulated_host: Host, redefine: Redefine) -> None:
     """Nothing is open meanwhile, so it is shown, and put right when somebody asks for it."""
     redefine("<quota>100000</quota>", "<quota>-1</quota>")

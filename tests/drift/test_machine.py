@@ -194,6 +194,24 @@ def test_without_a_note_only_what_is_there_too_much_or_guards_is_grave() -> None
     assert codes(changed(older, live=text), told="")["filter_reference"] is Severity.QUARANTINE
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "grave"),
+    [
+        ('stp="off"', 'stp="on"', False),
+        ("<dns ", "<forward mode='nat'/><dns ", True),
+        (f'name="{BRIDGE}"', 'name="br0"', True),
+        (SPEC.host_address, "10.9.9.9", True),
+    ],
+)
+def test_without_a_note_an_older_portals_network_is_none_that_was_changed(
+    old: str, new: str, grave: bool
+) -> None:
+    assert old in NETWORK
+    shown = changed(WELL, network=NETWORK.replace(old, new))
+    told = Told(machine=WANTED, running=WANTED, filter=RULES)
+    assert ("network_changed" in {each.code for each in judged(shown, HOST, SPEC, told)}) is grave
+
+
 def test_a_note_of_the_definition_is_none_of_what_runs() -> None:
     """A machine that was up before notes were taken was defined anew, and has never run as that."""
     shown = SHOWN.replace(f"dev='{TAP}'", "dev='vnet1'")

@@ -79,6 +79,22 @@ def test_warnings_that_cannot_be_read_are_no_go(
     assert not verdicts("machines")["machines"].passed
 
 
+def test_a_runtime_that_operations_keep_from_the_check_is_no_go(
+    runtime: Runtime, simulated_host: Host, settings: Any
+) -> None:
+    """Its owner may ask for one after another; the host counts as checked meanwhile."""
+    check(simulated_host)
+    assert verdicts("watch")["watch"].passed
+    late = timezone.now() - timedelta(seconds=6 * settings.DRIFT_SECONDS)
+    Runtime.objects.update(drift_looked_at=late)
+    asked = operation_request(actor=command_actor(), runtime_id=runtime.pk, kind=Operation.Kind.RESEAL)
+    check(simulated_host)
+    assert f"rt-{runtime.pk}: last checked" in verdicts("watch")["watch"].evidence
+    drain(asked)
+    check(simulated_host)
+    assert verdicts("watch")["watch"].passed
+
+
 def test_a_missing_wall_is_no_go(runtime: Runtime, simulated_host: Host, rules: Path) -> None:
     rules.write_text(rules.read_text().replace('"no-ip-spoofing"', '"allow-ipv4"'))
     assert not verdicts("walls")["walls"].passed

@@ -81,6 +81,27 @@ def test_a_paused_machine_is_not_started(driver: LibvirtDriver, spec: RuntimeSpe
         driver.start(spec)
 
 
+def test_a_network_of_another_form_is_made_anew_while_its_machine_is_off(
+    driver: LibvirtDriver, spec: RuntimeSpec
+) -> None:
+    """As it is now and as it is defined; a running machine keeps what it stands on."""
+    build(driver, spec)
+    driver.destroy(spec.runtime_id)
+    wanted = xml.network(driver.host, spec)
+    network = _raw(driver).networkLookupByName(naming.network_name(driver.host.fleet, spec.runtime_id))
+    network.destroy()
+    _raw(driver).networkDefineXML(wanted.replace('stp="off"', 'stp="on"')).create()
+    driver.start(spec)
+    assert driver.ensure_network(spec) is False
+    assert differences(wanted, driver.show(spec.runtime_id).network or "")
+    driver.destroy(spec.runtime_id)
+    assert driver.ensure_network(spec) is True
+    shown = driver.show(spec.runtime_id)
+    assert shown.network_active
+    assert differences(wanted, shown.network or "") == []
+    assert differences(wanted, shown.network_defined or "") == []
+
+
 def test_a_machine_that_goes_off_during_a_look_is_looked_at_again(
     driver: LibvirtDriver, spec: RuntimeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
