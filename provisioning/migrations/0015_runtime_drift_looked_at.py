@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('provisioning', '0013_drift'),
+        ('provisioning', '0014_no_iops_limit_is_none'),
     ]
 
     operations = [
