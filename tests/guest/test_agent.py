@@ -1,6 +1,7 @@
 """Enrolment, keys and status, against a real agent process."""
 
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -249,9 +250,7 @@ def test_killed_while_starting(site: Site) -> None:
         process.communicate()
         for path in site.data.glob("[!.]*.key"):
             assert path.stat().st_size in {32, 241}
-        for path in site.data.iterdir():
-            path.unlink()
-        site.data.rmdir()
+        shutil.rmtree(site.data)
     with running(site.personalisation, site.data) as agent:
         enrol(agent, site)
 

@@ -399,6 +399,6 @@ def test_a_member_is_told_the_way_out(site: Site, proxy: str | None) -> None:
     with running(personalise(site.folder, site.authority, proxy=proxy), site.data) as agent:
         pin(agent, site)
         session = str(sign_in(agent, site)[1]["session"])
-        assert call(agent, site, "GET", "/v1/outside")[0] == 401
+        assert call(agent, site, "GET", "/v1/outside")[1]["error"] == "session_required"
         shown = proof(session, "GET", "/v1/outside", 1)
         assert call(agent, site, "GET", "/v1/outside", **shown) == (200, {"proxy": proxy})

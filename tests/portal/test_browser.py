@@ -192,7 +192,7 @@ def test_the_tenants_page_in_its_states(world: World, page: Page, shoot: Callabl
     world.mine.operation.steps.all().delete()
     Operation.objects.filter(pk=world.mine.operation.pk).delete()
     runtime.update(phase=Phase.PROVISIONING, power="absent", first_ready_at=None)
-    creation = make_operation(world.mine.runtime, Kind.CREATE, State.RUNNING, done=8)
+    creation = make_operation(world.mine.runtime, Kind.CREATE, State.RUNNING, done=9)
     page.goto("/t/acme/")
     expect(page.locator("li.running")).to_contain_text("Power on")
     shoot(page, "tenant-creating")
@@ -208,7 +208,7 @@ def test_the_tenants_page_in_its_states(world: World, page: Page, shoot: Callabl
         world.mine.runtime,
         Kind.RESTART,
         State.FAILED,
-        done=8,
+        done=9,
         error_message="The guest did not answer within 300 seconds.",
     )
     runtime.update(phase=Phase.FAILED, power="off", first_ready_at=failed.created_at)
