@@ -63,7 +63,7 @@ def personalisation(runtime: Runtime, secret: bytes | None) -> messages.Personal
 
 def _proxy(runtime: Runtime, host_address: str) -> str | None:
     """Where this guest finds its host's egress proxy, if the host has one."""
-    if not getattr(runtime.host, "egress_path", ""):
+    if runtime.host is None or not runtime.host.egress_path:
         return None
     return messages.proxy_address(host_address, settings.EGRESS_PORT)
 

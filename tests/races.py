@@ -8,7 +8,9 @@ from django.db import connection
 
 
 def at_once(
-    deeds: Sequence[Callable[[], Any]], refusal: type[Exception], said: Callable[[Any], Any]
+    deeds: Sequence[Callable[[], Any]],
+    refusal: type[Exception] | tuple[()] = (),
+    said: Callable[[Any], Any] = str,
 ) -> list[Any]:
     """What each came to: its answer, or what ``said`` makes of its refusal. Anything else is raised."""
     gate, ends = threading.Barrier(len(deeds)), [None] * len(deeds)
@@ -19,7 +21,7 @@ def at_once(
             ends[place] = deed()
         except refusal as error:
             ends[place] = said(error)
-        except Exception as error:
+        except BaseException as error:
             ends[place] = error  # type: ignore[call-overload]
         finally:
             connection.close()
@@ -30,6 +32,6 @@ def at_once(
     for thread in threads:
         thread.join(60)
     for end in ends:
-        if isinstance(end, Exception):
+        if isinstance(end, BaseException):
             raise end
     return ends

@@ -39,10 +39,8 @@ def restore(context: Context) -> None:
     grown = context.driver.volume_gib(context.runtime.pk) or 0
     former = {**wanted.before, "disk_gib": max(wanted.before["disk_gib"], grown)}
     _take(context, former, wanted.after)
-    runtime = context.runtime
-    context.driver.ensure_domain(runtime_spec(runtime))
-    if context.driver.power(runtime.pk) is Power.RUNNING:
-        context.driver.tune(runtime_spec(runtime))
+    build.define(context)
+    tune(context)
 
 
 def revive(context: Context) -> None:

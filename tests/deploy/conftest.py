@@ -1,10 +1,13 @@
 """A checkout and a state directory that exist for one test only."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from deploy.portalctl.places import Places
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act for another Unix user")
 
 
 @pytest.fixture

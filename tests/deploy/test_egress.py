@@ -1,6 +1,5 @@
 """The egress keeper's folders, and when there is no keeper."""
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,8 @@ import pytest
 from deploy.portalctl import egress, libvirtd
 from deploy.portalctl.places import CHECKOUT, Places
 from deploy.portalctl.users import ALONE, Split
+from tests.deploy.conftest import needs_root
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
 SPLIT = Split("nobody", "nobody", "nobody", "nobody")
 
 

@@ -1,6 +1,5 @@
 """nginx's configuration: whole, accepted by nginx itself, and closed to values that would break out of it."""
 
-import os
 import shutil
 import stat
 import subprocess
@@ -12,6 +11,7 @@ from deploy.portalctl import proxy
 from deploy.portalctl.places import Places
 from deploy.portalctl.terminal import Stop
 from deploy.portalctl.users import Split
+from tests.deploy.conftest import needs_root
 
 
 def rendered(folder: Path, **changed: str) -> str:
@@ -73,7 +73,7 @@ def test_a_pid_that_is_somebody_elses_is_left_alone(places: Places) -> None:
     assert proxy.left_over(places) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives folders to another user")
+@needs_root
 def test_root_writes_only_where_the_proxy_cannot(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a proxy in an attacker's hands could put a link in the place of what root writes or gives away."""
     monkeypatch.setattr(proxy, "manage", lambda *_: None)

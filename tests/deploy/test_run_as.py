@@ -10,9 +10,9 @@ import pytest
 from deploy.portalctl import environments, libvirtd, run_as
 from deploy.portalctl.places import CHECKOUT, Places
 from deploy.portalctl.users import ALONE, Split
+from tests.deploy.conftest import needs_root
 
 RUN_AS = str(CHECKOUT / "deploy" / "run-as")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changing the Unix user needs root")
 
 
 def start(places: Places, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import IntegrityError, connection
+from django.db import IntegrityError
 from django.utils import timezone
 
 from audit.context import Actor, command
@@ -26,6 +26,7 @@ from provisioning.tasks import egress_apply, operations_sweep
 from tenants.models import Tenant
 from tenants.selectors import allowed_hosts
 from tenants.services import connector_allow, connector_disable, connector_enable
+from tests.races import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TESTER = command("test")
@@ -242,22 +243,7 @@ def test_two_workers_at_once_issue_one_document(
         return issue(*args, **more)
 
     monkeypatch.setattr(delivery, "_issue", together)
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            delivery.apply(simulated_host.pk)
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failures == []
+    at_once([lambda: delivery.apply(simulated_host.pk)] * 2)
     assert state(folder)["generation"] == 2
     assert Entry.objects.filter(action="egress.rules_issued").count() == 2
     assert egress_in_force(tenant.pk) is not None

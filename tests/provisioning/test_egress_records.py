@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +24,7 @@ from provisioning.models import EgressCursor, EgressRecord, Host, Runtime
 from provisioning.tasks import egress_collect, egress_purge
 from tenants.models import Tenant
 from tests.provisioning.test_egress_delivery import change_state, make_served
+from tests.races import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ROOT = Path(__file__).resolve().parents[2]
@@ -315,22 +315,7 @@ def test_two_who_collect_at_once_take_each_line_once(
 
     monkeypatch.setattr(SimulatedDriver, "egress_read", read)
     EgressCursor.objects.create(host=simulated_host, file=1)
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            collecting.collect(simulated_host)
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failures == []
+    at_once([lambda: collecting.collect(simulated_host)] * 2)
     assert attempts_kept() == 20
 
 
