@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
-from django.test import TransactionTestCase
+from django.test import TransactionTestCase, override_settings
 from django.utils import timezone
 
 from audit import triggers
@@ -54,10 +54,15 @@ setattr(TransactionTestCase, "_fixture_teardown", _teardown_with_triggers_down) 
 
 
 @pytest.fixture(autouse=True)
-def fresh_counters(settings: Any) -> None:
-    """Web processes count requests in Redis, by ids that come again in the next test, and in the next run."""
-    shared = {**settings.CACHES["shared"], "KEY_PREFIX": f"test-{uuid.uuid4().hex}"}
-    settings.CACHES = {**settings.CACHES, "shared": shared}
+def fresh_counters() -> Iterator[None]:
+    """Web processes count requests in Redis, by ids that come again in the next test, and in the next run.
+
+    Not through pytest-django's ``settings``: whoever asks for that first has it undone last, and a test that takes
+    a key away would leave its own fixtures to clean up without it.
+    """
+    shared = {**django_settings.CACHES["shared"], "KEY_PREFIX": f"test-{uuid.uuid4().hex}"}
+    with override_settings(CACHES={**django_settings.CACHES, "shared": shared}):
+        yield
 
 
 @pytest.fixture
