@@ -172,7 +172,7 @@ def check(receipt: Receipt, log_vkey: VerifierKey, witnesses: Collection[Verifie
 
 
 def check_in(receipt: Receipt, checkpoint: Checkpoint) -> dict[str, Any]:
-    """As :func:`check`, where the checkpoint's signatures are known to fit: the event. Raises ReceiptError."""
+    """As :func:`check` for a checkpoint whose signatures are known to fit. Raises ReceiptError."""
     proof = receipt.proof
     try:
         raw = receipt.event.encode()

@@ -1,8 +1,8 @@
 """Exports: JSON Lines of a whole log, or of some of its entries as receipts.
 
 A whole log is a header ``{"format":"portal export v1","origin":…,"first":0,"size":N}``, one line
-``{"index":i,"event":"…"}`` for each entry, and ``{"checkpoint":"<note>"}``. Where older entries have been archived,
-``first`` is not 0 and the header's ``before`` holds the frontier of the leaves before it, in base64.
+``{"index":i,"event":"…"}`` for each entry, and ``{"checkpoint":"<note>"}``. Where older entries have been
+archived, ``first`` is not 0 and the header's ``before`` holds the frontier of the leaves before it, in base64.
 """
 
 import json
@@ -130,16 +130,11 @@ def _entries(path: Path, part: _Part) -> Run:
     leaves = []
     for line in lines:
         start = b'{"index":%d,"event":"' % expected
-        body = line[len(start) : -2]
+        body, end = line[len(start) : -2], line[len(start) :][-2:]
         event = body.replace(b'\\"', b'"')
-        quotes = len(body) - len(event)
-        if (
-            not (line.startswith(start) and line.endswith(b'"}'))
-            or b"\\" in event
-            or body.count(b'"') != quotes
-        ):
-            event = _entry(line, expected)[1]
-        leaves.append(leaf_hash(event))
+        escapes = len(body) - len(event)
+        plain = line.startswith(start) and end == b'"}' and body.count(b'"') == escapes and b"\\" not in event
+        leaves.append(leaf_hash(event if plain else _entry(line, expected)[1]))
         expected += 1
     return run_of(first, leaves)
 
