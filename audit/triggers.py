@@ -4,15 +4,15 @@ Whoever adds an insert-only table names it in ``TABLES`` and calls :func:`instal
 it. ``audit/trigger_check.py`` compares what a database has with what is written here.
 
 PostgreSQL: ``ENABLE ALWAYS``, so that ``session_replication_role = replica`` is no way around.
-SQLite: ``INSERT OR REPLACE`` removes the old row without firing a DELETE trigger unless the connection has set
-``recursive_triggers``; so an INSERT that meets a key of a row that is there is refused beforehand. Whoever owns
-the file can drop any trigger (``PRAGMA writable_schema``); what was done then is for ``audit_verify`` to find.
+SQLite: ``INSERT OR REPLACE`` removes the old row without firing a DELETE trigger unless the connection has
+set ``recursive_triggers``; so an INSERT that meets the key of a standing row is refused beforehand. Whoever
+owns the file can drop any trigger (``PRAGMA writable_schema``); ``audit_verify`` finds what was done then.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-TABLES: tuple[str, ...] = ("audit_entry",)
+TABLES: tuple[str, ...] = ("audit_entry", "audit_leaf", "audit_tile", "audit_checkpoint")
 """Every table whose rows are written once."""
 
 ALLOWED: Mapping[str, str] = {}
