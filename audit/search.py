@@ -25,8 +25,8 @@ NEAR = 2_000
 """Entries next to the cursor that are read themselves: perhaps not indexed yet; often a page."""
 NEAR_MOST = 20_000
 """So many are read while the index lags."""
-WALK = 8_192
-WALK_MOST = 60_000
+WALK = 10_000
+WALK_MOST = 30_000
 """Entries that one page looks through for words that are frequent, but not here."""
 BATCH = 2_000
 MAX_ID = (1 << 63) - 1
