@@ -11,6 +11,15 @@ from audit.context import Actor, current
 from audit.models import Entry
 from protocol.canonical import canonical
 
+VERSION = 2
+"""Of the event. 1 had no session, cause and personal."""
+MAX_EVENT_BYTES = 60_000
+"""A bundle of the tree's tiles gives 65,535 bytes to an entry (C2SP tlog-tiles)."""
+
+
+class EventTooLong(ValueError):
+    """An entry would not fit into the tree."""
+
 
 def record(
     *,
@@ -31,23 +40,34 @@ def record(
         TransactionManagementError: the caller has no transaction, so that the change and its entry
             could part.
         protocol.canonical.CanonicalError: ``data`` has no canonical form.
+        EventTooLong: more than :data:`MAX_EVENT_BYTES`.
     """
     if not transaction.get_connection().in_atomic_block:
         raise transaction.TransactionManagementError("audit.record() outside a transaction.")
     now = timezone.now()
     context = current()
     target_type, target_id = target[0], str(target[1])
-    document = {
-        "version": 1,
-        "at": now.isoformat(timespec="microseconds"),
-        "action": action,
-        "actor": {"kind": actor.kind, "id": actor.id},
-        "tenant": str(tenant_id) if tenant_id else None,
-        "target": {"type": target_type, "id": target_id},
-        "request": context.request_id,
-        "task": context.task_id,
-        "data": dict(data or {}),
-    }
+    cause = None if actor.kind == "user" else context.asker()
+    signed_in = actor.kind == "user" or (cause is not None and cause.kind == "user")
+    event = canonical(
+        {
+            "version": VERSION,
+            "at": now.isoformat(timespec="microseconds"),
+            "action": action,
+            "actor": {"kind": actor.kind, "id": actor.id},
+            "cause": {"kind": cause.kind, "id": cause.id} if cause else None,
+            "tenant": str(tenant_id) if tenant_id else None,
+            "target": {"type": target_type, "id": target_id},
+            "request": context.request_id,
+            # A stranger's cookie proves nothing, and could be any text.
+            "session": context.session() if signed_in else "",
+            "task": context.task_id,
+            "data": dict(data or {}),
+            "personal": {},
+        }
+    )
+    if len(event) > MAX_EVENT_BYTES:
+        raise EventTooLong(f"{action}: {len(event)} bytes are too many for one entry. Record less of it.")
     return Entry.objects.create(
         at=now,
         action=action,
@@ -57,5 +77,5 @@ def record(
         target_type=target_type,
         target_id=target_id,
         request_id=context.request_id,
-        event=canonical(document).decode("utf-8"),
+        event=event.decode("utf-8"),
     )
