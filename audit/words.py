@@ -69,22 +69,26 @@ def _signs(entry: Entry, event: dict[str, Any]) -> Iterator[str]:
         yield sign("i", entry.target_id)
     if entry.request_id:
         yield sign("r", entry.request_id)
-    for commitment in event.get("personal", {}).values():
+    personal = event.get("personal")
+    for commitment in personal.values() if isinstance(personal, dict) else ():
         yield sign("p", commitment)
 
 
 def _event(entry: Entry) -> dict[str, Any]:
-    """The event, or nothing where its body stands in an archive."""
-    found = json.loads(entry.event) if entry.event else {}
+    """The event; nothing where its body stands in an archive, or is no longer what was written."""
+    try:
+        found = json.loads(entry.event)
+    except ValueError:
+        return {}
     return found if isinstance(found, dict) else {}
 
 
 def _texts(event: dict[str, Any]) -> Iterator[str]:
     """What free text is looked for in: action, target, task, session and the data."""
     yield str(event.get("action", ""))
-    yield from (str(value) for value in event.get("target", {}).values())
+    yield from _leaves(event.get("target"))
     yield from (str(event.get(name, "")) for name in ("task", "session"))
-    yield from _leaves(event.get("data", {}))
+    yield from _leaves(event.get("data"))
 
 
 def _leaves(value: Any) -> Iterator[str]:
