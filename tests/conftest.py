@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from audit import triggers
 from audit.context import Actor, command
+from audit.personal import forget
 from portal.management.commands.demo_people import OPERATOR_PERMISSIONS
 from provisioning.models import GuestImage, Host
 from provisioning.seals import seal
@@ -63,6 +64,27 @@ def fresh_counters() -> Iterator[None]:
     shared = {**django_settings.CACHES["shared"], "KEY_PREFIX": f"test-{uuid.uuid4().hex}"}
     with override_settings(CACHES={**django_settings.CACHES, "shared": shared}):
         yield
+
+
+@pytest.fixture(autouse=True)
+def fresh_sequencer(tmp_path: Path) -> Iterator[None]:
+    """What a sequencer remembers outlives the tables that a test leaves empty: each test has its own memory."""
+    with override_settings(SEQUENCER_DIR=tmp_path / "sequencer"):
+        yield
+
+
+@pytest.fixture
+def sequence() -> Callable[[], int]:
+    """Gives all committed entries their leaves and signs, in this process. Answers how many there were."""
+    from audit.sequencer import sequence_once
+
+    return sequence_once
+
+
+@pytest.fixture(autouse=True)
+def fresh_commitments() -> None:
+    """A process remembers commitments whose rows the next test has not."""
+    forget()
 
 
 @pytest.fixture
