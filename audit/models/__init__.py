@@ -3,14 +3,19 @@
 from audit.models.append_only import AppendOnlyError, AppendOnlyModel, AppendOnlyQuerySet
 from audit.models.entry import Entry
 from audit.models.tree import Checkpoint, Leaf, SequencerFence, Tile
+from audit.models.witnesses import Cosignature, RefusalAcknowledgement, Witness, WitnessRefusal
 
 __all__ = [
     "AppendOnlyError",
     "AppendOnlyModel",
     "AppendOnlyQuerySet",
     "Checkpoint",
+    "Cosignature",
     "Entry",
     "Leaf",
+    "RefusalAcknowledgement",
     "SequencerFence",
     "Tile",
+    "Witness",
+    "WitnessRefusal",
 ]
