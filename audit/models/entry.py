@@ -1,23 +1,9 @@
-from typing import Any, NoReturn
-
 from django.db import models
 
-
-class AppendOnlyError(Exception):
-    """Somebody tried to change or remove an audit entry."""
+from audit.models.append_only import AppendOnlyModel
 
 
-class EntryQuerySet(models.QuerySet["Entry"]):
-    """Reads only. The database's triggers refuse what slips past these methods."""
-
-    def update(self, **kwargs: Any) -> NoReturn:
-        raise AppendOnlyError("Audit entries cannot be changed.")
-
-    def delete(self) -> NoReturn:
-        raise AppendOnlyError("Audit entries cannot be deleted.")
-
-
-class Entry(models.Model):
+class Entry(AppendOnlyModel):
     """One thing that happened. Written by :func:`audit.services.record` and never touched again."""
 
     at = models.DateTimeField()
@@ -29,8 +15,6 @@ class Entry(models.Model):
     target_id = models.CharField(max_length=64, blank=True)
     request_id = models.CharField(max_length=64, blank=True)
     event = models.TextField(help_text="The canonical JSON of the whole entry; the columns only index it.")
-
-    objects = EntryQuerySet.as_manager()
 
     class Meta:
         verbose_name = "audit entry"
@@ -46,11 +30,3 @@ class Entry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pk} {self.action}"
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        if not self._state.adding:
-            raise AppendOnlyError("Audit entries cannot be changed.")
-        super().save(*args, **kwargs)
-
-    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise AppendOnlyError("Audit entries cannot be deleted.")
