@@ -15,8 +15,8 @@ class Leaf(AppendOnlyModel):
     """An entry's place in the tree: indexes are contiguous from 0, in the order of sequencing."""
 
     index = models.BigIntegerField(primary_key=True)
-    # No constraint in the database: it would lock, and so rewrite, each entry's row once more, and it would keep the
-    # bodies of archived entries. That each leaf has its entry is the verifier's to say.
+    # No constraint in the database: it would lock, and so rewrite, each entry's row once more, and it would
+    # keep the bodies of archived entries. That each leaf has its entry is the verifier's to say.
     entry = models.OneToOneField(Entry, models.PROTECT, related_name="leaf", db_constraint=False)
     hash = models.BinaryField(help_text="RFC 9162: SHA-256 of 0x00 and the entry's event, as UTF-8.")
 
@@ -39,6 +39,7 @@ class Tile(AppendOnlyModel):
     level = models.PositiveSmallIntegerField()
     index = models.BigIntegerField()
     data = models.BinaryField(help_text="256 hashes of 32 bytes, one after the other.")
+    root = models.BinaryField(help_text="The root over them: this tile's hash in the tile above.")
 
     class Meta:
         ordering = ["level", "index"]
@@ -47,6 +48,7 @@ class Tile(AppendOnlyModel):
             models.UniqueConstraint(name="one_tile_of_each_place", fields=["level", "index"]),
             models.CheckConstraint(name="tile_index_from_zero", condition=models.Q(index__gte=0)),
             models.CheckConstraint(name="tile_is_full", condition=Exact(Length("data"), TILE_BYTES)),
+            models.CheckConstraint(name="tile_root_size", condition=Exact(Length("root"), HASH_BYTES)),
         ]
 
     def __str__(self) -> str:
@@ -66,9 +68,7 @@ class Checkpoint(AppendOnlyModel):
         default_permissions = ("view",)
         constraints = [
             models.CheckConstraint(name="checkpoint_of_something", condition=models.Q(size__gt=0)),
-            models.CheckConstraint(
-                name="checkpoint_root_length", condition=Exact(Length("root"), HASH_BYTES)
-            ),
+            models.CheckConstraint(name="checkpoint_root_size", condition=Exact(Length("root"), HASH_BYTES)),
         ]
 
     def __str__(self) -> str:
