@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from audit import triggers
 from audit.context import Actor, command
+from audit.personal import forget
 from portal.management.commands.demo_people import OPERATOR_PERMISSIONS
 from provisioning.models import GuestImage, Host
 from provisioning.seals import seal
@@ -63,6 +64,12 @@ def fresh_counters() -> Iterator[None]:
     shared = {**django_settings.CACHES["shared"], "KEY_PREFIX": f"test-{uuid.uuid4().hex}"}
     with override_settings(CACHES={**django_settings.CACHES, "shared": shared}):
         yield
+
+
+@pytest.fixture(autouse=True)
+def fresh_commitments() -> None:
+    """A process remembers commitments whose rows the next test has not."""
+    forget()
 
 
 @pytest.fixture

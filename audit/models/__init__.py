@@ -2,6 +2,7 @@
 
 from audit.models.append_only import AppendOnlyError, AppendOnlyModel, AppendOnlyQuerySet
 from audit.models.entry import Entry
+from audit.models.personal import PersonalDatum
 from audit.models.tree import Checkpoint, Leaf, SequencerFence, Tile
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Checkpoint",
     "Entry",
     "Leaf",
+    "PersonalDatum",
     "SequencerFence",
     "Tile",
 ]
