@@ -1,9 +1,11 @@
 """Who did something, as a tenant may know it: its own people by name, everybody else by what they are."""
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib.auth.models import User
 from django.db.models import Exists, OuterRef
 
-from audit.models import Entry
 from tenants.models import Membership, Tenant
 
 OTHERS = {
@@ -25,16 +27,29 @@ def names(ids: set[str], tenant: Tenant) -> dict[str, str]:
     return {str(user.pk): _name(user, user.belongs) for user in found}  # type: ignore[attr-defined]
 
 
-def who(entry: Entry, known: dict[str, str]) -> str:
-    """The actor of an entry, in a word or two."""
-    if entry.actor_kind == "user":
-        return known.get(entry.actor_id, FORMER)
-    return OTHERS.get(entry.actor_kind, entry.actor_kind.capitalize())
+def mentioned(event: dict[str, Any]) -> Iterator[str]:
+    """The ids of the people in an event: who acted, who asked for it, whom it is about."""
+    for role in ("actor", "cause"):
+        about = event.get(role) or {}
+        if about.get("kind") == "user":
+            yield str(about.get("id"))
+    data = event.get("data") or {}
+    if "user" in data:
+        yield str(data["user"])
 
 
-def is_own(entry: Entry, person: AbstractBaseUser | AnonymousUser) -> bool:
-    """Whether ``person`` did it."""
-    return entry.actor_kind == "user" and entry.actor_id == str(person.pk)
+def who(event: dict[str, Any], known: dict[str, str]) -> str:
+    """Who acted, in a few words, and for whom."""
+    cause = event.get("cause")
+    acted = _one(event.get("actor") or {}, known)
+    return f"{acted}, for {_one(cause, known)}" if cause else acted
+
+
+def _one(about: dict[str, Any], known: dict[str, str]) -> str:
+    kind = str(about.get("kind"))
+    if kind == "user":
+        return known.get(str(about.get("id")), FORMER)
+    return OTHERS.get(kind, kind.capitalize())
 
 
 def _name(user: User, belongs: bool) -> str:

@@ -14,6 +14,8 @@ from portal.record.words import TOPICS, sentence, topic
 from tenants.models import Tenant
 
 PAGE = 50
+MAX_RECEIPTS = 10_000
+"""In one download."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,14 @@ def lines(tenant: Tenant, asked: Asked) -> tuple[list[Line], int | None]:
 
 def told(tenant: Tenant, rows: list[Entry]) -> list[Line]:
     """Entries in words."""
-    about = [facts(row) for row in rows]
-    ids = {row.actor_id for row in rows if row.actor_kind == "user"}
-    known = people.names(ids | {str(one["user"]) for one in about if "user" in one}, tenant)
-    return [_line(row, _named(data, known), known) for row, data in zip(rows, about, strict=True)]
+    events = [_event(row) for row in rows]
+    known = people.names({one for event in events for one in people.mentioned(event)}, tenant)
+    return [_line(row, event, known) for row, event in zip(rows, events, strict=True)]
 
 
 def line(tenant: Tenant, entry_id: int) -> Line | None:
     """One entry, if it is the tenant's."""
     return next(iter(told(tenant, list(entries_of(tenant.pk).filter(pk=entry_id)))), None)
-
-
-def facts(entry: Entry) -> dict[str, Any]:
-    """What its event says besides who, what and when."""
-    found = json.loads(entry.event).get("data")
-    return found if isinstance(found, dict) else {}
 
 
 def record_page(tenant: Tenant, asked: Asked) -> dict[str, Any]:
@@ -86,24 +81,23 @@ def record_page(tenant: Tenant, asked: Asked) -> dict[str, Any]:
         "older": asked.query(before=following),
         "asked": asked,
         "filtered": asked.narrows,
+        "limit": MAX_RECEIPTS,
         "first_page": asked.before == MAX_ID,
         "topics": [("changes", "Changes"), *TOPICS.items(), ("", "All")],
         "labels": TOPICS,
     }
 
 
-def _line(row: Entry, data: dict[str, Any], known: dict[str, str]) -> Line:
-    return Line(row, people.who(row, known), sentence(row.action, data), topic(row.action), data)
+def _line(row: Entry, event: dict[str, Any], known: dict[str, str]) -> Line:
+    found = event.get("data")
+    data = found if isinstance(found, dict) else {}
+    if "user" in data:
+        data = {**data, "user": known.get(str(data["user"]), people.FORMER)}
+    return Line(row, people.who(event, known), sentence(row.action, data), topic(row.action), data)
 
 
-def _named(data: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
-    """The same, with a name where an event names a person by id."""
-    return {**data, "user": known.get(str(data["user"]), people.FORMER)} if "user" in data else data
-
-
-def entry_page(found: Line) -> dict[str, Any]:
-    """What an entry's own page shows."""
-    return {"line": found, "label": TOPICS.get(found.topic, ""), "facts": _readable(found.facts)}
+def _event(row: Entry) -> dict[str, Any]:
+    return dict(json.loads(row.event))
 
 
 def _readable(found: dict[str, Any]) -> list[tuple[str, str]]:

@@ -128,6 +128,13 @@ WORDS: dict[str, Words] = {
         },
     ),
     **_all(
+        Topic.RECORD,
+        {
+            "record.exported": "Downloaded entries with their proofs",
+            "record.disputed": "Showed a checkpoint that this log does not continue, of size {size}",
+        },
+    ),
+    **_all(
         Topic.REQUESTS,
         {
             "route.opened": "Opened the way to the machine",
