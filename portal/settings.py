@@ -88,11 +88,12 @@ if EGRESS_RETENTION_DAYS < 1 or EGRESS_RECORDS < 1:
 if PORTAL_ROLE not in {"web", "worker", "beat", "manage", "sequencer"}:
     raise ImproperlyConfigured("PORTAL_ROLE must be web, worker, beat, manage or sequencer.")
 
+LOG_ORIGIN = f"{_HOST}/log/{FLEET_ID}"
 LOG_KEY, LOG_VKEY = log_keys(
     role=PORTAL_ROLE,
     secret=env.str("PORTAL_LOG_KEY", ""),
     public=env.str("PORTAL_LOG_VKEY", ""),
-    origin=f"{_HOST}/log/{FLEET_ID}",
+    origin=LOG_ORIGIN,
     production=PRODUCTION,
 )
 SEQUENCE_SECONDS = env.float("PORTAL_SEQUENCE_SECONDS", 1.0)
