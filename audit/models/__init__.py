@@ -5,16 +5,21 @@ from audit.models.entry import Entry
 from audit.models.personal import PersonalDatum
 from audit.models.search import SearchIndex
 from audit.models.tree import Checkpoint, Leaf, SequencerFence, Tile
+from audit.models.witnesses import Cosignature, RefusalAcknowledgement, Witness, WitnessRefusal
 
 __all__ = [
     "AppendOnlyError",
     "AppendOnlyModel",
     "AppendOnlyQuerySet",
     "Checkpoint",
+    "Cosignature",
     "Entry",
     "Leaf",
     "PersonalDatum",
+    "RefusalAcknowledgement",
     "SearchIndex",
     "SequencerFence",
     "Tile",
+    "Witness",
+    "WitnessRefusal",
 ]
