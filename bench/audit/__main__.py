@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ def main() -> int:
     target = given.json or Path(settings.STATE_DIR) / "bench-audit.json"
     databases = setup_databases(verbosity=0, interactive=False)
     try:
-        report = measure([int(size) for size in given.sizes.split(",")], given.seconds, given.rounds)
+        # What a sequencer remembers is of another database: this one needs a memory of its own.
+        with tempfile.TemporaryDirectory(prefix="bench-sequencer-") as memory:
+            settings.SEQUENCER_DIR = Path(memory)
+            report = measure([int(size) for size in given.sizes.split(",")], given.seconds, given.rounds)
     finally:
         connection.close()
         teardown_databases(databases, verbosity=0)
