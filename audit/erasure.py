@@ -9,7 +9,7 @@ from django.db import transaction
 
 from audit.context import Actor
 from audit.models import PersonalDatum
-from audit.personal import KINDS, Personal, forget
+from audit.personal import KINDS, forget, reason_of
 from audit.reasons import reason_problem
 from audit.services import record
 
@@ -73,5 +73,5 @@ def _record(actor: Actor, reason: str, subject: str, part: Sequence[PersonalDatu
             "kinds": Counter(row.kind for row in part),
             "commitments": [row.commitment for row in part],
         },
-        personal={"reason": Personal(actor.subject, "reason", reason.strip())},
+        personal={"reason": reason_of(actor, reason.strip())},
     )

@@ -46,5 +46,6 @@ class Command(BaseCommand):
                 actor=command("demo_people"),
                 target=("user", user.pk),
                 data={"staff": is_staff},
+                personal={"user": username(user)},
             )
             self.stdout.write(f"{username}: password {password}   (shown once; write it down)")
