@@ -67,6 +67,21 @@ def fresh_counters() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def fresh_sequencer(tmp_path: Path) -> Iterator[None]:
+    """What a sequencer remembers outlives the tables that a test leaves empty: each test has its own memory."""
+    with override_settings(SEQUENCER_DIR=tmp_path / "sequencer"):
+        yield
+
+
+@pytest.fixture
+def sequence() -> Callable[[], int]:
+    """Gives all committed entries their leaves and signs, in this process. Answers how many there were."""
+    from audit.sequencer import sequence_once
+
+    return sequence_once
+
+
+@pytest.fixture(autouse=True)
 def fresh_commitments() -> None:
     """A process remembers commitments whose rows the next test has not."""
     forget()
