@@ -11,9 +11,9 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from audit.admin import EntryAdmin, RecordedAdmin
-from audit.models import Entry
-from portal.selectors import entries_for
+from audit.admin import EntryAdmin, PersonalAdmin, RecordedAdmin
+from audit.models import Entry, PersonalDatum
+from portal.selectors import entries_for, personal_for
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -50,3 +50,12 @@ class ScopedEntryAdmin(EntryAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Entry]:
         """Only what this person may know of."""
         return entries_for(request.user)
+
+
+@admin.register(PersonalDatum)
+class ScopedPersonalAdmin(PersonalAdmin):
+    """What the record's leaves commit to, for those who operate every tenant."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[PersonalDatum]:
+        """Only what this person may know of."""
+        return personal_for(request.user)
