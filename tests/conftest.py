@@ -65,6 +65,21 @@ def fresh_counters() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def fresh_sequencer(tmp_path: Path) -> Iterator[None]:
+    """What a sequencer remembers outlives the tables that a test leaves empty: each test has its own memory."""
+    with override_settings(SEQUENCER_DIR=tmp_path / "sequencer"):
+        yield
+
+
+@pytest.fixture
+def sequence() -> Callable[[], int]:
+    """Gives all committed entries their leaves and signs, in this process. Answers how many there were."""
+    from audit.sequencer import sequence_once
+
+    return sequence_once
+
+
 @pytest.fixture
 def plan(db: None) -> Plan:
     return plan_save(
