@@ -1,15 +1,18 @@
 """What stands around every request: who really asks, which host is asked, and what the record is told."""
 
+import re
+import uuid
 from collections.abc import Callable
 
 import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from audit.context import bind
+from audit.context import Actor, bind, session_name
 from portal.routing import slug_of
 
 _OWN = {"", "127.0.0.1", "::1"}
+_REQUEST_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class ProxyMiddleware:
@@ -43,12 +46,26 @@ class OriginMiddleware:
 
 
 class AuditContextMiddleware:
-    """Binds the request id that django-structlog chose. The client's address is not recorded yet."""
+    """Tells the record where a request comes from: its id, the caller's address, who is signed in."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        request_id = str(structlog.contextvars.get_contextvars().get("request_id", ""))[:64]
-        with bind(request_id=request_id):
+        with bind(
+            request_id=_request_id(),
+            address=request.META.get("REMOTE_ADDR", ""),
+            session=lambda: session_name(request.session.session_key),
+            asker=lambda: Actor.of(request.user),
+        ):
             return self.get_response(request)
+
+
+def _request_id() -> str:
+    """The one that django-structlog chose; a new one where a caller sent what could be any text."""
+    given = str(structlog.contextvars.get_contextvars().get("request_id", ""))
+    if _REQUEST_ID.fullmatch(given):
+        return given
+    made = str(uuid.uuid4())
+    structlog.contextvars.bind_contextvars(request_id=made)
+    return made

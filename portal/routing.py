@@ -8,8 +8,10 @@ token gets the request to the guest's door; whether the guest opens is the guest
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from urllib.parse import urlencode
@@ -21,7 +23,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
-from audit.context import Actor
+from audit.context import Actor, bind, session_name
 from audit.services import record
 from portal.models import RouteGrant
 from portal.rates import ROUTED, RateExceeded, note_refusal, spend
@@ -103,12 +105,13 @@ def route_enter(*, slug: str, ticket: str) -> str:
     # One statement decides: of two who show the same ticket, one changes the row.
     if grant is None or not found.update(secret_sha256=_hash(cookie), entered=True, expires_at=lasts):
         raise RouteRefused(401, "ticket_spent", "This link has been used or is too old.")
-    record(
-        action="route.entered",
-        actor=Actor.of(grant.user),
-        tenant_id=grant.tenant_id,
-        target=("tenant", grant.tenant_id),
-    )
+    with bind(session=_session_of(grant)):
+        record(
+            action="route.entered",
+            actor=Actor.of(grant.user),
+            tenant_id=grant.tenant_id,
+            target=("tenant", grant.tenant_id),
+        )
     return cookie
 
 
@@ -121,12 +124,13 @@ def authorize(*, slug: str, cookie: str, method: str, path: str) -> Passage:
     """
     grant, role = _way_in(slug, cookie)
     actor = Actor.of(grant.user)
-    try:
-        spend(ROUTED, grant.tenant_id, grant.tenant.plan.routed_per_minute)
-    except RateExceeded as refused:
-        note_refusal(actor=actor, tenant_id=grant.tenant_id, refused=refused)
-        raise RouteRefused(403, "too_many_requests", str(refused), refused.wait) from None
-    return _passage(actor, grant.tenant, role, method, path)
+    with bind(session=_session_of(grant)):
+        try:
+            spend(ROUTED, grant.tenant_id, grant.tenant.plan.routed_per_minute)
+        except RateExceeded as refused:
+            note_refusal(actor=actor, tenant_id=grant.tenant_id, refused=refused)
+            raise RouteRefused(403, "too_many_requests", str(refused), refused.wait) from None
+        return _passage(actor, grant.tenant, role, method, path)
 
 
 def _way_in(slug: str, cookie: str) -> tuple[RouteGrant, str]:
@@ -187,6 +191,11 @@ def _reachable(tenant: Tenant) -> Runtime:
     if runtime.access_closed_by:
         raise RouteRefused(403, "access_closed", "Access to the machine is closed.")
     return runtime
+
+
+def _session_of(grant: RouteGrant) -> Callable[[], str]:
+    """The portal session behind a grant: the runtime's origin has none of its own."""
+    return partial(session_name, grant.session_key)
 
 
 def _session_lives(grant: RouteGrant) -> bool:

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from audit import triggers
 from audit.context import Actor, command
+from audit.personal import forget
 from portal.management.commands.demo_people import OPERATOR_PERMISSIONS
 from provisioning.models import GuestImage, Host
 from provisioning.seals import seal
@@ -78,6 +79,12 @@ def sequence() -> Callable[[], int]:
     from audit.sequencer import sequence_once
 
     return sequence_once
+
+
+@pytest.fixture(autouse=True)
+def fresh_commitments() -> None:
+    """A process remembers commitments whose rows the next test has not."""
+    forget()
 
 
 @pytest.fixture

@@ -67,13 +67,16 @@ class Route:
 
     def url(self, place: Place) -> str:
         """The URL of the row that belongs to ``place``; of any row, where rows belong to nobody."""
-        return self.fill(self._identifier(place), place.key.fingerprint, place.secret.name)
+        entry = _row(Entry, place) if "<int:entry>" in self.path else 0
+        return self.fill(self._identifier(place), place.key.fingerprint, place.secret.name, entry)
 
     def missing(self) -> str:
         """The URL of a row that does not exist."""
         return self.fill("nobody" if "<slug:" in self.path else NOWHERE)
 
-    def fill(self, value: object, fingerprint: str = "0" * 64, named: str = "NOBODYS") -> str:
+    def fill(
+        self, value: object, fingerprint: str = "0" * 64, named: str = "NOBODYS", entry: object = 0
+    ) -> str:
         """The URL with ``value`` in the place of its parameter, a key's or secret's where it names one."""
         if self.name == "admin:app_list":
             return f"/admin/{value}/"
@@ -82,6 +85,7 @@ class Route:
         before, _, rest = self.path.partition("<")
         after = rest.partition(">")[2].replace("<slug:fingerprint>", fingerprint)
         after = after.replace("<slug:name>", named).replace("<slug:connector>", "github")
+        after = after.replace("<int:entry>", str(entry))
         return before + (f"{value}{after}" if rest else "")
 
     def _identifier(self, place: Place) -> object:
