@@ -12,10 +12,18 @@ owns the file can drop any trigger (``PRAGMA writable_schema``); ``audit_verify`
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-TABLES: tuple[str, ...] = ("audit_entry", "audit_leaf", "audit_tile", "audit_checkpoint")
+TABLES: tuple[str, ...] = ("audit_entry", "audit_leaf", "audit_tile", "audit_checkpoint", "audit_segment")
 """Every table whose rows are written once."""
 
-ALLOWED: Mapping[str, str] = {}
+ALLOWED: Mapping[str, str] = {
+    # The body of an entry that stands in an archive may be emptied, and nothing else of it changed.
+    "audit_entry": "NEW.event = '' AND NEW.id = OLD.id AND NEW.at = OLD.at AND NEW.action = OLD.action "
+    "AND NEW.actor_kind = OLD.actor_kind AND NEW.actor_id = OLD.actor_id "
+    "AND NEW.tenant_id IS NOT DISTINCT FROM OLD.tenant_id AND NEW.target_type = OLD.target_type "
+    "AND NEW.target_id = OLD.target_id AND NEW.request_id = OLD.request_id AND EXISTS ("
+    'SELECT 1 FROM audit_leaf l JOIN audit_segment s ON l."index" >= s."first" AND l."index" < s."end" '
+    "WHERE l.entry_id = OLD.id)",
+}
 """Table → the one kind of UPDATE that passes: an SQL condition over OLD and NEW that both engines read."""
 
 _TOLD = "is append-only: its rows are neither changed nor removed"
