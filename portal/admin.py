@@ -12,8 +12,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from audit.admin import EntryAdmin, RecordedAdmin
-from audit.models import Entry
-from portal.selectors import entries_for
+from audit.models import Entry, Witness, WitnessRefusal
+from audit.witness_admin import WitnessAdmin, WitnessRefusalAdmin
+from portal.selectors import entries_for, refusals_for, witnesses_for
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -50,3 +51,21 @@ class ScopedEntryAdmin(EntryAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Entry]:
         """Only what this person may know of."""
         return entries_for(request.user)
+
+
+@admin.register(Witness)
+class ScopedWitnessAdmin(WitnessAdmin):
+    """Witnesses outside, and the guests of the tenants that this person operates."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Witness]:
+        """Only what this person may know of."""
+        return super().get_queryset(request).filter(pk__in=witnesses_for(request.user))
+
+
+@admin.register(WitnessRefusal)
+class ScopedWitnessRefusalAdmin(WitnessRefusalAdmin):
+    """Their refusals."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WitnessRefusal]:
+        """Only what this person may know of."""
+        return super().get_queryset(request).filter(pk__in=refusals_for(request.user))
