@@ -55,7 +55,7 @@ class Head:
 
 
 def head(tenant: Tenant, *, holding: int = 0) -> Head | None:
-    """The newest head of at least ``holding`` entries: one that witnesses have signed, if there is such a one.
+    """The newest head of at least ``holding`` entries: one that witnesses signed, if any did.
 
     Heads come every second and witnesses sign every half minute, so the newest of all is rarely the best.
     """
@@ -81,4 +81,6 @@ def _head(tenant: Tenant, checkpoint: Checkpoint) -> Head:
 
 def _witnessed(line: Signature, machine: str) -> Witnessed:
     # A cosignature begins with its time. It was checked before it was stored.
-    return Witnessed(line.name, datetime.fromtimestamp(int.from_bytes(line.blob[:8], "big"), UTC), line.name == machine)
+    return Witnessed(
+        line.name, datetime.fromtimestamp(int.from_bytes(line.blob[:8], "big"), UTC), line.name == machine
+    )

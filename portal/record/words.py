@@ -130,6 +130,7 @@ WORDS: dict[str, Words] = {
     **_all(
         Topic.RECORD,
         {
+            "personal.erased": "Erased personal data that entries committed to",
             "record.exported": "Downloaded entries with their proofs",
             "record.disputed": "Showed a checkpoint that this log does not continue, of size {size}",
         },
