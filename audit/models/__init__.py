@@ -4,15 +4,20 @@ from audit.models.append_only import AppendOnlyError, AppendOnlyModel, AppendOnl
 from audit.models.entry import Entry
 from audit.models.personal import PersonalDatum
 from audit.models.tree import Checkpoint, Leaf, SequencerFence, Tile
+from audit.models.witnesses import Cosignature, RefusalAcknowledgement, Witness, WitnessRefusal
 
 __all__ = [
     "AppendOnlyError",
     "AppendOnlyModel",
     "AppendOnlyQuerySet",
     "Checkpoint",
+    "Cosignature",
     "Entry",
     "Leaf",
     "PersonalDatum",
+    "RefusalAcknowledgement",
     "SequencerFence",
     "Tile",
+    "Witness",
+    "WitnessRefusal",
 ]
