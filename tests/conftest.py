@@ -67,12 +67,6 @@ def fresh_counters() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def fresh_commitments() -> None:
-    """A process remembers commitments whose rows the next test has not."""
-    forget()
-
-
-@pytest.fixture(autouse=True)
 def fresh_sequencer(tmp_path: Path) -> Iterator[None]:
     """What a sequencer remembers outlives the tables that a test leaves empty: each test has its own memory."""
     with override_settings(SEQUENCER_DIR=tmp_path / "sequencer"):
@@ -85,6 +79,12 @@ def sequence() -> Callable[[], int]:
     from audit.sequencer import sequence_once
 
     return sequence_once
+
+
+@pytest.fixture(autouse=True)
+def fresh_commitments() -> None:
+    """A process remembers commitments whose rows the next test has not."""
+    forget()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from audit.models.append_only import AppendOnlyError, AppendOnlyModel, AppendOnlyQuerySet
 from audit.models.entry import Entry
 from audit.models.personal import PersonalDatum
+from audit.models.search import SearchIndex
 from audit.models.tree import Checkpoint, Leaf, SequencerFence, Tile
 from audit.models.witnesses import Cosignature, RefusalAcknowledgement, Witness, WitnessRefusal
 
@@ -16,6 +17,7 @@ __all__ = [
     "Leaf",
     "PersonalDatum",
     "RefusalAcknowledgement",
+    "SearchIndex",
     "SequencerFence",
     "Tile",
     "Witness",

@@ -7,6 +7,8 @@ from django.conf import settings
 from django.db import Error, connection
 
 from audit import log
+from audit.search import BATCH as INDEX_BATCH
+from audit.search import catch_up
 from audit.sequencer import trouble
 from audit.sequencer.trouble import TroubleError
 from audit.sequencer.turn import BusyError, FencedError
@@ -32,7 +34,8 @@ def _turn(stop: Event) -> float:
         _log.info("The sequencer begins.")
         while not stop.is_set():
             # A pass that took less than a whole batch has left nothing behind.
-            if sequencer.once() < BATCH:
+            waiting = sequencer.once() == BATCH
+            if not _index() and not waiting:
                 stop.wait(settings.SEQUENCE_SECONDS)
         return 0.0
     except TroubleError as error:
@@ -47,3 +50,12 @@ def _turn(stop: Event) -> float:
     finally:
         sequencer.end()
         connection.close()
+
+
+def _index() -> bool:
+    """One batch for the search index, which must never hold up the tree. Answers whether more waits."""
+    try:
+        return catch_up() == INDEX_BATCH
+    except (Error, ValueError) as error:
+        _log.error("The search index does not go on: %s: %s", type(error).__name__, error)
+        return False

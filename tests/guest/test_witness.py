@@ -18,7 +18,7 @@ from protocol.enrolment import runtime_dns_name
 from protocol.notes import Note, VerifierKey
 from tests.guest.crashes import lay_out, recorded
 from tests.guest.fleet import RUNTIME_ID
-from tests.protocol.logs import Log
+from tests.protocol.growing import Log
 
 NOW = 1_800_000_000
 LOG = Log.of(20)

@@ -16,7 +16,7 @@ from tests.guest.files import Person
 from tests.guest.fleet import TOKEN_SEED, Agent, caller, personalise, running, start, token
 from tests.guest.shop import wait_for
 from tests.guest.test_gate import call, pin, sign_in
-from tests.protocol.logs import Log
+from tests.protocol.growing import Log
 from tests.protocol.people import MEMBER, OWNER, Device, entry
 
 LOG = Log.of(20)
