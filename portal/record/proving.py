@@ -72,15 +72,15 @@ def consistency(tenant: Tenant, old: int, size: int | None = None) -> Consistenc
     Raises:
         NotProved: there are no such heads.
     """
-    new = newest(tenant) if size is None else exact(tenant, size)
+    new = newest(tenant, holding=old) if size is None else exact(tenant, size)
     if not 0 < old <= new.size:
         raise NotProved("unknown_size", f"Give an old size from 1 to {new.size}: the log has no more.")
     return _between(old, new)
 
 
-def newest(tenant: Tenant) -> Head:
-    """The newest head. Raises NotProved: there is none yet."""
-    found = head(tenant)
+def newest(tenant: Tenant, holding: int = 0) -> Head:
+    """The newest head, of ``holding`` entries if there are so many. Raises NotProved: there is none yet."""
+    found = head(tenant, holding=holding) or head(tenant)
     if found is None:
         raise NotProved("no_checkpoint_yet", "The log has no checkpoint yet. Try again in some seconds.")
     return found
@@ -108,7 +108,7 @@ def since(*, actor: Actor, tenant: Tenant, kept: str) -> Consistency:
         raise NotProved(
             "not_of_this_log", f"This is no checkpoint that this log has signed: {error}."
         ) from None
-    new = newest(tenant)
+    new = newest(tenant, holding=old.size)
     if old.size == 0:
         raise NotProved("unknown_size", "A checkpoint of an empty log says nothing. Give a later one.")
     if not _continues(old, new):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +15,18 @@ from django.db import connection, transaction
 from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
 
-from audit import log
-from audit.context import Actor, bind
+from audit import log, witnesses
+from audit.context import SYSTEM, Actor, bind
 from audit.models import Checkpoint as StoredCheckpoint
-from audit.models import Entry
+from audit.models import Entry, Witness
 from audit.personal import Personal
 from audit.services import record
 from portal.rates import WINDOW
 from portal.record import exporting
-from protocol.checkpoints import Checkpoint, opened, parse_hash_lines, signed
+from protocol.checkpoints import Checkpoint, cosign, opened, parse_hash_lines, signed
+from protocol.enrolment import runtime_dns_name
 from protocol.merkle import verify_consistency
+from protocol.notes import COSIGNATURE_V1, VerifierKey, vkey_of
 from protocol.receipts import Receipt, ReceiptError, check
 from tests.portal.conftest import World
 from tests.portal.routes import body
@@ -365,3 +368,100 @@ def test_every_entry_shows_its_place(world: World, sequence: Sequence) -> None:
     assert ">soon<" not in shown
     index = Entry.objects.filter(tenant_id=world.mine.tenant.pk).order_by("-pk")[0].leaf.index
     assert f"no.</span> {index}<" in shown
+
+
+SEEDS = {"own": b"\1" * 32, "other": b"\2" * 32, "outside": b"\3" * 32}
+
+
+def make_witness(world: World, whose: str) -> VerifierKey:
+    """A witness of this seed: the tenant's machine, the other tenant's, or one outside."""
+    place = {"own": world.mine, "other": world.other}.get(whose)
+    name = runtime_dns_name(str(place.runtime.pk)) if place else "witness.example.org"
+    key = vkey_of(name, SEEDS[whose], COSIGNATURE_V1)
+    about = {"target": str(place.runtime.pk)} if place else {"url": "https://witness.example.org/"}
+    witnesses.witness_register(actor=SYSTEM, vkey=str(key), **about)
+    return key
+
+
+def witness_newest(world: World, whose: str) -> StoredCheckpoint:
+    """That witness signs the newest head."""
+    head = StoredCheckpoint.objects.order_by("-size")[0]
+    place = {"own": world.mine, "other": world.other}.get(whose)
+    target = str(place.runtime.pk) if place else ""
+    witness = Witness.objects.get(target=target)
+    witnesses.cosigned(witness, head, cosign(head.note, witness.name, SEEDS[whose], int(time.time())))
+    return head
+
+
+def test_the_tenants_own_machine_vouches_for_the_receipt(world: World, sequence: Sequence) -> None:
+    """The newest head that it has signed, rather than a newer one that it has not; the page says so."""
+    own, outside = make_witness(world, "own"), make_witness(world, "outside")
+    entry = write(world.mine, kind="restart")
+    sequence()
+    head = witness_newest(world, "own")
+    witness_newest(world, "outside")
+    write(world.mine, kind="stop")
+    sequence()
+    assert check(receipt(world, entry), log.vkey(), [own, outside]).size == head.size
+    shown = page(world, f"{PAGE_URL}{entry.pk}/")
+    assert "Witnessed by your machine" in shown
+    assert "Your own machine" in shown
+    assert "witness.example.org" in shown
+    told = world.client("owner").get(f"{API}checkpoint/").json()
+    assert [(one["name"], one["own"]) for one in told["witnesses"]] == [
+        (own.name, True),
+        (outside.name, False),
+    ]
+
+
+def test_a_newer_entry_is_proved_by_the_log_alone_until_then(world: World, sequence: Sequence) -> None:
+    own = make_witness(world, "own")
+    sequence()
+    witness_newest(world, "own")
+    entry = write(world.mine, kind="restart")
+    sequence()
+    with pytest.raises(ReceiptError):
+        check(receipt(world, entry), log.vkey(), [own])
+    assert check(receipt(world, entry), log.vkey()).event["data"] == {"kind": "restart"}
+    assert ">Signed by the log<" in page(world, f"{PAGE_URL}{entry.pk}/")
+
+
+def test_a_checkpoint_newer_than_the_witnessed_one_disputes_nothing(world: World, sequence: Sequence) -> None:
+    """Witnesses lag behind; that is no fork."""
+    make_witness(world, "own")
+    sequence()
+    witness_newest(world, "own")
+    write(world.mine, kind="restart")
+    sequence()
+    kept = StoredCheckpoint.objects.order_by("-size")[0]
+    answer = asked_since(world, kept.note)
+    assert (answer.status_code, answer.json()["size"]) == (200, kept.size)
+    assert world.client("owner").get(f"{API}consistency/?old={kept.size}").json()["size"] == kept.size
+
+
+@pytest.mark.parametrize("role", ["owner", "member", "half staff"])
+def test_other_tenants_machines_are_not_named(world: World, sequence: Sequence, role: str) -> None:
+    """They witness everybody's log; but who is there is not this tenant's business."""
+    make_witness(world, "other")
+    entry = write(world.mine, kind="restart")
+    sequence()
+    witness_newest(world, "other")
+    client = world.client(role)
+    answers = [
+        client.get(url) for url in (f"{PAGE_URL}{entry.pk}/", f"{PAGE_URL}checkpoint/", f"{API}checkpoint/")
+    ]
+    answers += [client.get(f"{API}{entry.pk}/receipt/"), client.post(f"{PAGE_URL}export/")]
+    for answer in answers:
+        assert answer.status_code == 200
+        assert str(world.other.runtime.pk) not in body(answer).decode()
+
+
+def test_a_retired_witness_vouches_no_more(world: World, sequence: Sequence) -> None:
+    """What it signed stays under that head; a newer head is not passed over for it."""
+    make_witness(world, "outside")
+    sequence()
+    old = witness_newest(world, "outside")
+    witness = Witness.objects.get(url__gt="")
+    witnesses.witness_retire(actor=SYSTEM, witness=witness, reason="It has moved away.")
+    sequence()
+    assert opened(checkpoint(world), log.vkey()).size > old.size
