@@ -6,8 +6,9 @@ from datetime import datetime
 from django.db.models import Count, Exists, Min, OuterRef, QuerySet
 from django.utils import timezone
 
-from audit.models import Checkpoint, Entry, Leaf, SequencerFence, Tile
+from audit.models import Checkpoint, Cosignature, Entry, Leaf, SequencerFence, Tile
 from protocol.merkle import HASH_BYTES, ProofError
+from protocol.notes import MAX_SIGNATURES, Note
 from protocol.receipts import Opening, Proof, Receipt
 from protocol.tiles import TILE_WIDTH, TileError, consistency_from_tiles, inclusion_from_tiles
 
@@ -92,15 +93,29 @@ def receipt(
     """The entry with its proof; None while no checkpoint holds it.
 
     Args:
-        checkpoint: which head to prove it in; the newest, if none is given.
+        checkpoint: which head to prove it in. If none is given: the newest that witnesses have signed, or the
+            newest of all where they have not come so far.
         openings: the personal data that the reader may see.
     """
-    head = checkpoint or latest()
     index = Leaf.objects.filter(entry=entry).values_list("index", flat=True).first()
-    if head is None or index is None or index >= head.size:
+    if index is None:
         return None
-    proof = Proof(index, tuple(inclusion(index, head.size)), head.note)
+    head = checkpoint or _best_head(index)
+    if head is None or index >= head.size:
+        return None
+    proof = Proof(index, tuple(inclusion(index, head.size)), cosigned_note(head))
     return Receipt(entry.event, proof, openings)
+
+
+def cosigned_note(checkpoint: Checkpoint) -> str:
+    """The checkpoint under the log's signature and those of the witnesses."""
+    lines = checkpoint.cosignatures.order_by("pk").values_list("line", flat=True)
+    return Note.parse(checkpoint.note).signed_also(*lines[: MAX_SIGNATURES - 1]).to_text()
+
+
+def _best_head(index: int) -> Checkpoint | None:
+    newest = Cosignature.objects.select_related("checkpoint").order_by("-pk").first()
+    return newest.checkpoint if newest and newest.checkpoint.size > index else latest()
 
 
 def lag(now: datetime | None = None) -> Lag:
