@@ -16,7 +16,7 @@ _REQUEST_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12
 
 
 def is_direct(request: HttpRequest) -> bool:
-    """Whether it was asked from this machine, past the proxy, which puts its header on all that it passes on."""
+    """Whether it was asked from this machine, past the proxy, which marks all that it passes on."""
     return "Portal-Address" not in request.headers and request.META.get("REMOTE_ADDR", "") in _OWN
 
 
