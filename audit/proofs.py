@@ -90,32 +90,35 @@ def latest() -> Checkpoint | None:
 def receipt(
     entry: Entry, *, checkpoint: Checkpoint | None = None, openings: tuple[Opening, ...] = ()
 ) -> Receipt | None:
-    """The entry with its proof; None while no checkpoint holds it.
+    """The entry with its proof; None while no checkpoint holds it, and when its body stands in an archive.
 
     Args:
-        checkpoint: which head to prove it in. If none is given: the newest that witnesses have signed, or the
-            newest of all where they have not come so far.
+        checkpoint: which head to prove it in. If none is given: the newest that a witness has signed, or the
+            newest of all where no witness has come so far.
         openings: the personal data that the reader may see.
     """
     index = Leaf.objects.filter(entry=entry).values_list("index", flat=True).first()
-    if index is None:
+    if index is None or not entry.event:
         return None
-    head = checkpoint or _best_head(index)
+    head = checkpoint or newest_cosigned(above=index) or latest()
     if head is None or index >= head.size:
         return None
-    proof = Proof(index, tuple(inclusion(index, head.size)), cosigned_note(head))
-    return Receipt(entry.event, proof, openings)
+    return Receipt(entry.event, Proof(index, tuple(inclusion(index, head.size)), note_of(head)), openings)
 
 
-def cosigned_note(checkpoint: Checkpoint) -> str:
-    """The checkpoint under the log's signature and those of the witnesses."""
+def note_of(checkpoint: Checkpoint) -> str:
+    """The checkpoint under the log's signature and all cosignatures."""
     lines = checkpoint.cosignatures.order_by("pk").values_list("line", flat=True)
     return Note.parse(checkpoint.note).signed_also(*lines[: MAX_SIGNATURES - 1]).to_text()
 
 
-def _best_head(index: int) -> Checkpoint | None:
+def newest_cosigned(above: int = 0) -> Checkpoint | None:
+    """The newest checkpoint that a witness has signed, if it is over more than ``above`` leaves.
+
+    By the order in which the signatures came: one look, however many there are.
+    """
     newest = Cosignature.objects.select_related("checkpoint").order_by("-pk").first()
-    return newest.checkpoint if newest and newest.checkpoint.size > index else latest()
+    return newest.checkpoint if newest and newest.checkpoint.size > above else None
 
 
 def lag(now: datetime | None = None) -> Lag:
