@@ -1,5 +1,6 @@
 """Proofs from the database: what anybody may be shown of the tree. Reads only; see :mod:`audit.sequencer`."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -43,10 +44,12 @@ def read_tile(level: int, index: int, width: int = TILE_WIDTH) -> bytes:
 def _partial(level: int, index: int, width: int) -> bytes:
     first = index * TILE_WIDTH
     places = {"index__gte": first, "index__lt": first + width}
+    rows: Iterable[bytes | memoryview]
     if level == 0:
         rows = Leaf.objects.filter(**places).order_by("index").values_list("hash", flat=True)
     else:
-        rows = Tile.objects.filter(level=level - 1, **places).order_by("index").values_list("root", flat=True)
+        below = Tile.objects.filter(level=level - 1, **places).order_by("index")
+        rows = below.values_list("root", flat=True)
     return b"".join(bytes(row) for row in rows)
 
 
