@@ -15,6 +15,11 @@ _OWN = {"", "127.0.0.1", "::1"}
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
+def is_direct(request: HttpRequest) -> bool:
+    """Whether it was asked from this machine, past the proxy, which marks all that it passes on."""
+    return "Portal-Address" not in request.headers and request.META.get("REMOTE_ADDR", "") in _OWN
+
+
 class ProxyMiddleware:
     """Takes the caller's address from nginx, which alone reaches this process from elsewhere.
 
