@@ -7,7 +7,17 @@ from celery import shared_task
 from django.conf import settings
 
 from audit.context import SYSTEM
-from provisioning import access, connector_secrets, machine, members, observation, renewal, trust, usage
+from provisioning import (
+    access,
+    connector_secrets,
+    machine,
+    members,
+    observation,
+    renewal,
+    trust,
+    usage,
+    witnessing,
+)
 from provisioning.drift.check import check
 from provisioning.driver import DriverError
 from provisioning.egress import collecting, delivery
@@ -138,6 +148,29 @@ def drift_check() -> None:
 def usage_observe() -> None:
     """Ask each guest what it uses."""
     usage.observe_all()
+
+
+@shared_task(name="provisioning.tasks.witness_round")
+def witness_round() -> None:
+    """Have every witness asked to sign the log's newest checkpoint."""
+    witnessing.retire_gone()
+    guests, outside = witnessing.due()
+    for runtime_id in guests:
+        witness_guest.apply_async((str(runtime_id),), expires=2 * settings.WITNESS_SECONDS)
+    for witness_id in outside:
+        witness_outside.apply_async((witness_id,), expires=2 * settings.WITNESS_SECONDS)
+
+
+@shared_task(name="provisioning.tasks.witness_guest")
+def witness_guest(runtime_id: str) -> None:
+    """Ask one guest to sign the log's newest checkpoint; the next round repeats what failed."""
+    witnessing.ask_guest(uuid.UUID(runtime_id))
+
+
+@shared_task(name="provisioning.tasks.witness_outside")
+def witness_outside(witness_id: int) -> None:
+    """Ask one witness outside to sign the log's newest checkpoint; the next round repeats what failed."""
+    witnessing.ask_outside(witness_id)
 
 
 @shared_task(name="provisioning.tasks.certificates_renew")
