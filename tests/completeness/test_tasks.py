@@ -18,8 +18,8 @@ from portal.celery import app
 from provisioning import tasks
 from provisioning.models import EgressRecord, GuestImage, Host, Operation, Runtime
 from provisioning.services import access_close, operation_request
-from tenants.models import Tenant
-from tenants.services import tenant_key_ask_rotation, tenant_key_ensure
+from tenants.models import Tenant, TenantKey
+from tenants.services import tenant_key_ensure
 from tests.completeness.broken import broken_record
 from tests.net import Net
 from tests.provisioning.workers import created
@@ -77,7 +77,7 @@ def grave_drift(runtime: Runtime) -> list[Any]:
 
 def wanted_key(runtime: Runtime) -> list[Any]:
     tenant_key_ensure(runtime.tenant_id)
-    tenant_key_ask_rotation(actor=TESTER, tenant=runtime.tenant)
+    TenantKey.objects.update(rotation_wanted=True)
     return [runtime.tenant_id]
 
 
