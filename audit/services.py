@@ -9,12 +9,12 @@ from django.utils import timezone
 
 from audit.context import Actor, current
 from audit.models import Entry
+from audit.personal import Personal, commit, of_entry
 from protocol.canonical import canonical
+from protocol.receipts import MAX_EVENT_BYTES
 
 VERSION = 2
 """Of the event. 1 had no session, cause and personal."""
-MAX_EVENT_BYTES = 60_000
-"""A bundle of the tree's tiles gives 65,535 bytes to an entry (C2SP tlog-tiles)."""
 
 
 class EventTooLong(ValueError):
@@ -28,19 +28,24 @@ def record(
     tenant_id: UUID | None = None,
     target: tuple[str, object] = ("", ""),
     data: Mapping[str, Any] | None = None,
+    personal: Mapping[str, Personal] | None = None,
 ) -> Entry:
     """Append an entry in the caller's transaction.
 
     Args:
         action: ``thing.verb`` in the past tense, such as ``operation.requested``.
         target: type and id of what was acted on.
-        data: facts of the event that have a canonical form. No secret, no tenant content.
+        data: facts of the event that have a canonical form. No secret, no tenant content, and nothing that
+            names a person or was written by one: that is ``personal``.
+        personal: such things, each by its role in the event. The leaf holds a commitment to each. Who acted
+            and from which address is added here.
 
     Raises:
         TransactionManagementError: the caller has no transaction, so that the change and its entry
             could part.
         protocol.canonical.CanonicalError: ``data`` has no canonical form.
-        EventTooLong: more than :data:`MAX_EVENT_BYTES`.
+        ValueError: a personal datum of an unknown kind, or one that is too long.
+        EventTooLong: more than :data:`protocol.receipts.MAX_EVENT_BYTES`.
     """
     if not transaction.get_connection().in_atomic_block:
         raise transaction.TransactionManagementError("audit.record() outside a transaction.")
@@ -63,7 +68,10 @@ def record(
             "session": context.session() if signed_in else "",
             "task": context.task_id,
             "data": dict(data or {}),
-            "personal": {},
+            "personal": {
+                **of_entry(actor, cause, context),
+                **{role: commit(datum) for role, datum in (personal or {}).items()},
+            },
         }
     )
     if len(event) > MAX_EVENT_BYTES:

@@ -1,56 +1,136 @@
-"""The database's own refusal to change or remove an audit entry, per engine.
+"""The database's own refusal to change or remove a row of the record, per engine, from one list of tables.
 
-Used by the migration, and by the tests to empty the table between two tests.
+Whoever adds an insert-only table names it in ``TABLES`` and calls :func:`install` in the migration that makes
+it. ``audit/trigger_check.py`` compares what a database has with what is written here.
+
+PostgreSQL: ``ENABLE ALWAYS``, so that ``session_replication_role = replica`` is no way around.
+SQLite: ``INSERT OR REPLACE`` removes the old row without firing a DELETE trigger unless the connection has
+set ``recursive_triggers``; so an INSERT that meets the key of a standing row is refused beforehand. Whoever
+owns the file can drop any trigger (``PRAGMA writable_schema``); ``audit_verify`` finds what was done then.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-TABLE = "audit_entry"
+TABLES: tuple[str, ...] = (
+    "audit_entry",
+    "audit_leaf",
+    "audit_tile",
+    "audit_checkpoint",
+    "audit_cosignature",
+    "audit_witnessrefusal",
+    "audit_refusalacknowledgement",
+    "audit_segment",
+)
+"""Every table whose rows are written once."""
 
-_SQLITE_INSTALL = [
-    f"CREATE TRIGGER {TABLE}_no_{verb.lower()} BEFORE {verb} ON {TABLE} "
-    f"BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END"
-    for verb in ("UPDATE", "DELETE")
-]
-_SQLITE_REMOVE = [f"DROP TRIGGER IF EXISTS {TABLE}_no_{verb}" for verb in ("update", "delete")]
-
-_POSTGRESQL_INSTALL = [
-    """
-    CREATE OR REPLACE FUNCTION audit_entry_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        RAISE EXCEPTION 'audit entries are append-only' USING ERRCODE = 'insufficient_privilege';
-    END $$
-    """,
-    f"CREATE TRIGGER {TABLE}_no_change BEFORE UPDATE OR DELETE ON {TABLE} "
-    "FOR EACH ROW EXECUTE FUNCTION audit_entry_refuse()",
-    f"CREATE TRIGGER {TABLE}_no_truncate BEFORE TRUNCATE ON {TABLE} "
-    "FOR EACH STATEMENT EXECUTE FUNCTION audit_entry_refuse()",
-    # ALWAYS: fires even under session_replication_role = replica, the usual way around triggers.
-    f"ALTER TABLE {TABLE} ENABLE ALWAYS TRIGGER {TABLE}_no_change",
-    f"ALTER TABLE {TABLE} ENABLE ALWAYS TRIGGER {TABLE}_no_truncate",
-]
-_POSTGRESQL_REMOVE = [
-    f"DROP TRIGGER IF EXISTS {TABLE}_no_change ON {TABLE}",
-    f"DROP TRIGGER IF EXISTS {TABLE}_no_truncate ON {TABLE}",
-]
-
-_STATEMENTS = {
-    "sqlite": (_SQLITE_INSTALL, _SQLITE_REMOVE),
-    "postgresql": (_POSTGRESQL_INSTALL, _POSTGRESQL_REMOVE),
+ALLOWED: Mapping[str, str] = {
+    # The body of an entry that stands in an archive may be emptied, and nothing else of it changed.
+    "audit_entry": "NEW.event = '' AND NEW.id = OLD.id AND NEW.at = OLD.at AND NEW.action = OLD.action "
+    "AND NEW.actor_kind = OLD.actor_kind AND NEW.actor_id = OLD.actor_id "
+    "AND NEW.tenant_id IS NOT DISTINCT FROM OLD.tenant_id AND NEW.target_type = OLD.target_type "
+    "AND NEW.target_id = OLD.target_id AND NEW.request_id = OLD.request_id AND EXISTS ("
+    'SELECT 1 FROM audit_leaf l JOIN audit_segment s ON l."index" >= s."first" AND l."index" < s."end" '
+    "WHERE l.entry_id = OLD.id)",
 }
+"""Table → the one kind of UPDATE that passes: an SQL condition over OLD and NEW that both engines read."""
+
+_TOLD = "is append-only: its rows are neither changed nor removed"
 
 
-def install(connection: Any) -> None:
-    """Create the triggers. Raises KeyError on a database that the portal does not support."""
-    _run(connection, _STATEMENTS[connection.vendor][0])
+def install(connection: Any, *tables: str) -> None:
+    """Make the triggers of these tables, or of all there are by now. Does no harm where they stand already.
+
+    Raises KeyError on a database that the portal does not support."""
+    statements = _INSTALL[connection.vendor]
+    remove(connection, *tables)
+    for table in _there(connection, tables):
+        _run(connection, statements(connection, table))
 
 
-def remove(connection: Any) -> None:
-    """Drop the triggers."""
-    _run(connection, _STATEMENTS[connection.vendor][1])
+def remove(connection: Any, *tables: str) -> None:
+    """Drop the triggers of these tables, or of all. For migrations backwards, and between two tests."""
+    statements = _REMOVE[connection.vendor]
+    for table in _there(connection, tables):
+        _run(connection, statements(table))
 
 
-def _run(connection: Any, statements: list[str]) -> None:
+def sqlite_triggers(connection: Any, table: str) -> dict[str, str]:
+    """Name → text, just as SQLite keeps it in its schema."""
+    allowed = f" WHEN NOT ({ALLOWED[table]})" if table in ALLOWED else ""
+    heads = {
+        "no_update": f"BEFORE UPDATE ON {table}{allowed}",
+        "no_delete": f"BEFORE DELETE ON {table}",
+        "no_replace": f"BEFORE INSERT ON {table} WHEN {_taken(connection, table)}",
+    }
+    return {
+        f"{table}_{name}": f"CREATE TRIGGER {table}_{name} {head} "
+        f"BEGIN SELECT RAISE(ABORT, '{table} {_TOLD}'); END"
+        for name, head in heads.items()
+    }
+
+
+def postgresql_body(table: str) -> str:
+    """The text of the function behind a table's triggers."""
+    passing = ""
+    if table in ALLOWED:
+        passing = f"IF TG_OP = 'UPDATE' THEN IF {ALLOWED[table]} THEN RETURN NEW; END IF; END IF; "
+    return f"BEGIN {passing}RAISE EXCEPTION '{table} {_TOLD}' USING ERRCODE = 'insufficient_privilege'; END"
+
+
+def _taken(connection: Any, table: str) -> str:
+    """Whether a new row has a key of a row that is there: what OR REPLACE would put out of the way."""
     with connection.cursor() as cursor:
-        for statement in statements:
+        columns = cursor.execute(f"PRAGMA table_info({table})").fetchall()
+        keys = [[name for _, name, *_, primary in columns if primary]]
+        for _, index, unique, *_ in sorted(cursor.execute(f"PRAGMA index_list({table})").fetchall()):
+            if unique:
+                keys.append([row[2] for row in cursor.execute(f'PRAGMA index_info("{index}")').fetchall()])
+    same = sorted({" AND ".join(f'"{name}" = NEW."{name}"' for name in key) for key in keys})
+    return " OR ".join(f"EXISTS (SELECT 1 FROM {table} WHERE {one})" for one in same)  # noqa: S608 - names of ours
+
+
+def _sqlite_install(connection: Any, table: str) -> Sequence[str]:
+    return list(sqlite_triggers(connection, table).values())
+
+
+def _postgresql_install(_: Any, table: str) -> Sequence[str]:
+    return (
+        # pg_temp last: a temporary table of a name that ALLOWED mentions must not answer for it.
+        f"CREATE OR REPLACE FUNCTION {table}_refuse() RETURNS trigger LANGUAGE plpgsql "
+        f"SET search_path = pg_catalog, public, pg_temp AS $$ {postgresql_body(table)} $$",
+        f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE ON {table} "
+        f"FOR EACH ROW EXECUTE FUNCTION {table}_refuse()",
+        f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_refuse()",
+        f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_no_change, "
+        f"ENABLE ALWAYS TRIGGER {table}_no_truncate",
+    )
+
+
+def _sqlite_remove(table: str) -> Sequence[str]:
+    return [f"DROP TRIGGER IF EXISTS {table}_{name}" for name in ("no_update", "no_delete", "no_replace")]
+
+
+def _postgresql_remove(table: str) -> Sequence[str]:
+    return [f"DROP TRIGGER IF EXISTS {table}_{name} ON {table}" for name in ("no_change", "no_truncate")]
+
+
+_INSTALL = {"sqlite": _sqlite_install, "postgresql": _postgresql_install}
+_REMOVE = {"sqlite": _sqlite_remove, "postgresql": _postgresql_remove}
+
+
+def _there(connection: Any, tables: Sequence[str]) -> list[str]:
+    """A migration of long ago asks for all tables, and most are made after it."""
+    if tables:
+        return list(tables)
+    with connection.cursor() as cursor:
+        present = set(connection.introspection.table_names(cursor))
+    return [name for name in TABLES if name in present]
+
+
+def _run(connection: Any, statements: Sequence[str]) -> None:
+    """In one round trip where the engine takes it: tests do this hundreds of times."""
+    with connection.cursor() as cursor:
+        for statement in [";\n".join(statements)] if connection.vendor == "postgresql" else statements:
             cursor.execute(statement)

@@ -12,7 +12,10 @@ from django.db import transaction
 from audit.context import command
 from audit.services import record
 
-_Command = BaseCommand if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    _Command = BaseCommand
+else:
+    _Command = object
 
 
 def note(name: str, verb: str, **data: Any) -> None:

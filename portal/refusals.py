@@ -56,11 +56,12 @@ def write_counts() -> dict[str, int]:
     A worker that dies after the entry and before the counters are lowered has them counted once more.
     """
     cache = caches["shared"]
-    counted = {group: int(cache.get(_counter(group), 0) or 0) for group in GROUPS}
-    if any(counted.values()):
-        record(action="request.refusals_counted", actor=SYSTEM, data=counted)
-        transaction.on_commit(lambda: _lower(counted))
-    return counted
+    strangers, people = (int(cache.get(_counter(group), 0) or 0) for group in GROUPS)
+    if strangers or people:
+        data = {"strangers": strangers, "people": people}
+        record(action="request.refusals_counted", actor=SYSTEM, data=data)
+        transaction.on_commit(lambda: _lower(data))
+    return {"strangers": strangers, "people": people}
 
 
 class RefusalMiddleware:
@@ -87,7 +88,7 @@ class RefusalMiddleware:
             target=place.target,
             data={
                 "status": response.status_code,
-                "reason": "locked_out" if getattr(request, "axes_locked_out", False) else word,
+                "code": "locked_out" if getattr(request, "axes_locked_out", False) else word,
                 "method": request.method if request.method in _METHODS else "other",
                 "route": place.route,
             },

@@ -1,8 +1,9 @@
 """Settings, all from the environment. docs/settings.md lists every variable; a test keeps it complete.
 
-Four kinds of process read this file (``PORTAL_ROLE``): ``web`` must not hold what opens anything, so it
+Five kinds of process read this file (``PORTAL_ROLE``): ``web`` must not hold what opens anything, so it
 refuses to start with the wrapping key or a libvirt address in its environment; ``worker`` and ``manage``
-hold both; ``beat`` holds neither.
+hold both; ``beat`` holds neither. ``sequencer`` alone holds the key that signs the audit log, and none of
+the others' keys.
 """
 
 import base64
@@ -13,6 +14,8 @@ from urllib.parse import urlsplit
 import django_stubs_ext
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env
+
+from audit.log_keys import log_keys
 
 # Lets `ModelAdmin[Runtime]` and the like be written at run time; the type checker reads them.
 django_stubs_ext.monkeypatch()
@@ -66,7 +69,8 @@ elif env.str("PORTAL_WRAPPING_KEY", "") or env.str("LIBVIRT_URI", ""):
         f"The {PORTAL_ROLE} process must not hold PORTAL_WRAPPING_KEY or LIBVIRT_URI. "
         "Remove them from its environment."
     )
-if PORTAL_ROLE != "beat":
+ROLES_WITH_ROUTE_KEY = {"web", "worker", "manage"}
+if PORTAL_ROLE in ROLES_WITH_ROUTE_KEY:
     try:
         ROUTE_KEY = base64.b64decode(env.str("PORTAL_ROUTE_KEY", ""), validate=True)
     except binascii.Error:
@@ -81,15 +85,31 @@ if not 1 <= GATEWAY_IDLE_SECONDS <= 7 * 24 * 3600:
     raise ImproperlyConfigured("PORTAL_GATEWAY_IDLE_SECONDS must be from 1 to 604800 (a week).")
 if EGRESS_RETENTION_DAYS < 1 or EGRESS_RECORDS < 1:
     raise ImproperlyConfigured("PORTAL_EGRESS_RETENTION_DAYS and PORTAL_EGRESS_RECORDS must be 1 or more.")
-if PORTAL_ROLE not in {"web", "worker", "beat", "manage"}:
-    raise ImproperlyConfigured("PORTAL_ROLE must be web, worker, beat or manage.")
+if PORTAL_ROLE not in {"web", "worker", "beat", "manage", "sequencer"}:
+    raise ImproperlyConfigured("PORTAL_ROLE must be web, worker, beat, manage or sequencer.")
+
+LOG_ORIGIN = f"{_HOST}/log/{FLEET_ID}"
+LOG_KEY, LOG_VKEY = log_keys(
+    role=PORTAL_ROLE,
+    secret=env.str("PORTAL_LOG_KEY", ""),
+    public=env.str("PORTAL_LOG_VKEY", ""),
+    origin=LOG_ORIGIN,
+    production=PRODUCTION,
+)
+SEQUENCE_SECONDS = env.float("PORTAL_SEQUENCE_SECONDS", 1.0)
+SEQUENCER_DIR = STATE_DIR / "sequencer"
+WITNESS_SECONDS = env.float("PORTAL_WITNESS_SECONDS", 30.0)
+if not 1 <= WITNESS_SECONDS <= 3600:
+    raise ImproperlyConfigured("PORTAL_WITNESS_SECONDS must be from 1 to 3600.")
+if not 0.05 <= SEQUENCE_SECONDS <= 60:
+    raise ImproperlyConfigured("PORTAL_SEQUENCE_SECONDS must be from 0.05 to 60.")
 
 if PRODUCTION:
     if len(SECRET_KEY) < 40 or SECRET_KEY == _DEVELOPMENT_KEY or len(set(SECRET_KEY)) < 10:
         raise ImproperlyConfigured("SECRET_KEY is missing or weak. Set 40 or more random characters.")
     if PORTAL_ROLE in ROLES_WITH_KEYS and (not WRAPPING_KEY or len(set(WRAPPING_KEY)) < 8):
         raise ImproperlyConfigured("PORTAL_WRAPPING_KEY is missing or weak. Set 32 random bytes as base64.")
-    if PORTAL_ROLE != "beat" and (not ROUTE_KEY or len(set(ROUTE_KEY)) < 8):
+    if PORTAL_ROLE in ROLES_WITH_ROUTE_KEY and (not ROUTE_KEY or len(set(ROUTE_KEY)) < 8):
         raise ImproperlyConfigured("PORTAL_ROUTE_KEY is missing or weak. Set 32 random bytes as base64.")
     if DEBUG:
         raise ImproperlyConfigured("DEBUG must be off in production.")
@@ -214,6 +234,7 @@ CELERY_BEAT_SCHEDULE = {
     "egress-collect": {"task": "provisioning.tasks.egress_collect", "schedule": EGRESS_SECONDS},
     "egress-purge": {"task": "provisioning.tasks.egress_purge", "schedule": 600.0},
     "refusals-count": {"task": "portal.tasks.refusals_count", "schedule": 60.0},
+    "witness-round": {"task": "provisioning.tasks.witness_round", "schedule": WITNESS_SECONDS},
 }
 # A sweep that waited behind a stopped broker is worth nothing: the next one does its work.
 for _entry in CELERY_BEAT_SCHEDULE.values():

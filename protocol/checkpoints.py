@@ -1,4 +1,4 @@
-"""The tree's signed head (C2SP tlog-checkpoint), and witnesses' signatures under it (C2SP tlog-cosignature)."""
+"""The tree's signed head (C2SP tlog-checkpoint), and witnesses' lines under it (C2SP tlog-cosignature)."""
 
 import re
 from collections.abc import Sequence

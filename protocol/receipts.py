@@ -165,17 +165,25 @@ def check(receipt: Receipt, log_vkey: VerifierKey, witnesses: Collection[Verifie
         note = Note.parse(receipt.proof.note)
         checkpoint = opened(note, log_vkey)
         cosigned = {witness.name: check_cosignature(note, witness) for witness in witnesses}
+    except NoteError as error:
+        raise ReceiptError(str(error)) from None
+    event = check_in(receipt, checkpoint)
+    return Checked(receipt.proof.index, checkpoint, event, receipt.personal, cosigned)
+
+
+def check_in(receipt: Receipt, checkpoint: Checkpoint) -> dict[str, Any]:
+    """As :func:`check` for a checkpoint whose signatures are known to fit. Raises ReceiptError."""
+    proof = receipt.proof
+    try:
         raw = receipt.event.encode()
-        verify_inclusion(
-            leaf_hash(raw), receipt.proof.index, checkpoint.size, receipt.proof.hashes, checkpoint.root
-        )
+        verify_inclusion(leaf_hash(raw), proof.index, checkpoint.size, proof.hashes, checkpoint.root)
     except UnicodeError:
         raise ReceiptError("the event is not valid Unicode") from None
-    except (NoteError, ProofError) as error:
+    except ProofError as error:
         raise ReceiptError(str(error)) from None
     event = read_event(raw)
     _check_openings(receipt.personal, event)
-    return Checked(receipt.proof.index, checkpoint, event, receipt.personal, cosigned)
+    return event
 
 
 def read_event(raw: bytes) -> dict[str, Any]:

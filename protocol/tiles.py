@@ -53,7 +53,8 @@ def bundle(entries: Sequence[bytes]) -> bytes:
 
 def unbundle(data: bytes) -> list[bytes]:
     """The entries of a bundle. Raises TileError: cut short, or more than 256."""
-    entries, at, end = [], 0, len(data)
+    entries: list[bytes] = []
+    at, end = 0, len(data)
     while at < end:
         begin = at + 2
         at = begin + int.from_bytes(data[at:begin], "big")

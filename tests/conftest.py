@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.conf import settings as django_settings
@@ -18,6 +19,7 @@ from django.utils import timezone
 
 from audit import triggers
 from audit.context import Actor, command
+from audit.personal import forget
 from portal.management.commands.demo_people import OPERATOR_PERMISSIONS
 from provisioning.models import GuestImage, Host
 from provisioning.seals import seal
@@ -63,6 +65,27 @@ def fresh_counters() -> Iterator[None]:
     shared = {**django_settings.CACHES["shared"], "KEY_PREFIX": f"test-{uuid.uuid4().hex}"}
     with override_settings(CACHES={**django_settings.CACHES, "shared": shared}):
         yield
+
+
+@pytest.fixture(autouse=True)
+def fresh_sequencer(tmp_path: Path) -> Iterator[None]:
+    """What a sequencer remembers outlives the tables that a test leaves empty: each test has its own memory."""
+    with override_settings(SEQUENCER_DIR=tmp_path / "sequencer"):
+        yield
+
+
+@pytest.fixture
+def sequence() -> Callable[[], int]:
+    """Gives all committed entries their leaves and signs, in this process. Answers how many there were."""
+    from audit.sequencer import sequence_once
+
+    return sequence_once
+
+
+@pytest.fixture(autouse=True)
+def fresh_commitments() -> None:
+    """A process remembers commitments whose rows the next test has not."""
+    forget()
 
 
 @pytest.fixture
@@ -246,15 +269,20 @@ def register_built(real_image_directory: Path) -> GuestImage:
     )
 
 
-@pytest.fixture
-def children_environment() -> dict[str, str]:
+def environment_of_children() -> dict[str, str]:
     """What a process started by a test needs to see the same database."""
     database = connection.settings_dict
     if connection.vendor == "sqlite":
         url = f"sqlite:///{database['NAME']}"
     else:
         url = (
-            f"postgres://{database['USER']}:{database['PASSWORD']}@{database['HOST'] or ''}"
+            f"postgres://{database['USER']}:{database['PASSWORD']}@{quote(database['HOST'] or '', safe='')}"
             f":{database['PORT'] or 5432}/{database['NAME']}"
         )
     return {**os.environ, "DATABASE_URL": url, "PORTAL_ALLOW_FAULTS": "1"}
+
+
+@pytest.fixture
+def children_environment() -> dict[str, str]:
+    """What a process started by a test needs to see the same database."""
+    return environment_of_children()

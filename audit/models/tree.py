@@ -39,6 +39,7 @@ class Tile(AppendOnlyModel):
     level = models.PositiveSmallIntegerField()
     index = models.BigIntegerField()
     data = models.BinaryField(help_text="256 hashes of 32 bytes, one after the other.")
+    root = models.BinaryField(help_text="The root over them: this tile's hash in the tile above.")
 
     class Meta:
         ordering = ["level", "index"]
@@ -47,6 +48,7 @@ class Tile(AppendOnlyModel):
             models.UniqueConstraint(name="one_tile_of_each_place", fields=["level", "index"]),
             models.CheckConstraint(name="tile_index_from_zero", condition=models.Q(index__gte=0)),
             models.CheckConstraint(name="tile_is_full", condition=Exact(Length("data"), TILE_BYTES)),
+            models.CheckConstraint(name="tile_root_size", condition=Exact(Length("root"), HASH_BYTES)),
         ]
 
     def __str__(self) -> str:

@@ -3,6 +3,7 @@
 from django.db import DatabaseError, connection, transaction
 
 from audit.models import Entry
+from audit.trigger_check import trigger_problems
 from provisioning.no_go.verdicts import Answer, all_of
 
 _SIGNED = [
@@ -11,10 +12,7 @@ _SIGNED = [
     for verb in ("update", "delete")
 ]
 _KEYS = ["tenants_tenantkey_no_return", "tenants_tenantkey_no_delete"]
-TRIGGERS = {
-    "sqlite": ["audit_entry_no_update", "audit_entry_no_delete", *_SIGNED, *_KEYS],
-    "postgresql": ["audit_entry_no_change", "audit_entry_no_truncate", *_SIGNED, *_KEYS],
-}
+TRIGGERS = [*_SIGNED, *_KEYS]
 _PRESENT = {
     "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
     # A: fires also where replication has switched triggers off.
@@ -27,12 +25,12 @@ def refuse() -> Answer:
     with connection.cursor() as cursor:
         cursor.execute(_PRESENT[connection.vendor])
         present = {row[0] for row in cursor.fetchall()}
-    wanted = TRIGGERS[connection.vendor]
-    problems = [f"the trigger {name} is missing" for name in wanted if name not in present]
+    problems = [f"the trigger {name} is missing" for name in TRIGGERS if name not in present]
+    problems += trigger_problems(connection)
     entry = Entry.objects.values_list("pk", flat=True).first()
     if entry is not None and _changes(entry):
         problems.append("an entry of the record could be changed")
-    return all_of(problems, f"{len(wanted)} triggers are there, and a change was refused")
+    return all_of(problems, "all triggers are there, and a change was refused")
 
 
 def _changes(entry: int) -> bool:

@@ -25,7 +25,7 @@ def newest() -> dict[str, Any]:
 
 
 def told(event: dict[str, Any]) -> tuple[object, ...]:
-    return event["action"], event["data"]["status"], event["data"]["reason"], event["data"]["route"]
+    return event["action"], event["data"]["status"], event["data"]["code"], event["data"]["route"]
 
 
 REFUSED = [

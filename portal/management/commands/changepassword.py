@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.management.commands.changepassword import Command as Stock
@@ -7,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 from django.db import transaction
 
+from audit import personal
 from audit.context import command
 from audit.services import record
 
@@ -19,8 +21,9 @@ class Command(Stock):
         user = User.objects.filter(username=given["username"] or "").first()
         if user is None:
             raise CommandError("There is no such person. Give a user name.")
-        password = self._get_pass()
-        if password != self._get_pass("Password (again): "):
+        ask: Callable[..., str] = getattr(self, "_get_pass")  # noqa: B009 - unknown to the stubs
+        password = ask()
+        if password != ask("Password (again): "):
             raise CommandError("The passwords differ. Run the command again.")
         try:
             validate_password(password, user)
@@ -29,5 +32,10 @@ class Command(Stock):
         user.set_password(password)
         with transaction.atomic():
             user.save(update_fields=["password"])
-            record(action="user.password_changed", actor=command("changepassword"), target=("user", user.pk))
+            record(
+                action="user.password_changed",
+                actor=command("changepassword"),
+                target=("user", user.pk),
+                personal={"user": personal.username(user)},
+            )
         self.stdout.write("The password is changed.")

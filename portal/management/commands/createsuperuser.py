@@ -4,6 +4,7 @@ from django.contrib.auth.management.commands.createsuperuser import Command as S
 from django.contrib.auth.models import User
 from django.db import transaction
 
+from audit import personal
 from audit.context import command
 from audit.services import record
 
@@ -27,6 +28,7 @@ class RecordingManager:
             actor=command("createsuperuser"),
             target=("user", user.pk),
             data={"staff": True, "superuser": True},
+            personal={"user": personal.username(user)},
         )
         return user
 

@@ -1,0 +1,117 @@
+"""Proofs from the database: what anybody may be shown of the tree. Reads only; see :mod:`audit.sequencer`."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, Exists, Min, OuterRef, QuerySet
+from django.utils import timezone
+
+from audit.models import Checkpoint, Entry, Leaf, SequencerFence, Tile
+from protocol.merkle import HASH_BYTES, ProofError
+from protocol.receipts import Opening, Proof, Receipt
+from protocol.tiles import TILE_WIDTH, TileError, consistency_from_tiles, inclusion_from_tiles
+
+
+class NotSequencedError(ProofError):
+    """The entry has no leaf yet. The sequencer gives it one within moments, if it runs."""
+
+
+@dataclass(frozen=True)
+class Lag:
+    """What the sequencer has still to do."""
+
+    entries: int
+    """Committed entries without a leaf."""
+    seconds: float
+    """Age of the oldest of them; 0 without any."""
+
+
+def read_tile(level: int, index: int, width: int = TILE_WIDTH) -> bytes:
+    """The first ``width`` hashes of a tile, side by side, as :mod:`protocol.tiles` asks for them.
+
+    Raises:
+        TileError: the tree has not that many there.
+    """
+    full = Tile.objects.filter(level=level, index=index).values_list("data", flat=True).first()
+    data = bytes(full)[: width * HASH_BYTES] if full is not None else _partial(level, index, width)
+    if not 1 <= width <= TILE_WIDTH or len(data) != width * HASH_BYTES:
+        raise TileError(f"the tree has no {width} hashes in tile {level}/{index}")
+    return data
+
+
+def _partial(level: int, index: int, width: int) -> bytes:
+    first = index * TILE_WIDTH
+    places = {"index__gte": first, "index__lt": first + width}
+    if level == 0:
+        rows = Leaf.objects.filter(**places).order_by("index").values_list("hash", flat=True)
+    else:
+        rows = Tile.objects.filter(level=level - 1, **places).order_by("index").values_list("root", flat=True)
+    return b"".join(bytes(row) for row in rows)
+
+
+def index_of(entry: Entry | int) -> int:
+    """The entry's leaf, from 0; a number is taken for the leaf's own.
+
+    Raises:
+        NotSequencedError: it has none yet.
+    """
+    if not isinstance(entry, Entry):
+        return entry
+    index = Leaf.objects.filter(entry=entry).values_list("index", flat=True).first()
+    if index is None:
+        raise NotSequencedError("the entry has no leaf yet")
+    return index
+
+
+def inclusion(entry_or_index: Entry | int, size: int) -> list[bytes]:
+    """The proof that a leaf is in the tree of the first ``size`` leaves.
+
+    Raises:
+        ProofError: it is not, or there is no such tree.
+    """
+    return inclusion_from_tiles(index_of(entry_or_index), size, read_tile)
+
+
+def consistency(old: int, new: int) -> list[bytes]:
+    """The proof that the tree of ``new`` leaves begins with that of ``old``.
+
+    Raises:
+        ProofError: ``old`` is 0 or larger than ``new``, or there is no such tree.
+    """
+    return consistency_from_tiles(old, new, read_tile)
+
+
+def latest() -> Checkpoint | None:
+    """The newest signed head; None before the first."""
+    return Checkpoint.objects.order_by("-size").first()
+
+
+def receipt(
+    entry: Entry, *, checkpoint: Checkpoint | None = None, openings: tuple[Opening, ...] = ()
+) -> Receipt | None:
+    """The entry with its proof; None while no checkpoint holds it, and when its body stands in an archive.
+
+    Args:
+        checkpoint: which head to prove it in; the newest, if none is given.
+        openings: the personal data that the reader may see.
+    """
+    head = checkpoint or latest()
+    index = Leaf.objects.filter(entry=entry).values_list("index", flat=True).first()
+    if head is None or index is None or index >= head.size or not entry.event:
+        return None
+    proof = Proof(index, tuple(inclusion(index, head.size)), head.note)
+    return Receipt(entry.event, proof, openings)
+
+
+def lag(now: datetime | None = None) -> Lag:
+    """How far the tree is behind the entries. Looks only above the sequencer's mark, so it stays cheap."""
+    low = SequencerFence.objects.filter(pk=SequencerFence.ROW).values_list("low", flat=True).first() or 0
+    found = unsequenced(low).aggregate(count=Count("pk"), oldest=Min("at"))
+    if found["oldest"] is None:
+        return Lag(0, 0.0)
+    return Lag(found["count"], max(0.0, ((now or timezone.now()) - found["oldest"]).total_seconds()))
+
+
+def unsequenced(above: int) -> QuerySet[Entry]:
+    """The committed entries without a leaf whose id is larger than ``above``."""
+    return Entry.objects.filter(~Exists(Leaf.objects.filter(entry=OuterRef("pk"))), pk__gt=above)
