@@ -15,12 +15,18 @@ TELEMETRY: dict[str, str] = {
     "provisioning_egressrecord": "what guests tried outside, by the proxy's word",
     "provisioning_egresscursor": "how far a proxy's file was read",
     "provisioning_step": "a step's progress; its end is an entry",
+    "audit_leaf": "the record's own tree, which the sequencer grows from the entries",
+    "audit_tile": "the same",
+    "audit_checkpoint": "the same",
+    "audit_sequencerfence": "the same",
+    "audit_cosignature": "telemetry (docs/adr/0035-witnesses.md)",
     "provisioning_told": "a note of what a host was told, between request and step_done",
 }
 """Tables, each with its reason."""
 
 TELEMETRY_COLUMNS: dict[str, frozenset[str]] = {
     "auth_user": frozenset({"last_login"}),
+    "audit_witness": frozenset({"asked_at", "problem"}),
     "provisioning_operation": frozenset(
         {"lease_owner", "lease_until", "fence", "started_at", "not_before", "holds_slot"}
         | {"wait_reason", "waiting_since"}

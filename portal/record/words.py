@@ -185,7 +185,7 @@ WORDS: dict[str, Words] = {
             "group.permissions_changed": "Changed what a group may do",
             "command.ran": "Ran a command of the portal's own machine",
             "command.began": "Began a command of the portal's own machine",
-            "request.refusals_counted": "Counted refusals beyond those written: {strangers} of strangers, {people} of people",
+            "request.refusals_counted": "Counted more refusals: {strangers} of strangers, {people} of people",
             "accessattempt.added": "Added a count of failed sign-ins",
             "accessattempt.changed": "Changed a count of failed sign-ins",
             "accessattempt.deleted": "Unlocked a sign-in",

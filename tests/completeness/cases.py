@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from audit.context import Actor
 from portal.models import RouteGrant
+from protocol.notes import COSIGNATURE_V1, new_key
 from protocol.persons import Purpose
 from provisioning.models import Operation, Runtime
 from tenants.models import MemberKey
@@ -27,7 +28,8 @@ from tests.portal.test_secrets_api import URL as SECRETS
 from tests.portal.test_secrets_api import body as sealed
 from tests.protocol.people import entry
 
-PORTAL, ACME = "portal.localhost", "acme.portal.localhost"
+WITNESS_KEY = str(new_key("w.example.org", COSIGNATURE_V1)[1])
+ACME = "acme.portal.localhost"
 Do = Callable[[World, Client], Any]
 
 
@@ -235,6 +237,12 @@ CHANGES: dict[tuple[str, str], list[Case]] = {
         Case(group_permissions, "group.changed"),
     ],
     ("admin:auth_group_delete", "post"): [Case(rule_1.delete_group, "group.deleted")],
+    ("admin:audit_witness_add", "post"): [
+        Case(
+            post("/admin/audit/witness/add/", url="https://w.example.org/", vkey=WITNESS_KEY),
+            "witness.registered",
+        )
+    ],
     ("admin:axes_accessattempt_delete", "post"): [Case(rule_1.unlock, "accessattempt.deleted")],
     ("admin:provisioning_operation_cancel", "post"): [
         Case(cancel, "operation.cancel_requested", before=running)
@@ -262,7 +270,11 @@ CHANGES: dict[tuple[str, str], list[Case]] = {
 }
 """Route and verb, each with the changes that can be made by it."""
 
+THE_RECORD = "writes an entry and nothing else; tests/portal/test_record.py and test_record_proofs.py"
 UNCHANGING: dict[tuple[str, str], str] = {
+    ("tenant-record-export", "post"): THE_RECORD,
+    ("tenant-record-checkpoint", "post"): THE_RECORD,
+    ("api-record-receipts", "post"): THE_RECORD,
     ("sign-in", "put"): "the same form by another verb",
     ("api-key-options", "post"): "puts a challenge into the caller's own session",
     ("api-sign-in-challenge", "post"): "the same",

@@ -9,14 +9,15 @@ from django.contrib import admin
 from django.db.models import Model
 from django.test import RequestFactory
 
-from audit.models import Entry
+from audit.models import Entry, PersonalDatum, Witness, WitnessRefusal
+from audit.witnesses import witness_register
 from provisioning.models import Operation, Runtime
 from provisioning.transitions import TRANSITIONS
 from tenants.models import TenantConnector
 from tests.completeness.broken import broken_record, everything
-from tests.completeness.cases import CHANGES, without_machine
+from tests.completeness.cases import CHANGES, WITNESS_KEY, without_machine
 from tests.net import Net
-from tests.portal.conftest import World
+from tests.portal.conftest import TESTER, World
 
 pytestmark = pytest.mark.django_db
 REASON = "It has to be done now."
@@ -52,6 +53,12 @@ def machine(world: World) -> Model:
     return world.mine.runtime
 
 
+def watched_by(world: World) -> None:
+    """A witness outside, and a refusal of its that nobody has looked into."""
+    witness = witness_register(actor=TESTER, vkey=WITNESS_KEY, url="https://w.example.org/")
+    WitnessRefusal.objects.create(witness=witness, reason=WitnessRefusal.Reason.SMALLER, size=9)
+
+
 DEEDS: dict[tuple[str, str], Deed] = {
     **{
         ("provisioning.Runtime", f"request_{kind}"): Deed(machine, "operation.requested", settled(kind))
@@ -65,6 +72,14 @@ DEEDS: dict[tuple[str, str], Deed] = {
     ("provisioning.Host", "drain_hosts"): Deed(lambda world: world.mine.runtime.host, "host.drained"),
     ("provisioning.GuestImage", "retire_images"): Deed(
         lambda world: world.mine.runtime.image, "image.retired"
+    ),
+    ("audit.Witness", "retire"): Deed(lambda world: Witness.objects.get(), "witness.retired", watched_by),
+    ("audit.WitnessRefusal", "acknowledge"): Deed(
+        lambda world: WitnessRefusal.objects.get(), "witness.refusal_acknowledged", watched_by
+    ),
+    ("audit.PersonalDatum", "erase"): Deed(
+        lambda world: PersonalDatum.objects.filter(subject=f"user:{world.mine.membership.user_id}")[0],
+        "personal.erased",
     ),
     ("tenants.Tenant", "rotate_keys"): Deed(lambda world: world.mine.tenant, "tenant_key.rotation_asked"),
     ("tenants.Tenant", "offboard"): Deed(

@@ -22,6 +22,7 @@ from django.utils import timezone
 from audit.models import Entry
 from portal.management.commands import migrate
 from provisioning.models import FleetKey
+from tenants.models import Tenant
 from tests.completeness.broken import RecordBroken, broken_record, everything
 from tests.net import Net
 from tests.portal.conftest import World
@@ -51,17 +52,30 @@ def ended(world: World) -> None:
     Session.objects.create(session_key="old", session_data="", expire_date=ENDED)
 
 
+def known_stranger(world: World) -> None:
+    """Somebody failed to sign in, from an address."""
+    world.client("anonymous").post("/sign-in/", {"username": "x", "password": "wrong"})
+
+
+def without_acme(world: World) -> None:
+    """Its name is free again."""
+    Tenant.objects.filter(pk=world.mine.tenant.pk).update(slug="acme-before")
+
+
 ORDERS: dict[str, Order] = {
     "createsuperuser": Order(
         "user.created", options={"interactive": False, "username": "second", "email": ""}
     ),
     "changepassword": Order("user.password_changed", ("stranger",)),
     "demo_people": Order("user.created"),
-    "demo_tenant": Order("connector.allowed"),
+    "demo_tenant": Order("tenant.created", before=without_acme),
     "tenant_keys_rotate": Order("tenant_key.destroyed", ("acme",)),
     "keys_rotate": Order("fleet_key.made", ("token",)),
     "proxy_identity": Order("fleet_key.made", ("{folder}",)),
     "fleet_stop": Order("operation.requested", options={"seconds": 0}),
+    "personal_erase": Order(
+        "personal.erased", options={"subject": "anonymous", "reason": BETTER}, before=known_stranger
+    ),
     "clearsessions": Order("command.ran", before=ended, changes=False),
     "loaddata": Order("command.ran", ("{fixture}",)),
     "axes_reset": Order("command.ran", before=failed, changes=False),
@@ -85,12 +99,17 @@ ELSEWHERE = {
     "host_register": "host_register() of the services; probes a real engine",
     "image_register": "image_register() of the services, tests/provisioning/test_image_check.py",
     "drift": "the same check as the task's (test_tasks.py), and tests/drift under the net",
+    "sequencer": "the record's own tree: tests/audit/test_sequencer.py and its neighbours",
+    "audit_archive": "below audit/, with files: tests/audit/test_exports.py and its neighbours",
+    "audit_export_tiles": "writes files after its entry: tests/audit/test_exports.py",
+    "audit_roles": "rights in the database, no row: tests/audit/test_roles.py",
     "operations_drain": "machine.run(), as the task does (test_tasks.py)",
 }
 """Commands whose changes are walked elsewhere."""
 
 READS = {
     *("fleet_audit", "keys_status", "no_go", "axes_list_attempts", "check", "diffsettings", "findstatic"),
+    *("audit_status", "log_key"),
     *("inspectdb", "showmigrations", "sqlflush", "sqlmigrate", "sqlsequencereset", "sendtestemail"),
 }
 """Commands that show something and change nothing."""
