@@ -43,7 +43,7 @@ class Case:
     before: Callable[[World], Any] | None = None
 
 
-def post(url: str, **form: str) -> Do:
+def post(url: str, /, **form: str) -> Do:
     """A form."""
     return lambda world, client: client.post(
         url, {name: value.format(w=world) for name, value in form.items()}
