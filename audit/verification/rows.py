@@ -7,8 +7,8 @@ from typing import Any
 from django.db import connection
 
 Row = tuple[Any, ...]
-"""index, leaf hash, entry id, then what is None where the entry is gone: event bytes, microseconds since 1970,
-tenant in hex or None, and the columns of :data:`TEXTS`."""
+"""index, leaf hash, entry id, event bytes (None, and nothing after it, where the entry is gone), microseconds
+since 1970, tenant in hex or None, and the columns of :data:`TEXTS`."""
 TEXTS = ("action", "actor_kind", "actor_id", "target_type", "target_id", "request_id")
 EVENT, AT, TENANT, FIRST_TEXT = 3, 4, 5, 6
 
@@ -17,7 +17,8 @@ MICROSECOND = timedelta(microseconds=1)
 _POSTGRESQL_EPOCH = 946_684_800_000_000
 """Microseconds from 1970 to 2000, from where PostgreSQL's binary timestamps count."""
 _SELECT = f"""
-    SELECT l."index", l.hash, l.entry_id, e.event, e.at, e.tenant_id, {", ".join(f"e.{name}" for name in TEXTS)}
+    SELECT l."index", l.hash, l.entry_id, e.event, e.at, e.tenant_id,
+        {", ".join(f"e.{name}" for name in TEXTS)}
     FROM audit_leaf l LEFT JOIN audit_entry e ON e.id = l.entry_id
     WHERE l."index" >= {{first:d}} AND l."index" < {{end:d}} ORDER BY l."index"
 """  # noqa: S608 - names of ours and two integers

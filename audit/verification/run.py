@@ -1,4 +1,4 @@
-"""The whole verification: chunk after chunk, in as many processes as are wanted, then what stands around them."""
+"""The whole verification: chunk after chunk, in one process or more, then what stands around them."""
 
 import multiprocessing
 import time

@@ -16,6 +16,8 @@ from protocol.tiles import TILE_HEIGHT
 
 PATIENCE = timedelta(seconds=60)
 """How long an entry may be without its leaf."""
+SMALLEST_ID = -(2**63)
+"""The database never gives such a number, so the sequencer does not look there; somebody else could."""
 
 
 def check_strays(size: int, found: Findings) -> None:
@@ -32,7 +34,7 @@ def check_strays(size: int, found: Findings) -> None:
 
 def _check_entries(found: Findings) -> None:
     newest = Leaf.objects.aggregate(entry=Max("entry_id"))["entry"] or 0
-    waiting = unsequenced(0).filter(at__lt=timezone.now() - PATIENCE).order_by("pk")
+    waiting = unsequenced(SMALLEST_ID).filter(at__lt=timezone.now() - PATIENCE).order_by("pk")
     for name, rows in (
         ("entry_foreign", waiting.filter(pk__lt=newest)),
         ("unsequenced", waiting.filter(pk__gt=newest)),
