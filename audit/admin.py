@@ -1,4 +1,4 @@
-"""The record, read-only; and the mixins by which every other admin page writes to it."""
+"""The mixins by which admin pages scope what they show, and write to the record."""
 
 from typing import Any, TypeVar
 
@@ -9,7 +9,6 @@ from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse
 
 from audit.context import Actor
-from audit.models import Entry
 from audit.reasons import REASON_MAXIMUM, REASON_MINIMUM
 from audit.services import record
 
@@ -129,14 +128,3 @@ class RecordedAdmin(ScopedAdmin[M]):
     def _record(self, request: HttpRequest, obj: M, verb: str) -> None:
         name = obj._meta.model_name
         record(action=f"{name}.{verb}", actor=Actor.of(request.user), target=(str(name), obj.pk))
-
-
-class EntryAdmin(ReadOnlyAdmin[Entry]):
-    """The append-only table. The portal registers it, with the scope that this room cannot know."""
-
-    list_display = ("at", "action", "actor_kind", "actor_id", "target_type", "target_id", "tenant_id")
-    list_filter = ("action", "actor_kind")
-    search_fields = ("=target_id", "=request_id", "=actor_id")
-    date_hierarchy = "at"
-    show_full_result_count = False
-    list_per_page = 50

@@ -8,12 +8,11 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db import transaction
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from audit.admin import EntryAdmin, RecordedAdmin
+from audit.admin import RecordedAdmin
 from audit.models import Entry
-from portal.selectors import entries_for
+from portal.staff_record.admin import StaffRecord
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -43,10 +42,4 @@ class RecordedAttemptAdmin(RecordedAdmin[Any], AccessAttemptAdmin):  # type: ign
     """Failed sign-ins that count towards a lock. Deleting a row lets its person try again."""
 
 
-@admin.register(Entry)
-class ScopedEntryAdmin(EntryAdmin):
-    """The record, as far as it concerns the tenants that this person operates."""
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Entry]:
-        """Only what this person may know of."""
-        return entries_for(request.user)
+admin.site.register(Entry, StaffRecord)

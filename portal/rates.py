@@ -18,7 +18,8 @@ from audit.services import record
 WINDOW = 60
 """Seconds."""
 API, ROUTED = "api_per_minute", "routed_per_minute"
-LABELS = {API: "API requests", ROUTED: "requests to the machine"}
+STAFF_EXPORTS = "staff_record_exports"
+LABELS = {API: "API requests", ROUTED: "requests to the machine", STAFF_EXPORTS: "exports of the record"}
 
 
 class RateExceeded(Exception):

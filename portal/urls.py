@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
-from portal import connectors_views, outside_views, quotas_views, secrets_views, views
+from portal import connectors_views, log_views, outside_views, quotas_views, secrets_views, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -30,6 +30,8 @@ urlpatterns = [
     path("t/<slug:slug>/outside/", outside_views.tenant_outside, name="tenant-outside"),
     path("t/<slug:slug>/quotas/", quotas_views.tenant_quotas, name="tenant-quotas"),
     path("t/<slug:slug>/quotas/live/", quotas_views.tenant_quotas_live, name="tenant-quotas-live"),
+    path("log/checkpoint", log_views.checkpoint, name="log-checkpoint"),
+    path("log/tile/<path:where>", log_views.tile, name="log-tile"),
     path("healthz", views.healthz, name="healthz"),
     path("api/v1/", include("portal.api")),
     path("admin/", admin.site.urls),
