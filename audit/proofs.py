@@ -104,7 +104,7 @@ def receipt(
 
 
 def lag(now: datetime | None = None) -> Lag:
-    """How far the tree is behind the entries. Looks only above the sequencer's own mark, so it stays cheap."""
+    """How far the tree is behind the entries. Looks only above the sequencer's mark, so it stays cheap."""
     low = SequencerFence.objects.filter(pk=SequencerFence.ROW).values_list("low", flat=True).first() or 0
     found = unsequenced(low).aggregate(count=Count("pk"), oldest=Min("at"))
     if found["oldest"] is None:

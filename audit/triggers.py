@@ -12,7 +12,16 @@ owns the file can drop any trigger (``PRAGMA writable_schema``); ``audit_verify`
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-TABLES: tuple[str, ...] = ("audit_entry", "audit_leaf", "audit_tile", "audit_checkpoint", "audit_segment")
+TABLES: tuple[str, ...] = (
+    "audit_entry",
+    "audit_leaf",
+    "audit_tile",
+    "audit_checkpoint",
+    "audit_cosignature",
+    "audit_witnessrefusal",
+    "audit_refusalacknowledgement",
+    "audit_segment",
+)
 """Every table whose rows are written once."""
 
 ALLOWED: Mapping[str, str] = {

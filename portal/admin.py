@@ -8,10 +8,13 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from audit.admin import RecordedAdmin
-from audit.models import Entry
+from audit.admin import PersonalAdmin, RecordedAdmin
+from audit.models import Entry, PersonalDatum, Witness, WitnessRefusal
+from audit.witness_admin import WitnessAdmin, WitnessRefusalAdmin
+from portal.selectors import personal_for, refusals_for, witnesses_for
 from portal.staff_record.admin import StaffRecord
 
 admin.site.unregister(User)
@@ -43,3 +46,30 @@ class RecordedAttemptAdmin(RecordedAdmin[Any], AccessAttemptAdmin):  # type: ign
 
 
 admin.site.register(Entry, StaffRecord)
+
+
+@admin.register(PersonalDatum)
+class ScopedPersonalAdmin(PersonalAdmin):
+    """What the record's leaves commit to, for those who operate every tenant."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[PersonalDatum]:
+        """Only what this person may know of."""
+        return personal_for(request.user)
+
+
+@admin.register(Witness)
+class ScopedWitnessAdmin(WitnessAdmin):
+    """Witnesses outside, and the guests of the tenants that this person operates."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Witness]:
+        """Only what this person may know of."""
+        return super().get_queryset(request).filter(pk__in=witnesses_for(request.user))
+
+
+@admin.register(WitnessRefusal)
+class ScopedWitnessRefusalAdmin(WitnessRefusalAdmin):
+    """Their refusals."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WitnessRefusal]:
+        """Only what this person may know of."""
+        return super().get_queryset(request).filter(pk__in=refusals_for(request.user))

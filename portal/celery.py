@@ -1,11 +1,16 @@
-"""The Celery application. A task carries ids, never data; the database says what is to be done."""
+"""The Celery application. A task carries ids, never data; the database says what is to be done.
+
+Who asked travels with it, signed (:mod:`audit.carrying`).
+"""
 
 import os
 
 from celery import Celery
 
+from audit.carrying import ContextTask
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
-app = Celery("portal")
+app = Celery("portal", task_cls=ContextTask)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

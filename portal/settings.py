@@ -98,6 +98,9 @@ LOG_KEY, LOG_VKEY = log_keys(
 )
 SEQUENCE_SECONDS = env.float("PORTAL_SEQUENCE_SECONDS", 1.0)
 SEQUENCER_DIR = STATE_DIR / "sequencer"
+WITNESS_SECONDS = env.float("PORTAL_WITNESS_SECONDS", 30.0)
+if not 1 <= WITNESS_SECONDS <= 3600:
+    raise ImproperlyConfigured("PORTAL_WITNESS_SECONDS must be from 1 to 3600.")
 if not 0.05 <= SEQUENCE_SECONDS <= 60:
     raise ImproperlyConfigured("PORTAL_SEQUENCE_SECONDS must be from 0.05 to 60.")
 
@@ -228,6 +231,7 @@ CELERY_BEAT_SCHEDULE = {
     "certificates-renew": {"task": "provisioning.tasks.certificates_renew", "schedule": 900.0},
     "egress-collect": {"task": "provisioning.tasks.egress_collect", "schedule": EGRESS_SECONDS},
     "egress-purge": {"task": "provisioning.tasks.egress_purge", "schedule": 600.0},
+    "witness-round": {"task": "provisioning.tasks.witness_round", "schedule": WITNESS_SECONDS},
 }
 # A sweep that waited behind a stopped broker is worth nothing: the next one does its work.
 for _entry in CELERY_BEAT_SCHEDULE.values():

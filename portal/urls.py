@@ -2,7 +2,15 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
-from portal import connectors_views, log_views, outside_views, quotas_views, secrets_views, views
+from portal import (
+    connectors_views,
+    log_views,
+    outside_views,
+    quotas_views,
+    record_views,
+    secrets_views,
+    views,
+)
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -30,6 +38,22 @@ urlpatterns = [
     path("t/<slug:slug>/outside/", outside_views.tenant_outside, name="tenant-outside"),
     path("t/<slug:slug>/quotas/", quotas_views.tenant_quotas, name="tenant-quotas"),
     path("t/<slug:slug>/quotas/live/", quotas_views.tenant_quotas_live, name="tenant-quotas-live"),
+    path("t/<slug:slug>/record/", record_views.tenant_record, name="tenant-record"),
+    path("t/<slug:slug>/record/<int:entry>/", record_views.tenant_record_entry, name="tenant-record-entry"),
+    path(
+        "t/<slug:slug>/record/<int:entry>/receipt/",
+        record_views.tenant_record_receipt,
+        name="tenant-record-receipt",
+    ),
+    path(
+        "t/<slug:slug>/record/checkpoint/",
+        record_views.tenant_record_checkpoint,
+        name="tenant-record-checkpoint",
+    ),
+    path(
+        "t/<slug:slug>/record/download/", record_views.tenant_record_download, name="tenant-record-download"
+    ),
+    path("t/<slug:slug>/record/export/", record_views.tenant_record_export, name="tenant-record-export"),
     path("log/checkpoint", log_views.checkpoint, name="log-checkpoint"),
     path("log/tile/<path:where>", log_views.tile, name="log-tile"),
     path("healthz", views.healthz, name="healthz"),

@@ -13,12 +13,13 @@ from hashlib import sha256
 from typing import Any, Self
 
 from protocol.canonical import canonical
+from protocol.notes import VerifierKey
 
 SECRET_BYTES = 32
 NONCE_BYTES = 32
 MAX_TRUSTED = 64
 MAX_PORT = 65535
-VERSION = 4
+VERSION = 5
 """Of the personalisation; guests take no other."""
 CREDENTIAL_NAME = "portal.personalisation"
 """Name of the systemd credential that carries the personalisation into the guest."""
@@ -172,6 +173,8 @@ class Personalisation:
     """Where owners sign keyrings and consents with a passkey."""
     origin: str = ""
     """The runtime's own: the only one where a passkey begins a session."""
+    log_vkey: str = ""
+    """Verifier key of the fleet's audit log (C2SP signed-note); the guest pins the first. Empty: there is no log."""
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, as delivered in the credential."""
@@ -192,6 +195,7 @@ class Personalisation:
                 "trust": Trust.parse(document["trust"]),
                 "limits": Limits.parse(document["limits"]),
                 "proxy": _proxy(document["proxy"], document["host_address"]),
+                "log_vkey": _log_vkey(document["log_vkey"]),
             }
             return cls(**{**document, **parsed})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -200,6 +204,14 @@ class Personalisation:
     def without_secret(self) -> Self:
         """The same, for a guest that has enrolled."""
         return replace(self, enrolment_secret=None)
+
+
+def _log_vkey(value: Any) -> str:
+    if value:
+        return str(VerifierKey.parse(value))
+    if value != "":
+        raise EnrolmentError("malformed personalisation: log_vkey")
+    return ""
 
 
 def proxy_address(host_address: str, port: int) -> str:

@@ -58,6 +58,7 @@ def personalisation(runtime: Runtime, secret: bytes | None) -> messages.Personal
         rp_id=rp_id(),
         portal_origin=settings.BASE_URL,
         origin=tenant_origin(runtime.tenant),
+        log_vkey=settings.LOG_VKEY,
     )
 
 

@@ -36,7 +36,13 @@ KEPT_SECONDS = 4.0
 POOL_LIMIT = 32
 _IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
 _REPEATABLE = frozenset(
-    {"/v1/secrets/revoke", "/v1/secrets/export", "/v1/sealing-key/rotate", "/v1/sealing-key/retire"}
+    {
+        "/v1/secrets/revoke",
+        "/v1/secrets/export",
+        "/v1/sealing-key/rotate",
+        "/v1/sealing-key/retire",
+        "/v1/checkpoint",
+    }
 )
 """Paths whose POST changes nothing when it comes again: it names the state that it starts from or ends in."""
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -184,6 +190,10 @@ class RuntimeClient:
     def retire_sealing_key(self, key_id: str) -> dict[str, Any]:
         """``POST /v1/sealing-key/retire``: the guest destroys it. Answers as :meth:`secrets` does."""
         return self._call("POST", "/v1/sealing-key/retire", {"id": key_id})
+
+    def offer_checkpoint(self, request: str) -> dict[str, Any]:
+        """``POST /v1/checkpoint``: an add-checkpoint request (C2SP tlog-witness). The guest decides."""
+        return self._call("POST", "/v1/checkpoint", {"request": request})
 
     def _call(
         self, method: str, path: str, body: dict[str, Any] | None, *, verified: bool = True

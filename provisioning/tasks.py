@@ -3,11 +3,21 @@
 import logging
 import uuid
 
-from celery import Task, shared_task
+from celery import shared_task
 from django.conf import settings
 
-from audit.context import SYSTEM, bind
-from provisioning import access, connector_secrets, machine, members, observation, renewal, trust, usage
+from audit.context import SYSTEM
+from provisioning import (
+    access,
+    connector_secrets,
+    machine,
+    members,
+    observation,
+    renewal,
+    trust,
+    usage,
+    witnessing,
+)
 from provisioning.drift.check import check
 from provisioning.driver import DriverError
 from provisioning.egress import collecting, delivery
@@ -21,11 +31,10 @@ EGRESS_PATIENCE_SECONDS = 4.0
 """How long a task waits for a keeper: less than the sweeper's pace, so that a dead one holds nobody up."""
 
 
-@shared_task(bind=True, name="provisioning.tasks.operation_run")
-def operation_run(self: "Task[..., None]", operation_id: str) -> None:
+@shared_task(name="provisioning.tasks.operation_run")
+def operation_run(operation_id: str) -> None:
     """Advance one operation. A duplicate of a task finds the lease taken and does nothing."""
-    with bind(task_id=str(self.request.id or "")):
-        machine.run(uuid.UUID(operation_id))
+    machine.run(uuid.UUID(operation_id))
 
 
 @shared_task(name="provisioning.tasks.operations_sweep")
@@ -48,84 +57,76 @@ def operations_sweep() -> None:
         tenant_key_apply.delay(str(tenant_id))
 
 
-@shared_task(bind=True, name="provisioning.tasks.access_apply")
-def access_apply(self: "Task[..., None]", runtime_id: str) -> None:
+@shared_task(name="provisioning.tasks.access_apply")
+def access_apply(runtime_id: str) -> None:
     """Close or reopen a guest's content routes as the row says; the sweeper repeats what failed."""
-    with bind(task_id=str(self.request.id or "")):
-        try:
-            access.apply(uuid.UUID(runtime_id))
-        except (AgentUnreachable, AgentRefused, DriverError) as error:
-            log.warning("runtime %s: access not confirmed: %s", runtime_id, error)
+    try:
+        access.apply(uuid.UUID(runtime_id))
+    except (AgentUnreachable, AgentRefused, DriverError) as error:
+        log.warning("runtime %s: access not confirmed: %s", runtime_id, error)
 
 
-@shared_task(bind=True, name="provisioning.tasks.trust_apply")
-def trust_apply(self: "Task[..., None]", runtime_id: str) -> None:
+@shared_task(name="provisioning.tasks.trust_apply")
+def trust_apply(runtime_id: str) -> None:
     """Tell a guest whom of the control plane to believe; the sweeper repeats what failed."""
-    with bind(task_id=str(self.request.id or "")):
-        try:
-            trust.apply(uuid.UUID(runtime_id))
-        except (AgentUnreachable, AgentRefused, DriverError) as error:
-            log.warning("runtime %s: trust not confirmed: %s", runtime_id, error)
+    try:
+        trust.apply(uuid.UUID(runtime_id))
+    except (AgentUnreachable, AgentRefused, DriverError) as error:
+        log.warning("runtime %s: trust not confirmed: %s", runtime_id, error)
 
 
-@shared_task(bind=True, name="provisioning.tasks.members_apply")
-def members_apply(self: "Task[..., None]", runtime_id: str) -> None:
+@shared_task(name="provisioning.tasks.members_apply")
+def members_apply(runtime_id: str) -> None:
     """Deliver the keyring and consents that a guest lacks; the sweeper repeats what failed."""
-    with bind(task_id=str(self.request.id or "")):
-        try:
-            members.apply(uuid.UUID(runtime_id))
-        except (AgentUnreachable, AgentRefused, DriverError) as error:
-            log.warning("runtime %s: keyring and consents not delivered: %s", runtime_id, error)
+    try:
+        members.apply(uuid.UUID(runtime_id))
+    except (AgentUnreachable, AgentRefused, DriverError) as error:
+        log.warning("runtime %s: keyring and consents not delivered: %s", runtime_id, error)
 
 
-@shared_task(bind=True, name="provisioning.tasks.secrets_apply")
-def secrets_apply(self: "Task[..., None]", runtime_id: str) -> None:
+@shared_task(name="provisioning.tasks.secrets_apply")
+def secrets_apply(runtime_id: str) -> None:
     """Request the delivery of secrets that wait; the sweeper repeats it while some do."""
-    with bind(task_id=str(self.request.id or "")):
-        connector_secrets.apply(uuid.UUID(runtime_id))
+    connector_secrets.apply(uuid.UUID(runtime_id))
 
 
-@shared_task(bind=True, name="provisioning.tasks.tenant_key_apply")
-def tenant_key_apply(self: "Task[..., None]", tenant_id: str) -> None:
+@shared_task(name="provisioning.tasks.tenant_key_apply")
+def tenant_key_apply(tenant_id: str) -> None:
     """Make the key that a tenant lacks, or the next one that somebody has asked for."""
-    with bind(task_id=str(self.request.id or "")):
-        tenant = keys_due().filter(pk=tenant_id).first()
-        if tenant is None:
-            return
-        if current_key(tenant.pk) is None:
-            tenant_key_ensure(tenant.pk)
-        else:
-            tenant_key_rotate(actor=SYSTEM, tenant=tenant)
+    tenant = keys_due().filter(pk=tenant_id).first()
+    if tenant is None:
+        return
+    if current_key(tenant.pk) is None:
+        tenant_key_ensure(tenant.pk)
+    else:
+        tenant_key_rotate(actor=SYSTEM, tenant=tenant)
 
 
-@shared_task(bind=True, name="provisioning.tasks.egress_apply")
-def egress_apply(self: "Task[..., None]", host_id: str) -> None:
+@shared_task(name="provisioning.tasks.egress_apply")
+def egress_apply(host_id: str) -> None:
     """Have a host's proxy follow the rows as they are now; the sweeper repeats what failed."""
-    with bind(task_id=str(self.request.id or "")):
-        try:
-            delivery.apply(uuid.UUID(host_id), EGRESS_PATIENCE_SECONDS)
-        except DriverError as error:
-            log.warning("host %s: rules not in force: %s", host_id, error)
+    try:
+        delivery.apply(uuid.UUID(host_id), EGRESS_PATIENCE_SECONDS)
+    except DriverError as error:
+        log.warning("host %s: rules not in force: %s", host_id, error)
 
 
-@shared_task(bind=True, name="provisioning.tasks.egress_collect")
-def egress_collect(self: "Task[..., None]") -> None:
+@shared_task(name="provisioning.tasks.egress_collect")
+def egress_collect() -> None:
     """Take over what the proxies recorded, and what their keepers say of themselves."""
-    with bind(task_id=str(self.request.id or "")):
-        for host in Host.objects.exclude(egress_path=""):
-            try:
-                collecting.collect(host)
-            except DriverError as error:
-                log.warning("host %s: records not read: %s", host.pk, error)
-            except Exception as error:  # what one keeper says must not keep the others' from being read
-                log.error("host %s: records not read: %s", host.pk, type(error).__name__)
+    for host in Host.objects.exclude(egress_path=""):
+        try:
+            collecting.collect(host)
+        except DriverError as error:
+            log.warning("host %s: records not read: %s", host.pk, error)
+        except Exception as error:  # what one keeper says must not keep the others' from being read
+            log.error("host %s: records not read: %s", host.pk, type(error).__name__)
 
 
-@shared_task(bind=True, name="provisioning.tasks.egress_purge")
-def egress_purge(self: "Task[..., None]") -> None:
+@shared_task(name="provisioning.tasks.egress_purge")
+def egress_purge() -> None:
     """Delete records of outside connections that are past their time, or too many."""
-    with bind(task_id=str(self.request.id or "")):
-        collecting.purge()
+    collecting.purge()
 
 
 @shared_task(name="provisioning.tasks.powers_observe")
@@ -135,13 +136,12 @@ def powers_observe() -> None:
         observation.observe(host)
 
 
-@shared_task(bind=True, name="provisioning.tasks.drift_check")
-def drift_check(self: "Task[..., None]") -> None:
+@shared_task(name="provisioning.tasks.drift_check")
+def drift_check() -> None:
     """Look at every host, and set aside at once what is gravely wrong."""
-    with bind(task_id=str(self.request.id or "")):
-        for host in Host.objects.all():
-            for operation_id in check(host).operations:
-                machine.run(operation_id)
+    for host in Host.objects.all():
+        for operation_id in check(host).operations:
+            machine.run(operation_id)
 
 
 @shared_task(name="provisioning.tasks.usage_observe")
@@ -150,8 +150,30 @@ def usage_observe() -> None:
     usage.observe_all()
 
 
-@shared_task(bind=True, name="provisioning.tasks.certificates_renew")
-def certificates_renew(self: "Task[..., None]") -> None:
+@shared_task(name="provisioning.tasks.witness_round")
+def witness_round() -> None:
+    """Have every witness asked to sign the log's newest checkpoint."""
+    witnessing.retire_gone()
+    guests, outside = witnessing.due()
+    for runtime_id in guests:
+        witness_guest.apply_async((str(runtime_id),), expires=2 * settings.WITNESS_SECONDS)
+    for witness_id in outside:
+        witness_outside.apply_async((witness_id,), expires=2 * settings.WITNESS_SECONDS)
+
+
+@shared_task(name="provisioning.tasks.witness_guest")
+def witness_guest(runtime_id: str) -> None:
+    """Ask one guest to sign the log's newest checkpoint; the next round repeats what failed."""
+    witnessing.ask_guest(uuid.UUID(runtime_id))
+
+
+@shared_task(name="provisioning.tasks.witness_outside")
+def witness_outside(witness_id: int) -> None:
+    """Ask one witness outside to sign the log's newest checkpoint; the next round repeats what failed."""
+    witnessing.ask_outside(witness_id)
+
+
+@shared_task(name="provisioning.tasks.certificates_renew")
+def certificates_renew() -> None:
     """Renew the guests' certificates that are past half their life."""
-    with bind(task_id=str(self.request.id or "")):
-        renewal.renew_certificates()
+    renewal.renew_certificates()

@@ -6,17 +6,22 @@ from audit.models.personal import PersonalDatum
 from audit.models.search import SearchIndex
 from audit.models.segment import Segment
 from audit.models.tree import Checkpoint, Leaf, SequencerFence, Tile
+from audit.models.witnesses import Cosignature, RefusalAcknowledgement, Witness, WitnessRefusal
 
 __all__ = [
     "AppendOnlyError",
     "AppendOnlyModel",
     "AppendOnlyQuerySet",
     "Checkpoint",
+    "Cosignature",
     "Entry",
     "Leaf",
     "PersonalDatum",
+    "RefusalAcknowledgement",
     "SearchIndex",
     "Segment",
     "SequencerFence",
     "Tile",
+    "Witness",
+    "WitnessRefusal",
 ]

@@ -11,6 +11,7 @@ FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/jobs.js": ("jobs.js", "text/javascript"),
     "/gateway.js": ("gateway.js", "text/javascript"),
+    "/witness.js": ("witness.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
 HEADERS = {

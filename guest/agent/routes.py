@@ -19,6 +19,8 @@ from guest.agent.sessions import IDLE_SECONDS, LIFETIME_SECONDS, Session, Sessio
 from guest.agent.status import status
 from guest.agent.vault import Vault
 from guest.agent.vault_routes import VaultRoutes
+from guest.agent.witness import Witness
+from guest.agent.witness_routes import WitnessRoutes
 from guest.agent.workspace import Workspace
 from protocol.enrolment import NONCE_BYTES
 from protocol.tokens import body_hash
@@ -36,11 +38,12 @@ class Routes:
         enrolment: Enrolment,
         gate: Gate,
         vault: Vault,
+        witness: Witness,
         gateway: GatewayRoutes,
         runner: Runner,
     ) -> None:
         self._config, self._enrolment, self._gate = config, enrolment, gate
-        self._vault, self._gateway = vault, gateway
+        self._vault, self._witness, self._gateway = vault, witness, gateway
         papers = config.personalisation
         self._pages = Pages(papers.rp_id, papers.portal_origin)
         self._content = Content(Workspace(config.workspace, config.limits), gate, config.patience)
@@ -67,6 +70,7 @@ class Routes:
             ("GET", "/page.js"): self._pages.serve,
             ("GET", "/jobs.js"): self._pages.serve,
             ("GET", "/gateway.js"): self._pages.serve,
+            ("GET", "/witness.js"): self._pages.serve,
             ("GET", "/page.css"): self._pages.serve,
             ("GET", "/v1/door"): self.door,
             ("POST", "/v1/sessions/challenge"): self.challenge,
@@ -79,6 +83,7 @@ class Routes:
             ("GET", "/v1/members"): self.members,
             ("POST", "/v1/recovery/object"): self.object_to_recovery,
             **VaultRoutes(self._vault).handlers(),
+            **WitnessRoutes(self._witness, self._gate.ledger).handlers(),
             **self._content.handlers(),
             **self._gateway.handlers(),
             **self._jobs.handlers(),
@@ -102,6 +107,7 @@ class Routes:
             "trust": self._gate.trust.now.trust.hash,
             "gateway": self._gateway.gateway.statement(),
             "jobs": self._jobs.statement(),
+            "witness": self._witness.statement(),
         }
         gate = self._gate
         return web.json_response(said | told | more | gate.members.statement() | gate.recovery.statement())

@@ -34,6 +34,7 @@ from guest.agent.status import boot_id
 from guest.agent.tls import add_authorities, server_context, use_certificate
 from guest.agent.trust import TrustStore
 from guest.agent.vault import Vault
+from guest.agent.witness import Witness
 
 HANDSHAKE_SECONDS = 10.0
 HEAD_LIMIT = 8 * 1024
@@ -64,6 +65,7 @@ async def _listening(config: Config) -> AsyncIterator[int]:
     """Open the port for the time of the block and give its number."""
     keys = load_or_create_keys(config.data)
     vault = Vault(config.data, keys)
+    witness = Witness(config.data, config.runtime_id, config.personalisation.log_vkey)
     trust = TrustStore(config.data, config.believed)
     context = server_context(trust.now.authorities)
     enrolment = Enrolment(config, keys, vault, trust, lambda new: use_certificate(context, new, keys.tls))
@@ -83,7 +85,7 @@ async def _listening(config: Config) -> AsyncIterator[int]:
     vault.changed = gateway.gateway.secret_changed
     messages = gateway.messages
     jobs.register(Kind.MESSAGE, Spoken(config.data / "messages", messages.answer, messages.check))
-    routes = Routes(config, enrolment, gate, vault, gateway, jobs)
+    routes = Routes(config, enrolment, gate, vault, witness, gateway, jobs)
     runner = await _http(routes, gate, doors, config.patience)
     server = await asyncio.get_running_loop().create_server(
         doors,

@@ -1,6 +1,6 @@
 """The tenant's API, version 1. Scoped by the same selectors and served by the same services as the pages."""
 
-from portal.api import connectors, egress, members, quotas, routing, runtimes, secrets, sign_in
+from portal.api import connectors, egress, members, quotas, record, routing, runtimes, secrets, sign_in
 
 urlpatterns = [
     *runtimes.urlpatterns,
@@ -9,6 +9,7 @@ urlpatterns = [
     *connectors.urlpatterns,
     *egress.urlpatterns,
     *quotas.urlpatterns,
+    *record.urlpatterns,
     *routing.urlpatterns,
     *sign_in.urlpatterns,
 ]

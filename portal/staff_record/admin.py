@@ -76,7 +76,7 @@ class StaffRecord(ReadOnlyAdmin[Entry]):
     def personal_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The same page with the personal data, once it is on record that somebody looked."""
         entry = self.get_object(request, object_id)
-        if not request.user.has_perm(one.MAY_OPEN):
+        if not request.user.has_perms(one.MAY_OPEN):
             raise PermissionDenied
         return self._page(request, entry, {"opened": one.opened(Actor.of(request.user), entry)})
 

@@ -13,7 +13,7 @@ from audit.context import Actor
 from audit.exporting import MAX_ENTRIES, MAX_RECEIPTS, receipts, whole
 from audit.models import Checkpoint, Entry, Segment
 from audit.services import record
-from portal.rates import STAFF_EXPORTS, RateExceeded, spend
+from portal.rates import DOWNLOADS, RateExceeded, spend
 from portal.staff_record.asked import SearchForm, scope_of
 from portal.staff_record.one import receipt_of
 
@@ -48,7 +48,7 @@ def export(request: HttpRequest) -> HttpResponseBase:
         )
         return HttpResponse(words, status=403, content_type="text/plain")
     try:
-        spend(STAFF_EXPORTS, UUID(int=request.user.pk or 0), PER_MINUTE)
+        spend(DOWNLOADS, UUID(int=request.user.pk or 0), PER_MINUTE)
     except RateExceeded as refused:
         words = f"{PER_MINUTE} exports a minute are the most. Try again in {refused.wait} s."
         return HttpResponse(words, status=429, content_type="text/plain")

@@ -2,7 +2,7 @@
 
 A whole log is a header ``{"format":"portal export v1","origin":…,"first":0,"size":N}``, one line
 ``{"index":i,"event":"…"}`` for each entry, and ``{"checkpoint":"<note>"}``. Where older entries have been
-archived, ``first`` is not 0 and the header's ``before`` holds the frontier of the leaves before it, in base64.
+archived, ``first`` is not 0 and the header's ``before`` holds the frontier of the leaves before it.
 """
 
 import json

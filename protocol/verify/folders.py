@@ -1,7 +1,7 @@
 """Folders of tiles: ``checkpoint``, ``tile/<level>/…`` and ``tile/entries/…`` as C2SP tlog-tiles names them.
 
-A whole log has every tile and bundle. A segment (an archive of the entries from ``first`` to ``end``) has
-the bundles and the tiles of level 0 of its own range, every tile of the levels above, and the last tile of level 0.
+A whole log has every tile and bundle. A segment (an archive of the entries from ``first`` to ``end``) has the
+bundles and the level-0 tiles of its own range, every tile of the levels above, and the last tile of level 0.
 """
 
 from dataclasses import dataclass

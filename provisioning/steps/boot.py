@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from audit.context import SYSTEM
 from audit.services import record
-from provisioning import access, enrolment, members, trust
+from provisioning import access, enrolment, members, trust, witnessing
 from provisioning.driver import Power
 from provisioning.models import Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
@@ -113,6 +113,7 @@ def confirm(context: Context) -> None:
             access.confirm(runtime, client)
         if status.get("runtime_id") == str(runtime.pk):
             trust.confirm(runtime, client, str(status.get("trust")))
+            witnessing.follow(runtime, status)
     except (AgentUnreachable, AgentRefused) as error:
         raise StepFailed(
             "not_ready", f"The guest does not answer over mutual TLS: {error}", retryable=True

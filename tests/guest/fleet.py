@@ -149,6 +149,7 @@ def personalise(
     secret: str | None = SECRET,
     limits: Limits = LIMITS,
     proxy: str | None = None,
+    log_vkey: str = "",
 ) -> Path:
     """Write a personalisation file for an agent on loopback."""
     path = folder / "personalisation.json"
@@ -166,6 +167,7 @@ def personalise(
         rp_id="portal.localhost",
         portal_origin="http://portal.localhost:8000",
         origin="http://acme.portal.localhost:8000",
+        log_vkey=log_vkey,
     )
     path.write_bytes(document.to_bytes())
     return path

@@ -5,6 +5,7 @@ A route with a parameter that this file does not know is an error: whoever adds 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib import admin
 from django.db.models import Model
@@ -40,6 +41,21 @@ SCOPED: dict[type[Model], str] = {
 """Models whose rows belong to one tenant."""
 
 
+IN_THE_LOG = {
+    "tenant-record-receipt",
+    "tenant-record-download",
+    "api-record-receipt",
+    "api-record-checkpoint",
+    "api-record-consistency",
+}
+"""Routes that have an answer only once the sequencer has signed."""
+
+
+def body(response: Any) -> bytes:
+    """All of an answer, also of one that is sent piece by piece."""
+    return b"".join(response.streaming_content) if response.streaming else bytes(response.content)
+
+
 @dataclass(frozen=True)
 class Route:
     """One pattern: its full path with converters, and its name with namespaces."""
@@ -69,13 +85,16 @@ class Route:
 
     def url(self, place: Place) -> str:
         """The URL of the row that belongs to ``place``; of any row, where rows belong to nobody."""
-        return self.fill(self._identifier(place), place.key.fingerprint, place.secret.name)
+        entry = _row(Entry, place) if "<int:entry>" in self.path else 0
+        return self.fill(self._identifier(place), place.key.fingerprint, place.secret.name, entry)
 
     def missing(self) -> str:
         """The URL of a row that does not exist."""
         return self.fill("nobody" if "<slug:" in self.path else NOWHERE)
 
-    def fill(self, value: object, fingerprint: str = "0" * 64, named: str = "NOBODYS") -> str:
+    def fill(
+        self, value: object, fingerprint: str = "0" * 64, named: str = "NOBODYS", entry: object = 0
+    ) -> str:
         """The URL with ``value`` in the place of its parameter, a key's or secret's where it names one."""
         if self.name == "admin:app_list":
             return f"/admin/{value}/"
@@ -86,6 +105,7 @@ class Route:
         before, _, rest = self.path.partition("<")
         after = rest.partition(">")[2].replace("<slug:fingerprint>", fingerprint)
         after = after.replace("<slug:name>", named).replace("<slug:connector>", "github")
+        after = after.replace("<int:entry>", str(entry))
         return before + (f"{value}{after}" if rest else "")
 
     def _identifier(self, place: Place) -> object:

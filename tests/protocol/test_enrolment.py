@@ -64,7 +64,7 @@ def test_personalisation_round_trip() -> None:
     assert SECRET.hex().encode() not in PAPERS.without_secret().to_bytes()
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"version":4}', b'{"version":3,"other":1}', b"\xff"])
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"version":5}', b'{"version":4,"other":1}', b"\xff"])
 def test_malformed_personalisation_is_refused(data: bytes) -> None:
     """With an error that repeats nothing of the content."""
     with pytest.raises(EnrolmentError):

@@ -1,0 +1,93 @@
+"""What is wrong with the record, for the staff's pages, `audit_status` and the no-go probe.
+
+``loud`` is what may mean that somebody rewrites the record: it stands red on every page of the staff's site until
+a person has looked into it. ``alert`` is what keeps the record from being watched.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from django.db.models import Max
+from django.utils import timezone
+
+from audit.models import Checkpoint, Cosignature, SequencerFence
+from audit.proofs import unsequenced
+from audit.witnesses import open_refusals
+
+LAG = timedelta(seconds=60)
+"""How old an entry may be that has no leaf."""
+UNWATCHED = timedelta(minutes=10)
+"""How old a checkpoint may be under which, or under a later one, no witness has signed."""
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One thing that is wrong."""
+
+    code: str
+    severity: Literal["loud", "alert"]
+    words: str
+    """What it means, for anybody on the staff: names no tenant's machine."""
+    at: datetime
+    about: str = ""
+    """Which witness, for those who may know."""
+
+
+def alerts() -> list[Alert]:
+    """All, the loudest first. Few and cheap queries, whatever the size of the record."""
+    return [*loud(), *_unsequenced(), *_unwatched()]
+
+
+def loud() -> list[Alert]:
+    """Those that stand on every page of the staff's site."""
+    return [*_trouble(), *_refusals()]
+
+
+def _trouble() -> list[Alert]:
+    row = _fence()
+    if row is None or not row.trouble:
+        return []
+    words = (
+        f"The log refuses to sign: {row.trouble_words} Nothing new is vouched for until staff look into it."
+    )
+    return [Alert(f"log_{row.trouble}", "loud", words, row.trouble_at or timezone.now())]
+
+
+def _refusals() -> list[Alert]:
+    return [
+        Alert(
+            "witness_refused",
+            "loud",
+            f"A witness refuses to sign the audit record: {refusal.get_reason_display()}.",
+            refusal.at,
+            refusal.witness.name,
+        )
+        for refusal in open_refusals()[:SHOWN]
+    ]
+
+
+def _unsequenced() -> list[Alert]:
+    row = _fence()
+    oldest = unsequenced(row.low if row else 0).order_by("pk").values_list("at", flat=True).first()
+    if oldest is None or timezone.now() - oldest <= LAG:
+        return []
+    minutes = (timezone.now() - oldest).total_seconds() / 60
+    words = f"Entries have been waiting for their leaf for {minutes:.0f} min: the sequencer does not run or is behind."
+    return [Alert("sequencer_lag", "alert", words, oldest)]
+
+
+def _unwatched() -> list[Alert]:
+    signed = Cosignature.objects.filter(witness__retired_at=None).aggregate(size=Max("checkpoint__size"))
+    first = Checkpoint.objects.filter(size__gt=signed["size"] or 0).order_by("size").first()
+    if first is None or timezone.now() - first.at <= UNWATCHED:
+        return []
+    words = (
+        f"No witness has signed a checkpoint since {first.at:%Y-%m-%d %H:%M} UTC: nobody watches the record."
+    )
+    return [Alert("no_witness", "alert", words, first.at)]
+
+
+def _fence() -> SequencerFence | None:
+    return SequencerFence.objects.filter(pk=SequencerFence.ROW).first()
