@@ -11,7 +11,7 @@ from django.contrib import admin
 from django.db.models import Model
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from audit.models import Entry
+from audit.models import Entry, Witness, WitnessRefusal
 from provisioning.models import DriftFinding, EgressRecord, Operation, Runtime
 from tenants.models import (
     ConnectorSecret,
@@ -37,6 +37,8 @@ SCOPED: dict[type[Model], str] = {
     TenantConnector: "connector",
     DriftFinding: "drift",
     EgressRecord: "egress_record",
+    Witness: "witness",
+    WitnessRefusal: "refusal",
 }
 """Models whose rows belong to one tenant."""
 
