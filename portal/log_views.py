@@ -10,6 +10,7 @@ from django.views.decorators.http import require_GET
 
 from audit import proofs
 from audit.bodies import entry_bundle
+from audit.witnesses import note_of
 from portal.staff_record.asked import scope_of
 from protocol.tiles import TILE_WIDTH, TileError, entries_path, tile_path
 
@@ -22,11 +23,11 @@ _ENTRIES = re.compile(rf"entries/{_NUMBER}", re.ASCII)
 @require_GET
 @never_cache
 def checkpoint(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - a view
-    """The newest signed head."""
+    """The newest signed head, with the witnesses' signatures that are there."""
     found = proofs.latest()
     if found is None:
         raise Http404
-    return HttpResponse(found.note, content_type="text/plain; charset=utf-8")
+    return HttpResponse(note_of(found), content_type="text/plain; charset=utf-8")
 
 
 @login_required

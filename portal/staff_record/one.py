@@ -1,7 +1,7 @@
 """One entry: what it says, where it stands in the log, and how anybody can check that."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import transaction
@@ -9,8 +9,9 @@ from django.http import HttpRequest
 
 from audit import log, personal, proofs
 from audit.context import Actor
-from audit.models import Checkpoint, Entry, Leaf, Segment
+from audit.models import Checkpoint, Cosignature, Entry, Leaf, Segment
 from audit.services import record
+from audit.witnesses import newest_cosigned, note_of
 from portal.staff_record.rows import rows_of
 from protocol.checkpoints import hash_lines
 from protocol.merkle import ProofError
@@ -35,6 +36,9 @@ class Place:
 
     index: int
     checkpoint: Checkpoint
+    note: str
+    """With the witnesses' signatures."""
+    cosignatures: list[Cosignature]
     inclusion: str
     """The hashes, one a line, as C2SP writes them."""
     root: str
@@ -71,8 +75,13 @@ def context_of(request: HttpRequest, entry: Entry) -> dict[str, Any]:
 
 
 def receipt_of(entry: Entry, openings: tuple[Opening, ...] = ()) -> Receipt | None:
-    """With the newest checkpoint; None: not in the tree yet, or archived."""
-    return proofs.receipt(entry, openings=openings)
+    """In the newest checkpoint with a witness, or else the newest; None: in none yet, or archived."""
+    index = Leaf.objects.filter(entry=entry).values_list("index", flat=True).first()
+    head = None if index is None else newest_cosigned(index) or proofs.latest()
+    made = proofs.receipt(entry, checkpoint=head, openings=openings)
+    if made is None or head is None:
+        return None
+    return replace(made, proof=replace(made.proof, note=note_of(head)))
 
 
 @transaction.atomic
@@ -113,7 +122,8 @@ def _place(leaf: Leaf | None, head: Checkpoint | None) -> Place | None:
         inclusion = hash_lines(tuple(proofs.inclusion(leaf.index, head.size)))
     except ProofError as error:
         inclusion = f"The tree does not hang together: {error}. Run manage.py audit_verify."
-    return Place(leaf.index, head, inclusion, bytes(head.root).hex())
+    signed = list(head.cosignatures.select_related("witness").order_by("witness__name"))
+    return Place(leaf.index, head, note_of(head), signed, inclusion, bytes(head.root).hex())
 
 
 def _segment(index: int) -> Segment | None:
