@@ -11,10 +11,11 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from audit.admin import EntryAdmin, PersonalAdmin, RecordedAdmin
+from audit.admin import PersonalAdmin, RecordedAdmin
 from audit.models import Entry, PersonalDatum, Witness, WitnessRefusal
 from audit.witness_admin import WitnessAdmin, WitnessRefusalAdmin
-from portal.selectors import entries_for, personal_for, refusals_for, witnesses_for
+from portal.selectors import personal_for, refusals_for, witnesses_for
+from portal.staff_record.admin import StaffRecord
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -44,13 +45,7 @@ class RecordedAttemptAdmin(RecordedAdmin[Any], AccessAttemptAdmin):  # type: ign
     """Failed sign-ins that count towards a lock. Deleting a row lets its person try again."""
 
 
-@admin.register(Entry)
-class ScopedEntryAdmin(EntryAdmin):
-    """The record, as far as it concerns the tenants that this person operates."""
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Entry]:
-        """Only what this person may know of."""
-        return entries_for(request.user)
+admin.site.register(Entry, StaffRecord)
 
 
 @admin.register(PersonalDatum)
