@@ -85,9 +85,12 @@ def pages(filters: Filters, cursor: Cursor = NEWEST, count: int = 7) -> Iterator
     for _ in range(200):
         found = search.search(filters, cursor, count)
         yield found
+        # What the index has found is what the columns say, or pages would be thin.
+        full = len(found.entries) == count or found.stopped_at is not None
         onward = found.newer if cursor.after is not None else found.older
         if onward is None:
             return
+        assert full
         cursor = Cursor(after=onward) if cursor.after is not None else Cursor(before=onward)
     raise AssertionError("the pages never end")
 

@@ -148,8 +148,8 @@ def test_an_export_of_half_staff_holds_only_their_tenants(world: World, sequence
 
 def test_the_tail_follows_the_log_and_can_pause(world: World, sequence: Sequence) -> None:
     """What is in the tree and matches, each once; a paused tail asks no more."""
-    sequence()
     client = world.client("operator")
+    sequence()  # the sign-in is in it, so the very next leaf is ours
     page = client.get(LIST, {"follow": "1", "action": "thing"}).content.decode()
     ask = re.search(r'<tr id="tail" hx-get="([^"]+)"', page)
     assert ask
