@@ -4,8 +4,10 @@ The triggers are down while it happens and up again afterwards: what finds it mu
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -18,7 +20,7 @@ from audit.sequencer import TroubleError, sequence_once
 from audit.verification import Report, verify
 from protocol import checkpoints, merkle
 from protocol.notes import COSIGNATURE_V1, new_key
-from protocol.receipts import Receipt, ReceiptError, check
+from protocol.receipts import Proof, Receipt, ReceiptError, check
 from protocol.witnessing import Refused, Request, State, judge
 from tests.audit.conftest import write
 from tests.audit.postgresql import own_database
@@ -444,10 +446,8 @@ RECEIPTS: dict[str, Callable[[Receipt, Receipt], Receipt]] = {
 }
 
 
-def replaced(one: Receipt, **more: object) -> object:
-    from dataclasses import replace
-
-    return replace(one.proof, **more)  # type: ignore[arg-type]
+def replaced(one: Receipt, **more: Any) -> Proof:
+    return replace(one.proof, **more)
 
 
 @pytest.mark.parametrize("what", RECEIPTS)
