@@ -138,6 +138,8 @@ WORDS: dict[str, Words] = {
             "witness.refusal_acknowledged": "Looked into the refusal of the witness {name}",
             "record.viewed": "Looked at a page of {page}",
             "record.exported": "Downloaded entries with their proofs",
+            "record.archived": "Moved the entries from {first} to before {end} into an archive",
+            "record.personal_opened": "Looked at the personal data behind an entry",
             "record.disputed": "Showed a checkpoint that this log does not continue, of size {size}",
         },
     ),
