@@ -12,6 +12,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
+from audit.alerts import alerts, loud
 from audit.context import Actor
 from audit.services import record
 from portal.polling import polled
@@ -58,6 +59,11 @@ class PortalAdminSite(AdminSite):
                 )
             return response
 
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """On every page: what may mean that somebody rewrites the record. Asked for when the page is made."""
+        staff = self.has_permission(request)
+        return {**super().each_context(request), "record_alarms": loud if staff else list}
+
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         """Django's guard, and whole-page answers for parts that htmx fetches."""
         return polled(super().admin_view(view, cacheable), self.has_permission)
@@ -75,6 +81,7 @@ class PortalAdminSite(AdminSite):
             .exclude(severity=Severity.NOTE)
             .order_by(GRAVEST_FIRST, "-found_at")[:20],
             "quarantined": runtimes.filter(phase=Runtime.Phase.QUARANTINED)[:20],
+            "record": alerts(),
             "failed": runtimes.filter(phase=Runtime.Phase.FAILED)[:20],
             "ready": runtimes.filter(phase=Runtime.Phase.READY).count(),
             "total": runtimes.exclude(phase=Runtime.Phase.DELETED).count(),

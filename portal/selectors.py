@@ -1,9 +1,9 @@
 """Reads that join the record, which knows no tenants, with the people who may see it."""
 
 from django.contrib.auth.models import User
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
-from audit.models import Entry
+from audit.models import Entry, PersonalDatum, Witness, WitnessRefusal
 from tenants.selectors import Person, tenants_for
 
 
@@ -14,3 +14,26 @@ def entries_for(user: Person) -> QuerySet[Entry]:
     if user.has_perm("tenants.operate_tenant"):
         return Entry.objects.all()
     return Entry.objects.filter(tenant_id__in=tenants_for(user).values("pk"))
+
+
+def personal_for(user: Person) -> QuerySet[PersonalDatum]:
+    """What ``user`` may look through of the record's personal data: all or nothing, for people cross tenants."""
+    if not isinstance(user, User) or not (user.is_active and user.is_staff):
+        return PersonalDatum.objects.none()
+    if not user.has_perms(["tenants.operate_tenant", "audit.view_personaldatum"]):
+        return PersonalDatum.objects.none()
+    return PersonalDatum.objects.all()
+
+
+def witnesses_for(user: Person) -> QuerySet[Witness]:
+    """The witnesses that ``user`` may know of: those outside, and the guests of tenants that they operate."""
+    if not isinstance(user, User) or not (user.is_active and user.is_staff):
+        return Witness.objects.none()
+    if user.has_perm("tenants.operate_tenant"):
+        return Witness.objects.all()
+    return Witness.objects.filter(Q(tenant_id=None) | Q(tenant_id__in=tenants_for(user).values("pk")))
+
+
+def refusals_for(user: Person) -> QuerySet[WitnessRefusal]:
+    """The refusals of those witnesses."""
+    return WitnessRefusal.objects.filter(witness__in=witnesses_for(user))

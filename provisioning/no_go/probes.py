@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
+from audit.alerts import alerts
 from provisioning.drift.findings import Severity
 from provisioning.drift.proxy import of_proxy
 from provisioning.driver import DriverError
@@ -172,8 +173,11 @@ def roles(_fleet: Fleet) -> Answer:
 
 
 def record(_fleet: Fleet) -> Answer:
-    """The database refuses to change the record, what owners signed, and destroyed keys."""
-    return triggers.refuse()
+    """The database refuses to change the record, what owners signed, and destroyed keys; and it is watched."""
+    refuses, evidence = triggers.refuse()
+    problems = [] if refuses else [evidence]
+    problems += [f"{alert.code}: {alert.words}" for alert in alerts()]
+    return all_of(problems, evidence)
 
 
 def tenants(_fleet: Fleet) -> Answer:

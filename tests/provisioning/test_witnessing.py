@@ -82,13 +82,16 @@ def test_a_round_comes_once_in_its_time(runtime: Runtime) -> None:
     assert Cosignature.objects.count() == before + 1
 
 
-def test_nothing_new_asks_nobody(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it has signed is not offered again."""
+def test_nothing_new_is_asked_too(runtime: Runtime) -> None:
+    """It signs the same again; the first signature stays."""
     write()
     ask(runtime)
-    again()
-    monkeypatch.setattr(RuntimeClient, "offer_checkpoint", lambda *_: pytest.fail("asked"))
-    witnessing.ask_guest(runtime.pk)
+    (before,) = Cosignature.objects.values()
+    for _ in range(2):
+        again()
+        witnessing.ask_guest(runtime.pk)
+    assert list(Cosignature.objects.values()) == [before]
+    assert not refusals()
 
 
 def test_an_answer_that_was_lost(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

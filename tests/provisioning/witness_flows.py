@@ -7,9 +7,10 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from audit import proofs, triggers
+from audit import log, proofs, triggers
 from audit.context import command
 from audit.models import (
     Checkpoint,
@@ -23,6 +24,9 @@ from audit.models import (
 )
 from audit.sequencer import sequence_once
 from audit.services import record
+from protocol.checkpoints import Checkpoint as Head
+from protocol.checkpoints import signed
+from protocol.merkle import root
 from provisioning import witnessing
 from provisioning.models import Runtime
 
@@ -79,13 +83,23 @@ def set_back(size: int) -> None:
         for model, where in rows:
             _raw(model).filter(**where)._raw_delete(using="default")
         _raw(Entry).exclude(pk__in=kept)._raw_delete(using="default")
+        _sign(size)
     finally:
         triggers.install(connection)
     SequencerFence.objects.update(low=0)
     shutil.rmtree(settings.SEQUENCER_DIR, ignore_errors=True)
 
 
-def _raw(model: type[Any]) -> Any:
-    from django.db.models import QuerySet
+def _sign(size: int) -> None:
+    """A head of the tree that is left, by the log's own key."""
+    if Checkpoint.objects.filter(size=size).exists():
+        return
+    top = root([bytes(leaf) for leaf in Leaf.objects.order_by("index").values_list("hash", flat=True)])
+    origin = log.vkey().name
+    note = signed(Head(origin, size, top), settings.LOG_KEY, origin)
+    Checkpoint.objects.create(size=size, root=top, note=note, at=timezone.now())
 
+
+def _raw(model: type[Any]) -> Any:
+    """Without the methods that refuse."""
     return QuerySet(model)

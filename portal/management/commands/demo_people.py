@@ -5,6 +5,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.core.management.base import BaseCommand
 from django.db import transaction
 
+from audit import personal
 from audit.context import command
 from audit.services import record
 
@@ -20,6 +21,8 @@ OPERATOR_PERMISSIONS = (
     *(f"view_{model}" for model in ("memberkey", "keyringversion", "consentversion")),
     *(f"view_{model}" for model in ("tenantkey", "connectorsecret", "tenantconnector", "egressrecord")),
     "add_tenantconnector",
+    *(f"{verb}_witness" for verb in ("view", "add", "change")),
+    *(f"{verb}_witnessrefusal" for verb in ("view", "change")),
     *(f"change_{model}" for model in ("host", "guestimage", "runtime", "operation")),
 )
 
@@ -46,5 +49,6 @@ class Command(BaseCommand):
                 actor=command("demo_people"),
                 target=("user", user.pk),
                 data={"staff": is_staff},
+                personal={"user": personal.username(user)},
             )
             self.stdout.write(f"{username}: password {password}   (shown once; write it down)")
