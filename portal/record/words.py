@@ -135,6 +135,7 @@ WORDS: dict[str, Words] = {
             "witness.retired": "Took the witness {name} out of account",
             "witness.refused": "Was refused a signature by the witness {name}: {code}",
             "witness.refusal_acknowledged": "Looked into the refusal of the witness {name}",
+            "record.archived": "Put old entries into an archive",
             "record.exported": "Downloaded entries with their proofs",
             "record.disputed": "Showed a checkpoint that this log does not continue, of size {size}",
         },

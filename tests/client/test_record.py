@@ -233,11 +233,12 @@ def test_the_machine_has_seen_the_same_log(fake: Fake, owner: Person) -> None:
         fake.log.seed,
         NAME,
     )
-    for lie, words in [
+    lies: list[tuple[dict[str, object], str]] = [
         ({"note": forked}, "FORKED"),
         ({"log": str(vkey_of(NAME, b"\x08" * 32))}, "another log's key"),
         ({"contradictions": [{}]}, "contradict each other"),
-    ]:
+    ]
+    for lie, words in lies:
         fake.log.machine = {**good, **lie}
         assert words in owner.refused("record", "verify", "acme", "--machine")
 

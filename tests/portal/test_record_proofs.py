@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection, transaction
-from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
 
 from audit import log, witnesses
@@ -54,11 +53,8 @@ def checkpoint(world: World) -> str:
     return str(world.client("owner").get(f"{API}checkpoint/").json()["checkpoint"])
 
 
-def asked_since(world: World, kept: str, role: str = "owner") -> HttpResponse:
-    answer: HttpResponse = world.client(role).post(
-        f"{API}checkpoint/", {"checkpoint": kept}, content_type="application/json"
-    )
-    return answer
+def asked_since(world: World, kept: str, role: str = "owner") -> Any:
+    return world.client(role).post(f"{API}checkpoint/", {"checkpoint": kept}, content_type="application/json")
 
 
 def forge(size: int, root: bytes) -> str:
@@ -166,9 +162,10 @@ def test_a_long_record_comes_in_parts(
     sequence()
     total = Entry.objects.filter(tenant_id=world.mine.tenant.pk).count()
     assert total > 8
-    client, events, after = world.client("owner"), [], "0"
+    client, events = world.client("owner"), []
+    after: str | None = ""
     while after is not None:
-        asked = {"after": after} if after != "0" else {}
+        asked = {"after": after} if after else {}
         answer = client.post(f"{API}receipts/", asked, content_type="application/json")
         part = [Receipt.parse(line).event for line in body(answer).splitlines()]
         assert 0 < len(part) <= 4
@@ -378,7 +375,7 @@ def make_witness(world: World, whose: str) -> VerifierKey:
     place = {"own": world.mine, "other": world.other}.get(whose)
     name = runtime_dns_name(str(place.runtime.pk)) if place else "witness.example.org"
     key = vkey_of(name, SEEDS[whose], COSIGNATURE_V1)
-    about = {"target": str(place.runtime.pk)} if place else {"url": "https://witness.example.org/"}
+    about: Any = {"target": str(place.runtime.pk)} if place else {"url": "https://witness.example.org/"}
     witnesses.witness_register(actor=SYSTEM, vkey=str(key), **about)
     return key
 
