@@ -107,7 +107,9 @@ class WitnessAdmin(ServiceAdmin[Witness]):
         """For the action."""
         return request.user.has_perm("audit.change_witness")
 
-    def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **given: Any) -> Any:
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, *args: Any, **given: Any
+    ) -> Any:
         """With the last signatures, and for a new one the log's own key, which the witness must be told."""
         rows = Cosignature.objects.none()
         if object_id and object_id.isdecimal():

@@ -39,7 +39,10 @@ from tenants.services import (
     secret_put,
     tenant_key_ensure,
 )
+from tests.net import net
 from tests.protocol.people import Device, entry, keyring
+
+__all__ = ["net"]
 
 TESTER = command("test")
 Kind, State, Phase = Operation.Kind, Operation.State, Runtime.Phase
