@@ -137,7 +137,7 @@ WORDS: dict[str, Words] = {
             "witness.refused": "Was refused a signature by the witness {name}: {code}",
             "witness.refusal_acknowledged": "Looked into the refusal of the witness {name}",
             "record.archived": "Put old entries into an archive",
-            "record.viewed": "Looked at a page of {page}",
+            "record.viewed": "Looked at the page of {page}",
             "record.exported": "Downloaded entries with their proofs",
             "record.disputed": "Showed a checkpoint that this log does not continue, of size {size}",
         },
