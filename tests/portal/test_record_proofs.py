@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 from django.conf import settings
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from audit import log, witnesses
+from audit.archives import archive
 from audit.context import SYSTEM, Actor, bind
 from audit.models import Checkpoint as StoredCheckpoint
 from audit.models import Entry, Witness
@@ -462,3 +465,24 @@ def test_a_retired_witness_vouches_no_more(world: World, sequence: Sequence) -> 
     witnesses.witness_retire(actor=SYSTEM, witness=witness, reason="It has moved away.")
     sequence()
     assert opened(checkpoint(world), log.vkey()).size > old.size
+
+
+def test_archived_entries_are_still_listed(world: World, sequence: Sequence, tmp_path: Path) -> None:
+    """Who, when and what stay; the words are elsewhere, and nobody is given a proof of nothing."""
+    old = personal(world, "member", "192.0.2.77")
+    for _ in range(256):
+        write(world.mine, kind="stop")
+    sequence()
+    archive(actor=SYSTEM, before=timezone.now() + timedelta(days=1), folder=tmp_path)
+    assert Entry.objects.get(pk=old.pk).event == ""
+    client = world.client("owner")
+    row = client.get(f"{API}{old.pk}/").json()
+    assert (row["who"], row["what"], row["event"]) == ("member", "Asked to …", None)
+    shown = page(world, f"{PAGE_URL}{old.pk}/")
+    assert ">Archived<" in shown
+    assert "192.0.2.77" not in shown
+    assert client.get(f"{API}{old.pk}/receipt/").json()["code"] == "archived"
+    assert client.get(f"{PAGE_URL}{old.pk}/receipt/").status_code == 302
+    assert client.get(f"{API}?before={old.pk + 2}").status_code == 200
+    left = [check(one, log.vkey()).event for one in downloaded(world)]
+    assert 0 < len(left) < 256
