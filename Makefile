@@ -34,7 +34,7 @@ lint: ## Lint, types, import rules and migrations only
 format: ## Lay out the code
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-bench: ## Measure (make bench ARGS="...")
+bench: ## Measure (make bench ARGS="..."; ARGS=audit: the record alone)
 	@$(CTL) bench $(ARGS)
 
 image: ## Build the guest image if it is stale, and check it with an agent's turn

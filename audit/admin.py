@@ -4,12 +4,16 @@ from typing import Any, TypeVar
 
 from django import forms
 from django.contrib import admin
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
 from audit.context import Actor
-from audit.models import Entry
+from audit.erasure import personal_erase
+from audit.models import Entry, PersonalDatum
+from audit.personal import username
 from audit.reasons import REASON_MAXIMUM, REASON_MINIMUM
 from audit.services import record
 
@@ -128,7 +132,12 @@ class RecordedAdmin(ScopedAdmin[M]):
 
     def _record(self, request: HttpRequest, obj: M, verb: str) -> None:
         name = obj._meta.model_name
-        record(action=f"{name}.{verb}", actor=Actor.of(request.user), target=(str(name), obj.pk))
+        record(
+            action=f"{name}.{verb}",
+            actor=Actor.of(request.user),
+            target=(str(name), obj.pk),
+            personal={"user": username(obj)} if isinstance(obj, AbstractBaseUser) else {},
+        )
 
 
 class EntryAdmin(ReadOnlyAdmin[Entry]):
@@ -140,3 +149,40 @@ class EntryAdmin(ReadOnlyAdmin[Entry]):
     date_hierarchy = "at"
     show_full_result_count = False
     list_per_page = 50
+
+
+class PersonalAdmin(ReadOnlyAdmin[PersonalDatum]):
+    """What leaves commit to. It is erased here, by subject, after a typed reason; the leaves stay."""
+
+    list_display = ("subject", "kind", "value", "made_at")
+    search_fields = ("=subject", "=value", "=commitment")
+    fields = ("subject", "kind", "value", "made_at", "commitment")
+    show_full_result_count = False
+    list_per_page = 50
+    actions = ("erase",)
+
+    def has_erase_permission(self, request: HttpRequest) -> bool:
+        """Whether the action is offered; the service asks again."""
+        return request.user.has_perm("audit.delete_personaldatum")
+
+    @admin.action(description="Erase all that is known of the chosen subjects", permissions=["erase"])
+    def erase(self, request: HttpRequest, chosen: "models.QuerySet[PersonalDatum]") -> HttpResponse | None:
+        """For good, and all of each subject: a half erased person is not erased."""
+        subjects = sorted(set(chosen.values_list("subject", flat=True)))
+        form = ReasonForm(request.POST if "reason" in request.POST else None)
+        if not form.is_valid():
+            context = {
+                **self.admin_site.each_context(request),
+                "title": "Erase personal data: why?",
+                "chosen": chosen,
+                "subjects": subjects,
+                "form": form,
+                "action": "erase",
+                "opts": self.model._meta,
+            }
+            return TemplateResponse(request, "admin/erase.html", context)
+        actor, reason = Actor.of(request.user), form.cleaned_data["reason"]
+        with transaction.atomic():
+            erased = sum(personal_erase(actor=actor, reason=reason, subject=each) for each in subjects)
+        self.message_user(request, f"{erased} erased of {', '.join(subjects)}. The log verifies as before.")
+        return None

@@ -97,14 +97,17 @@ def bind(
     asker: Callable[[], Actor | None] | None = None,
 ) -> Iterator[None]:
     """Set fields of :class:`Context` for a block; what is empty or not given is inherited."""
-    given = {
-        "request_id": request_id,
-        "task_id": task_id,
-        "address": address,
-        "session": session,
-        "asker": asker,
-    }
-    with bind_only(replace(current(), **{name: value for name, value in given.items() if value})):
+    before = current()
+    with bind_only(
+        replace(
+            before,
+            request_id=request_id or before.request_id,
+            task_id=task_id or before.task_id,
+            address=address or before.address,
+            session=session or before.session,
+            asker=asker or before.asker,
+        )
+    ):
         yield
 
 

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 
 from audit.context import Actor
 from audit.models import PersonalDatum
-from audit.personal import KINDS, Personal, forget
+from audit.personal import KINDS, forget, reason_of
 from audit.reasons import reason_problem
 from audit.services import record
 
@@ -36,7 +37,7 @@ def personal_erase(
         PermissionDenied: a person without the permission.
         ValidationError: neither subject nor kind, an unknown kind, or no reason.
     """
-    if actor.kind == "anonymous" or (actor.user and not actor.user.has_perm("audit.delete_personaldatum")):
+    if actor.kind not in {"command", "system"} and not _may_erase(actor):
         raise PermissionDenied("You may not erase personal data.")
     _check(reason, subject, kind)
     rows = PersonalDatum.objects.filter(
@@ -53,6 +54,10 @@ def personal_erase(
         _record(actor, reason, subject, part)
         erased += len(part)
     return erased
+
+
+def _may_erase(actor: Actor) -> bool:
+    return isinstance(actor.user, User) and actor.user.has_perm("audit.delete_personaldatum")
 
 
 def _check(reason: str, subject: str, kind: str) -> None:
@@ -73,5 +78,5 @@ def _record(actor: Actor, reason: str, subject: str, part: Sequence[PersonalDatu
             "kinds": Counter(row.kind for row in part),
             "commitments": [row.commitment for row in part],
         },
-        personal={"reason": Personal(actor.subject, "reason", reason.strip())},
+        personal={"reason": reason_of(actor, reason.strip())},
     )

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from os import urandom
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
@@ -16,11 +17,14 @@ from audit.models.personal import MAX_VALUE, PersonalDatum
 from protocol.personal import SALT_BYTES, commitment
 from protocol.receipts import Opening
 
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
 KINDS: Mapping[str, str] = {
     "username": "the name that a person signs in with",
     "address": "the network address that a request came from",
     "reason": "why, in the words of whoever did it",
-    "name": "what a tenant is called in its addresses",
+    "name": "what a tenant is called, and its short name in addresses",
 }
 """All that is ever committed to, in words."""
 
@@ -45,6 +49,21 @@ class Personal:
         if len(self.value) > MAX_VALUE:
             raise ValueError(f"A personal datum has {MAX_VALUE} characters at most.")
         return self.subject, self.kind, unicodedata.normalize("NFC", self.value)
+
+
+def username(user: "AbstractBaseUser") -> Personal:
+    """The name of a person whom an entry is about."""
+    return Personal(f"user:{user.pk}", "username", user.get_username())
+
+
+def reason_of(actor: Actor, words: str) -> Personal:
+    """Why, in the words of ``actor``: what people write may name others."""
+    return Personal(actor.subject, "reason", words)
+
+
+def names_of(tenant_id: UUID, **names: str) -> dict[str, Personal]:
+    """What a tenant is called, by role: a firm may bear its owner's name."""
+    return {role: Personal(f"tenant:{tenant_id}", "name", name) for role, name in names.items()}
 
 
 _known: dict[_Key, tuple[str, float]] = {}
@@ -77,7 +96,7 @@ def of_entry(actor: Actor, cause: Actor | None, context: Context) -> dict[str, s
     role, person = ("actor", actor) if actor.kind == "user" or cause is None else ("cause", cause)
     found = {}
     if person.user is not None:
-        found[role] = commit(Personal(person.subject, "username", person.user.get_username()))
+        found[role] = commit(username(person.user))
     if context.address:
         found["address"] = commit(address_of(person, context.address))
     elif context.address_commitment:

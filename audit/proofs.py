@@ -89,7 +89,7 @@ def latest() -> Checkpoint | None:
 def receipt(
     entry: Entry, *, checkpoint: Checkpoint | None = None, openings: tuple[Opening, ...] = ()
 ) -> Receipt | None:
-    """The entry with its proof; None while no checkpoint holds it.
+    """The entry with its proof; None while no checkpoint holds it, and when its body stands in an archive.
 
     Args:
         checkpoint: which head to prove it in; the newest, if none is given.
@@ -97,14 +97,14 @@ def receipt(
     """
     head = checkpoint or latest()
     index = Leaf.objects.filter(entry=entry).values_list("index", flat=True).first()
-    if head is None or index is None or index >= head.size:
+    if head is None or index is None or index >= head.size or not entry.event:
         return None
     proof = Proof(index, tuple(inclusion(index, head.size)), head.note)
     return Receipt(entry.event, proof, openings)
 
 
 def lag(now: datetime | None = None) -> Lag:
-    """How far the tree is behind the entries. Looks only above the sequencer's own mark, so it stays cheap."""
+    """How far the tree is behind the entries. Looks only above the sequencer's mark, so it stays cheap."""
     low = SequencerFence.objects.filter(pk=SequencerFence.ROW).values_list("low", flat=True).first() or 0
     found = unsequenced(low).aggregate(count=Count("pk"), oldest=Min("at"))
     if found["oldest"] is None:

@@ -1,4 +1,4 @@
-"""What comes in, in the order of the tree: nothing is skipped, though writers commit out of the order of ids."""
+"""What comes in, in the order of the tree: nothing is skipped, though writers commit out of order."""
 
 from dataclasses import dataclass
 

@@ -15,6 +15,7 @@ from django.utils import timezone
 from audit import proofs
 from audit.context import SYSTEM, Actor
 from audit.models import Checkpoint, Cosignature, RefusalAcknowledgement, Witness, WitnessRefusal
+from audit.personal import reason_of
 from audit.reasons import reason_problem
 from audit.services import record
 from audit.witness_urls import url_problem
@@ -84,7 +85,7 @@ def witness_retire(*, actor: Actor, witness: Witness, reason: str) -> None:
         raise WitnessError(problem)
     if not Witness.objects.filter(pk=witness.pk, retired_at=None).update(retired_at=timezone.now()):
         raise WitnessError("This witness is retired already.")
-    _record("witness.retired", actor, witness, {"vkey": witness.vkey, "reason": reason.strip()})
+    _record("witness.retired", actor, witness, {"vkey": witness.vkey}, reason)
 
 
 @transaction.atomic
@@ -101,8 +102,8 @@ def refusal_acknowledge(*, actor: Actor, refusal: WitnessRefusal, reason: str) -
     )
     if not made:
         raise WitnessError("Somebody has acknowledged this refusal already.")
-    about = {"refusal": refusal.pk, "code": refusal.reason, "reason": reason.strip()}
-    _record("witness.refusal_acknowledged", actor, refusal.witness, about)
+    about = {"refusal": refusal.pk, "code": refusal.reason}
+    _record("witness.refusal_acknowledged", actor, refusal.witness, about, reason)
 
 
 def take(witness: Witness, every: timedelta) -> bool:
@@ -201,11 +202,12 @@ def newest_cosigned(above: int = 0, target: str = "") -> Checkpoint | None:
     return newest.checkpoint if newest else None
 
 
-def _record(action: str, actor: Actor, witness: Witness, data: dict[str, object]) -> None:
+def _record(action: str, actor: Actor, witness: Witness, data: dict[str, object], reason: str = "") -> None:
     record(
         action=action,
         actor=actor,
         tenant_id=witness.tenant_id,
         target=("witness", witness.pk),
         data={"name": witness.name, **data},
+        personal={"reason": reason_of(actor, reason.strip())} if reason else {},
     )

@@ -14,11 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from client import files
-from client.commands import agreement, connectors, content, gateway, jobs, key, keyring, secrets, workspace
+from client.commands import (
+    agreement,
+    connectors,
+    content,
+    gateway,
+    jobs,
+    key,
+    keyring,
+    record,
+    secrets,
+    workspace,
+)
 from client.context import Context
 from client.errors import Failure
 from client.reading import HASH
 from client.screen import warn
+from protocol.notes import NoteError, VerifierKey
 from protocol.sealed import KEY_ID, NAME
 
 Command = Callable[[Context, argparse.Namespace], int]
@@ -119,6 +131,7 @@ def parser() -> argparse.ArgumentParser:
     revoking.add_argument("name", type=_secret, metavar="NAME")
     revoking.add_argument("--yes", action="store_true", help="do not ask")
     _add_connectors(commands, add)
+    _add_record(commands, add)
     space = commands.add_parser("workspace", help="the tenant's files").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -155,6 +168,26 @@ def _add_connectors(commands: Any, add: Callable[..., "_Parser"]) -> None:
     off = add(outside, "disable", connectors.disable, "cut the machine off from them")
     for one in (on, off):
         one.add_argument("connector", type=_slug, metavar="CONNECTOR", help="such as github")
+
+
+def _add_record(commands: Any, add: Callable[..., "_Parser"]) -> None:
+    group = commands.add_parser("record", help="what was done about the tenant, with proof").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    listing = add(group, "list", record.listing, "list entries, the newest first")
+    listing.add_argument("--topic", default="changes", metavar="TOPIC", help="such as secrets, or all")
+    listing.add_argument("--since", metavar="DAY", help="such as 2026-11-26")
+    listing.add_argument("--until", metavar="DAY", help="that day, too")
+    listing.add_argument("--all", action="store_true", help="not only the newest 50")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    receipt = add(group, "receipt", record.receipt, "download an entry with its proof, and check it")
+    receipt.add_argument("id", type=_entry, metavar="ID")
+    receipt.add_argument("file", type=Path, nargs="?", metavar="FILE", help="where to keep it")
+    verify = add(group, "verify", record.verify, "check that every entry is in the log, unchanged")
+    verify.add_argument("file", type=Path, nargs="?", metavar="FILE", help="where to keep the receipts")
+    verify.add_argument("--machine", action="store_true", help="compare with what the machine has seen")
+    pin = add(group, "pin", record.pin, "keep the log's newest checkpoint, and show it")
+    pin.add_argument("--key", type=_log_key, metavar="KEY", help="believe this key of the log's from now on")
 
 
 def _add_gateway(commands: Any, add: Callable[..., "_Parser"]) -> None:
@@ -230,6 +263,19 @@ def _job(text: str) -> str:
         return str(uuid.UUID(text))
     except ValueError:
         raise argparse.ArgumentTypeError("give a job's id as jobs list shows it") from None
+
+
+def _entry(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:20]) < 2**63:
+        raise argparse.ArgumentTypeError("give an entry's id as record list shows it")
+    return int(text)
+
+
+def _log_key(text: str) -> VerifierKey:
+    try:
+        return VerifierKey.parse(text)
+    except NoteError as error:
+        raise argparse.ArgumentTypeError(f"give the log's key as name+id+base64: {error}") from None
 
 
 def _seconds(text: str) -> int:

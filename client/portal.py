@@ -2,15 +2,17 @@
 
 import re
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 from client.device import Device
 from client.errors import Failure, Refused, WrongAnswer
 from client.origins import Origin
 from client.overview import Overview, Registered, runtime_origin
-from client.reading import HASH, objects, take
-from client.wire import Answer, Wire, as_form, as_json
+from client.reading import HASH, objects, optional, take
+from client.wire import Answer, Sink, Wire, as_form, as_json
 from protocol.keyrings import Keyring
 from protocol.persons import Purpose
 from protocol.sealed import key_id
@@ -18,6 +20,7 @@ from protocol.sealed import key_id
 SESSION_COOKIE = "__Host-session"
 CSRF_COOKIE = "__Host-csrf"
 API = "/api/v1"
+_ID = re.compile(r"[1-9][0-9]{0,18}")
 _TICKET_PATH = re.compile(r"/\.portal/enter\?ticket=[A-Za-z0-9_.~:%=-]{1,2000}")
 
 
@@ -159,6 +162,40 @@ class Portal:
             raise WrongAnswer("The portal did not switch what it was asked to.")
         return dict(told)
 
+    def record(self, slug: str, asked: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int | None]:
+        """One page of a tenant's entries, and where the next begins. Raises Refused, WrongAnswer."""
+        query = urlencode({name: value for name, value in asked.items() if value})
+        told = self._call("GET", f"{API}/tenants/{slug}/record/?{query}").expect(200).json()
+        return objects(told, "entries"), optional(told, "next", int)
+
+    def receipt(self, slug: str, entry: int) -> bytes:
+        """An entry with its proof. Raises Refused, WrongAnswer."""
+        return self._call("GET", f"{API}/tenants/{slug}/record/{entry}/receipt/").expect(200).body
+
+    def receipts(self, slug: str, after: int, sink: Sink) -> int | None:
+        """Many of them, one a line; answers where the next part begins. Raises Refused, WrongAnswer."""
+        path = f"{API}/tenants/{slug}/record/receipts/"
+        answer = self._call("POST", path, {"after": after} if after else {}, sink=sink).expect(200)
+        following = answer.headers.get("portal-next", "")
+        if not following:
+            return None
+        if not _ID.fullmatch(following) or int(following) <= after:
+            raise WrongAnswer("The portal says in a way that cannot be understood where its record goes on.")
+        return int(following)
+
+    def log_head(self, slug: str) -> Any:
+        """Newest checkpoint, key and witnesses, by the portal's word. Raises Refused, WrongAnswer."""
+        return self._call("GET", f"{API}/tenants/{slug}/record/checkpoint/").expect(200).json()
+
+    def log_consistency(self, slug: str, old: int, size: int | None = None) -> Any:
+        """The proof from one size to another, or to the newest. Raises Refused, WrongAnswer."""
+        query = urlencode({"old": old} | ({"size": size} if size else {}))
+        return self._call("GET", f"{API}/tenants/{slug}/record/consistency/?{query}").expect(200).json()
+
+    def log_dispute(self, slug: str, checkpoint: str) -> None:
+        """Show the portal a checkpoint that its log does not continue. Raises Failure."""
+        self._post(f"tenants/{slug}/record/checkpoint/", {"checkpoint": checkpoint})
+
     def enter(self, slug: str) -> tuple[Origin, str]:
         """A runtime's origin, and the path with a ticket that opens the way to it once."""
         told = self._post(f"tenants/{slug}/enter/", {}).expect(200).json()
@@ -171,10 +208,10 @@ class Portal:
     def _post(self, path: str, document: Any) -> Answer:
         return self._call("POST", f"{API}/{path}", document)
 
-    def _call(self, method: str, path: str, document: Any = None) -> Answer:
+    def _call(self, method: str, path: str, document: Any = None, sink: Sink | None = None) -> Answer:
         sent = {} if document is None else as_json(document)
         headers = {**sent.get("headers", {}), **(self._csrf() if method != "GET" else {})}
-        return self._wire.ask(method, path, content=sent.get("content", b""), headers=headers)
+        return self._wire.ask(method, path, content=sent.get("content", b""), headers=headers, sink=sink)
 
     def _csrf(self) -> dict[str, str]:
         # Django compares the header with the cookie; signing in gives a new cookie.

@@ -34,6 +34,8 @@ class Answer:
     who: str
     status: int
     body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Their names in small letters."""
 
     def json(self) -> Any:
         """The document in it.
@@ -153,7 +155,7 @@ class Wire:
                     raise Unanswered(f"{self.who} at {self.origin} did not answer in time.")
             for header in response.headers.get_list("set-cookie"):
                 self.cookies.take(header)
-        return Answer(self.who, response.status_code, bytes(body))
+        return Answer(self.who, response.status_code, bytes(body), dict(response.headers))
 
     def _from_here(self, method: str) -> dict[str, str]:
         # What a page of this very origin would send: Django looks at Origin, and over https at Referer.

@@ -11,10 +11,10 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from audit.admin import EntryAdmin, RecordedAdmin
-from audit.models import Entry, Witness, WitnessRefusal
+from audit.admin import EntryAdmin, PersonalAdmin, RecordedAdmin
+from audit.models import Entry, PersonalDatum, Witness, WitnessRefusal
 from audit.witness_admin import WitnessAdmin, WitnessRefusalAdmin
-from portal.selectors import entries_for, refusals_for, witnesses_for
+from portal.selectors import entries_for, personal_for, refusals_for, witnesses_for
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -51,6 +51,15 @@ class ScopedEntryAdmin(EntryAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Entry]:
         """Only what this person may know of."""
         return entries_for(request.user)
+
+
+@admin.register(PersonalDatum)
+class ScopedPersonalAdmin(PersonalAdmin):
+    """What the record's leaves commit to, for those who operate every tenant."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[PersonalDatum]:
+        """Only what this person may know of."""
+        return personal_for(request.user)
 
 
 @admin.register(Witness)

@@ -17,8 +17,12 @@ from audit.services import record
 
 WINDOW = 60
 """Seconds."""
-API, ROUTED = "api_per_minute", "routed_per_minute"
-LABELS = {API: "API requests", ROUTED: "requests to the machine"}
+API, ROUTED, DOWNLOADS = "api_per_minute", "routed_per_minute", "record_downloads"
+LABELS = {
+    API: "API requests",
+    ROUTED: "requests to the machine",
+    DOWNLOADS: "downloads of the record",  # the same for every plan
+}
 
 
 class RateExceeded(Exception):

@@ -14,9 +14,9 @@ from audit import log
 from audit.context import Actor
 from portal.record import exporting, proving
 from portal.record.asked import CHANGES, Asked, WrongQuestion, number
+from portal.record.entry import entry_page
 from portal.record.heads import head
 from portal.record.proving import NotProved
-from portal.record.entry import entry_page
 from portal.record.reading import line, record_page
 from tenants.selectors import tenants_for
 
@@ -93,7 +93,9 @@ def tenant_record_checkpoint(request: HttpRequest, slug: str) -> HttpResponse:
     if request.method == "POST":
         context["kept"] = request.POST.get("checkpoint", "").replace("\r\n", "\n").strip() + "\n"
         try:
-            context["proved"] = proving.since(actor=Actor.of(request.user), tenant=found, kept=context["kept"])
+            context["proved"] = proving.since(
+                actor=Actor.of(request.user), tenant=found, kept=context["kept"]
+            )
         except NotProved as refusal:
             context |= {"refusal": str(refusal), "forked": refusal.code == "forked"}
     context |= {"head": head(found), "key": str(log.vkey())}

@@ -42,7 +42,9 @@ urlpatterns = [
         record_views.tenant_record_checkpoint,
         name="tenant-record-checkpoint",
     ),
-    path("t/<slug:slug>/record/download/", record_views.tenant_record_download, name="tenant-record-download"),
+    path(
+        "t/<slug:slug>/record/download/", record_views.tenant_record_download, name="tenant-record-download"
+    ),
     path("t/<slug:slug>/record/export/", record_views.tenant_record_export, name="tenant-record-export"),
     path("healthz", views.healthz, name="healthz"),
     path("api/v1/", include("portal.api")),

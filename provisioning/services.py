@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from audit.context import Actor
+from audit.personal import reason_of
 from audit.reasons import REASON_MAXIMUM, reason_problem
 from audit.services import record
 from provisioning import addresses
@@ -130,7 +131,8 @@ def operation_request(*, actor: Actor, runtime_id: UUID, kind: str, reason: str 
         actor=actor,
         tenant_id=runtime.tenant_id,
         target=("operation", operation.pk),
-        data={"kind": kind, "runtime": str(runtime.pk), "reason": reason, **({"size": size} if size else {})},
+        data={"kind": kind, "runtime": str(runtime.pk), **({"size": size} if size else {})},
+        personal={"reason": reason_of(actor, reason)} if reason else {},
     )
     wake(operation.pk)
     return operation

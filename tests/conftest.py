@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.conf import settings as django_settings
@@ -268,15 +269,20 @@ def register_built(real_image_directory: Path) -> GuestImage:
     )
 
 
-@pytest.fixture
-def children_environment() -> dict[str, str]:
+def environment_of_children() -> dict[str, str]:
     """What a process started by a test needs to see the same database."""
     database = connection.settings_dict
     if connection.vendor == "sqlite":
         url = f"sqlite:///{database['NAME']}"
     else:
         url = (
-            f"postgres://{database['USER']}:{database['PASSWORD']}@{database['HOST'] or ''}"
+            f"postgres://{database['USER']}:{database['PASSWORD']}@{quote(database['HOST'] or '', safe='')}"
             f":{database['PORT'] or 5432}/{database['NAME']}"
         )
     return {**os.environ, "DATABASE_URL": url, "PORTAL_ALLOW_FAULTS": "1"}
+
+
+@pytest.fixture
+def children_environment() -> dict[str, str]:
+    """What a process started by a test needs to see the same database."""
+    return environment_of_children()

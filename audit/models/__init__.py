@@ -4,6 +4,7 @@ from audit.models.append_only import AppendOnlyError, AppendOnlyModel, AppendOnl
 from audit.models.entry import Entry
 from audit.models.personal import PersonalDatum
 from audit.models.search import SearchIndex
+from audit.models.segment import Segment
 from audit.models.tree import Checkpoint, Leaf, SequencerFence, Tile
 from audit.models.witnesses import Cosignature, RefusalAcknowledgement, Witness, WitnessRefusal
 
@@ -18,6 +19,7 @@ __all__ = [
     "PersonalDatum",
     "RefusalAcknowledgement",
     "SearchIndex",
+    "Segment",
     "SequencerFence",
     "Tile",
     "Witness",

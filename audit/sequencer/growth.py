@@ -51,8 +51,8 @@ class Growth:
     def root(self) -> bytes:
         """The root over all leaves.
 
-        The hashes of one level stand for subtrees of one size, and what the levels below have not filled yet is
-        a smaller subtree to the right of them: RFC 9162 folds these as if they were leaves.
+        The hashes of one level stand for subtrees of one size, and what the levels below have not filled yet
+        is a smaller subtree to the right of them: RFC 9162 folds these as if they were leaves.
         """
         seen: list[bytes] = []
         for edge in self.edges:

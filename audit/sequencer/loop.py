@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 def run(stop: Event) -> None:
     """Sequence until ``stop`` is set. A pass that has begun is finished."""
     while not stop.is_set():
-        stop.wait(_turn(stop))
+        stop.wait(one_turn(stop))
 
 
-def _turn(stop: Event) -> float:
+def one_turn(stop: Event) -> float:
     """One turn, to its end. Answers after how many seconds to try another."""
     sequencer = Sequencer(seed=settings.LOG_KEY, vkey=log.vkey(), folder=settings.SEQUENCER_DIR)
     try:

@@ -1,4 +1,4 @@
-"""What the sequencer has signed last, kept outside the database: so that a database that was set back is noticed.
+"""What the sequencer has signed last, kept outside the database: a database that was set back is noticed.
 
 One small file. It is written after the commit, beside its old self, synced and renamed, so that a killed
 process leaves the old one or the new one.

@@ -1,14 +1,14 @@
 """Which committed entries have no leaf yet: found without missing one that was committed late.
 
-Ids are given at insertion and become visible at commit, so a smaller id can appear after a larger one. Whoever
-remembers only the largest id seen would skip it for ever. So entries are looked for above a low mark, and the
-mark rises to the largest id seen only when every transaction that might still hold a smaller one has ended, and
+Ids are given at insertion and become visible at commit, so a smaller id can appear after a larger one. Who
+remembers only the largest id seen would skip it. So entries are looked for above a low mark, and the mark
+rises to the largest id seen only when every transaction that might still hold a smaller one has ended, and
 one whole look since then has found nothing more.
 
 Who might: on PostgreSQL an INSERT takes its lock on the table before it takes its id, and keeps it until its
 transaction ends. So the holders of that lock, looked up after the largest id was read, are all of them. (Not
 their transaction ids: a transaction may get its id after the row's, and an old snapshot of somebody's backup
-would hold the mark back for hours.) On SQLite one transaction writes at a time, so ids are committed in order.
+would hold the mark back for hours.) On SQLite one transaction writes at a time, so ids come in order.
 """
 
 from collections.abc import Callable

@@ -46,17 +46,20 @@ class Lock(Protocol):
 class _AdvisoryLock:
     """PostgreSQL's, of this connection: it goes with it."""
 
-    def __init__(self, folder: Path) -> None:
-        pass
+    def __init__(self, _folder: Path) -> None:
+        self._held = False
 
     def take(self) -> bool:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_lock(%s)", [_KEY])
-            return bool(cursor.fetchone()[0])
+            self._held = bool(cursor.fetchone()[0])
+        return self._held
 
     def release(self) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [_KEY])
+        held, self._held = self._held, False
+        if held:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [_KEY])
 
     def be_patient(self) -> None:
         with connection.cursor() as cursor:

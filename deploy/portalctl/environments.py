@@ -1,6 +1,7 @@
 """The environment of each role.
 
-Web's holds no key that opens anything; only worker and manage hold libvirt and the wrapping key.
+Web's holds no key that opens anything; only worker and manage hold libvirt and the wrapping key; only the
+sequencer holds the key that signs the audit log.
 
 Secrets are made once, kept in `env/secrets.json` (root only), and written to one file per role that its
 user can read.
@@ -20,15 +21,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from deploy.portalctl import pools
+from deploy.portalctl import logkey, pools
 from deploy.portalctl.places import Places
 from deploy.portalctl.terminal import Stop
 from deploy.portalctl.users import Split
 
-Role = Literal["web", "worker", "beat", "manage", "proxy", "egress"]
-ROLES: tuple[Role, ...] = ("web", "worker", "beat", "manage", "proxy", "egress")
+Role = Literal["web", "worker", "beat", "manage", "sequencer", "proxy", "egress"]
+ROLES: tuple[Role, ...] = ("web", "worker", "beat", "manage", "sequencer", "proxy", "egress")
 _HOLDS_LIBVIRT: tuple[Role, ...] = ("worker", "manage")
+_SIGNS_ROUTES: tuple[Role, ...] = ("web", "worker", "manage")
 _FLEET_LETTERS = string.ascii_lowercase + string.digits
 _MACHINE_ID = Path("/etc/machine-id")
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -72,8 +75,9 @@ def is_fresh(places: Places) -> bool:
 
 def write_all(places: Places, split: Split, *, uri: str) -> None:
     """Write every role's file (0640, root and the role's own group) and make its home."""
-    kept = _secrets(places.env / "secrets.json")
+    kept = _secrets(places)
     prepare_database_folder(places, split)
+    _sequencer_folder(places, split)
     for role in ROLES:
         user = split.of(role)
         text = render(settings(places, role, kept, uri=uri, egress=split.egress is not None))
@@ -107,8 +111,11 @@ def settings(
         "PORTAL_FLEET_ID": fleet_id(places.state),
         "PORTAL_NETWORK_POOL": pools.kept(places.state),
         "PORTAL_BASE_URL": base_url(),
+        "PORTAL_LOG_VKEY": kept["PORTAL_LOG_VKEY"],
     }
-    if role != "beat":
+    if role == "sequencer":
+        values["PORTAL_LOG_KEY"] = kept["PORTAL_LOG_KEY"]
+    if role in _SIGNS_ROUTES:
         values["PORTAL_ROUTE_KEY"] = kept["PORTAL_ROUTE_KEY"]
     if role in _HOLDS_LIBVIRT:
         values |= {
@@ -184,6 +191,15 @@ def prepare_database_folder(places: Places, split: Split) -> None:
             _share(path, group, mode)
 
 
+def _sequencer_folder(places: Places, split: Split) -> None:
+    """Where the sequencer remembers what it signed: its own alone, so that nobody else can set it back."""
+    folder = places.state / "sequencer"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    owner = pwd.getpwnam(split.sequencer).pw_uid if split.sequencer else os.geteuid()
+    os.chown(folder, owner, _primary_group(split.sequencer))
+    folder.chmod(0o700)
+
+
 def _share(path: Path, group: int, mode: int, more: int = 0) -> None:
     """Give a file to the group that shares the database, and nothing else that stands in its place: web may
     write in this folder, and root must not follow a link of its making.
@@ -211,11 +227,14 @@ def _planted(path: Path) -> Stop:
     return Stop(f"{path} is no plain file", todo="find out who put it there, then remove it")
 
 
-def _secrets(path: Path) -> dict[str, str]:
+def _secrets(places: Places) -> dict[str, str]:
+    path = places.env / "secrets.json"
     kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     made = {f"{role.upper()}_SECRET_KEY": secrets.token_urlsafe(48) for role in ROLES}
     for name in ("PORTAL_WRAPPING_KEY", "PORTAL_ROUTE_KEY"):
         made[name] = base64.b64encode(secrets.token_bytes(32)).decode()
+    if "PORTAL_LOG_KEY" not in kept:
+        made |= logkey.pair(places, f"{urlsplit(base_url()).hostname}/log/{fleet_id(places.state)}")
     if made.keys() - kept.keys():
         kept = made | kept
         write_private(path, json.dumps(kept))

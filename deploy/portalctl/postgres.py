@@ -1,4 +1,4 @@
-"""A PostgreSQL cluster for one test run: its own directory, port and password; fast and forgetful."""
+"""A PostgreSQL cluster for one run: its own directory, port and password; fast and forgetful, or durable."""
 
 import os
 import pwd
@@ -12,15 +12,17 @@ from deploy.portalctl.run_as import dropped
 from deploy.portalctl.terminal import Stop
 
 _STAGE = "PostgreSQL"
-# Speed over safety: the cluster does not outlive the run.
-_FAST = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=200"
+# For tests, speed over safety: the cluster does not outlive the run. Measurements want a server as it is.
+_FAST = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
 
 
 class Private:
     """`with Private(folder) as url`: a running server, gone afterwards."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        """``durable``: what is committed is on disk, as in production."""
         self._folder = folder / "postgres"
+        self._options = "-c max_connections=200" + ("" if durable else f" {_FAST}")
         self._user = "postgres" if is_root() else None
         self._programs = programs()
 
@@ -46,7 +48,7 @@ class Private:
             "--no-sync",
         ]
         logged(_STAGE, self._command([*make, "--locale=C.UTF-8"]), log)
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' {_FAST}"
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' {self._options}"
         server_log = str(self._folder / "server.log")
         start = ["pg_ctl", "start", "-w", "-D", data, "-l", server_log, "-o", options]
         logged(_STAGE, self._command(start), log)

@@ -1,4 +1,4 @@
-"""Web, worker, beat and the egress keeper under honcho: started in the background, left alone while they
+"""Web, worker, beat, sequencer and the egress keeper under honcho: started in the background, left alone while they
 answer and nothing has changed.
 """
 
@@ -90,7 +90,7 @@ def stragglers(places: Places) -> list[processes.Process]:
     state = f"PORTAL_STATE_DIR={places.state}"
     return [
         each
-        for role in ("web", "worker", "beat", "egress")
+        for role in ("web", "worker", "beat", "sequencer", "egress")
         for each in processes.carrying(state, f"PORTAL_ROLE={role}")
     ]
 

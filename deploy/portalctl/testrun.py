@@ -78,10 +78,18 @@ def test_slow(places: Places) -> int:
 
 
 def bench(places: Places, arguments: Sequence[str]) -> int:
-    """`python -m bench` against the same private services."""
+    """`python -m bench` against the same services, then `python -m bench.audit` on a durable PostgreSQL.
+
+    The word `audit` before all arguments: the latter alone. Other arguments: the former alone."""
     up.prepare(places, "dev")
+    record_only = arguments[:1] == ["audit"]
     with _services(places) as environ:
-        return _run(places, [str(places.python), "-m", "bench", *arguments], environ)
+        code = 0 if record_only else _run(places, [str(places.python), "-m", "bench", *arguments], environ)
+        if record_only or not arguments:
+            with postgres.Private(places.test, durable=True) as url:
+                measure = [str(places.python), "-m", "bench.audit", *arguments[1:]]
+                code = _run(places, measure, environ | {"DATABASE_URL": url}) or code
+        return code
 
 
 def environment(places: Places, redis_url: str) -> dict[str, str]:

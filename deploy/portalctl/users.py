@@ -1,4 +1,4 @@
-"""Unix users: web, worker, proxy and egress keeper run as different ones wherever the machine allows it."""
+"""Unix users: web, worker, sequencer, proxy and egress keeper run as different ones wherever that can be."""
 
 import grp
 import pwd
@@ -10,13 +10,15 @@ from deploy.portalctl.commands import answers, is_root, output
 from deploy.portalctl.places import Places, checkout_id, others_can_read
 from deploy.portalctl.terminal import progress, warn
 
-WEB, WORKER, PROXY, EGRESS, GROUP = (
+WEB, WORKER, PROXY, EGRESS, SEQUENCER = (
     "portal-web",
     "portal-worker",
     "portal-proxy",
     "portal-egress",
-    "portal",
+    "portal-sequencer",
 )
+GROUP = "portal"
+_USERS = (WEB, WORKER, PROXY, EGRESS, SEQUENCER)
 _STAGE = "Unix users"
 
 
@@ -29,6 +31,7 @@ class Split:
     proxy: str | None = None
     egress: str | None = None
     """None: no keeper, and guests have no way out. It never runs as the invoking user, who is root."""
+    sequencer: str | None = None
 
     @property
     def group(self) -> str | None:
@@ -38,7 +41,7 @@ class Split:
     def of(self, role: str) -> str | None:
         """The user of a role. Beat sends messages only, so it gets the user that can do least: web's."""
         users = {"web": self.web, "beat": self.web, "worker": self.worker, "proxy": self.proxy}
-        return {**users, "egress": self.egress}.get(role)
+        return {**users, "egress": self.egress, "sequencer": self.sequencer}.get(role)
 
 
 ALONE = Split(None, None)
@@ -50,14 +53,15 @@ def ensure(places: Places) -> Split:
     if reason:
         warn(_STAGE, f"web and worker share one Unix user because {reason}")
         return ALONE
-    absent = [name for name in (GROUP, WEB, WORKER, PROXY, EGRESS) if not _exists(name)]
+    absent = [name for name in (GROUP, *_USERS) if not _exists(name)]
     _claim(places, absent)  # before they are made: whoever is killed in between leaves nobody behind
     for name in absent:
         _make(name)
     _join(WEB, [GROUP])
+    _join(SEQUENCER, [GROUP])
     _join(WORKER, [GROUP, *(["libvirt"] if _group("libvirt") else [])])
-    progress(_STAGE, f"{WEB}, {WORKER}, {PROXY} and {EGRESS}" + (" created" if absent else " are there"))
-    return Split(WEB, WORKER, PROXY, EGRESS)
+    progress(_STAGE, ", ".join(_USERS) + (" created" if absent else " are there"))
+    return Split(*_USERS)
 
 
 def obstacle(places: Places) -> str:
@@ -77,7 +81,7 @@ def release(places: Places) -> None:
     if not claims.is_dir() or any(claims.iterdir()):
         return
     ours = made.read_text().split() if made.exists() else []
-    for name in (WEB, WORKER, PROXY, EGRESS, GROUP):
+    for name in (*_USERS, GROUP):
         if name in ours and _exists(name):
             tool = "groupdel" if name == GROUP else "userdel"
             if not answers([tool, name]):

@@ -23,6 +23,7 @@ def entry_page(reader: Person, tenant: Tenant, found: Line) -> dict[str, Any]:
         "label": TOPICS.get(found.topic, ""),
         "facts": [*map(_opened, mine), *_readable(found.facts)],
         "head": newest,
+        "own": newest is not None and any(one.own for one in newest.witnesses),
         "event": json.dumps(json.loads(found.entry.event), indent=2, ensure_ascii=False),
     }
 

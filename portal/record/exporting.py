@@ -10,7 +10,7 @@ from audit import proofs
 from audit.context import Actor
 from audit.models import Entry
 from audit.services import record
-from portal.rates import RateExceeded, spend
+from portal.rates import DOWNLOADS, RateExceeded, spend
 from portal.record import openings
 from portal.record.asked import Asked
 from portal.record.heads import Head
@@ -26,29 +26,32 @@ PER_MINUTE = 10
 _CHUNK = 500
 _TILES = 1024
 """Tiles that one download holds, 8 KiB each."""
-RATE = "record_exports"
 
 
 class TooMany(NotProved):
     """Downloads."""
 
     def __init__(self, wait: int) -> None:
-        super().__init__("too_many_downloads", f"{PER_MINUTE} downloads a minute are the most. Try again in {wait} s.")
+        super().__init__(
+            "too_many_downloads", f"{PER_MINUTE} downloads a minute are the most. Try again in {wait} s."
+        )
         self.wait = wait
 
 
-def begin(*, reader: Person, tenant: Tenant, asked: Asked, after: int = 0) -> tuple[Iterator[str], int | None]:
+def begin(
+    *, reader: Person, tenant: Tenant, asked: Asked, after: int = 0
+) -> tuple[Iterator[str], int | None]:
     """The lines of a download, and after which entry's id the next one begins; None if this is all.
 
-    That it happened is on record before its first byte. All receipts are of one checkpoint; what is not in it yet
-    is left out.
+    That it happened is on record before its first byte. All receipts are of one checkpoint, and what it does
+    not hold yet is left out.
 
     Raises:
         NotProved: there is no checkpoint yet. TooMany: too many downloads.
     """
     head = newest(tenant)
     try:
-        spend(RATE, tenant.pk, PER_MINUTE)
+        spend(DOWNLOADS, tenant.pk, PER_MINUTE)
     except RateExceeded as refused:
         raise TooMany(refused.wait) from None
     ids = list(_wanted(tenant, asked, head, after).values_list("pk", flat=True)[: MAX_RECEIPTS + 1])

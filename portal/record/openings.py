@@ -21,7 +21,11 @@ def readable(reader: Person, tenant: Tenant, entries: Sequence[Entry]) -> list[t
     wanted = [sorted(set(json.loads(entry.event).get("personal", {}).values())) for entry in entries]
     rows = PersonalDatum.objects.filter(commitment__in={text for one in wanted for text in one})
     seen = _subjects(reader, tenant)
-    found = {row.commitment: row.opening for row in rows if row.kind in TOLD or row.subject in seen.get(row.kind, ())}
+    found = {
+        row.commitment: row.opening
+        for row in rows
+        if row.kind in TOLD or row.subject in seen.get(row.kind, ())
+    }
     return [tuple(found[text] for text in one if text in found) for one in wanted]
 
 

@@ -25,11 +25,9 @@ class NotProved(Refused):
     """There is no such proof, or none yet."""
 
 
-NOT_YET = NotProved("not_in_the_log_yet", "The entry is not in the log yet. Try again in some seconds.")
-NO_HEAD = NotProved("no_checkpoint_yet", "The log has no checkpoint yet. Try again in some seconds.")
 FORKED = (
-    "THIS LOG DOES NOT CONTINUE THAT CHECKPOINT, which bears the log's own signature. Somebody has rewritten the "
-    "record. Keep your file: it is evidence. Staff have been told by an entry of the record."
+    "THIS LOG DOES NOT CONTINUE THAT CHECKPOINT, which bears the log's own signature. Somebody has rewritten "
+    "the record. Keep your file: it is evidence. Staff have been told by an entry of the record."
 )
 
 
@@ -58,12 +56,14 @@ def receipt(reader: Person, tenant: Tenant, entry: Entry) -> Receipt:
     leaf = getattr(entry, "leaf", None)
     found = head(tenant, holding=leaf.index + 1) if leaf else None
     if found is None:
-        raise NOT_YET
+        raise _not_yet()
     (mine,) = openings.readable(reader, tenant, [entry])
     made = proofs.receipt(entry, checkpoint=found.checkpoint, openings=mine)
     if made is None:
-        raise NOT_YET
-    return Receipt(made.event, type(made.proof)(made.proof.index, made.proof.hashes, found.note), made.personal)
+        raise _not_yet()
+    return Receipt(
+        made.event, type(made.proof)(made.proof.index, made.proof.hashes, found.note), made.personal
+    )
 
 
 def consistency(tenant: Tenant, old: int, size: int | None = None) -> Consistency:
@@ -72,17 +72,17 @@ def consistency(tenant: Tenant, old: int, size: int | None = None) -> Consistenc
     Raises:
         NotProved: there are no such heads.
     """
-    new = newest(tenant) if size is None else exact(tenant, size)
+    new = newest(tenant, holding=old) if size is None else exact(tenant, size)
     if not 0 < old <= new.size:
         raise NotProved("unknown_size", f"Give an old size from 1 to {new.size}: the log has no more.")
     return _between(old, new)
 
 
-def newest(tenant: Tenant) -> Head:
-    """The newest head. Raises NotProved: there is none yet."""
-    found = head(tenant)
+def newest(tenant: Tenant, holding: int = 0) -> Head:
+    """The newest head, of ``holding`` entries if there are so many. Raises NotProved: there is none yet."""
+    found = head(tenant, holding=holding) or head(tenant)
     if found is None:
-        raise NO_HEAD
+        raise NotProved("no_checkpoint_yet", "The log has no checkpoint yet. Try again in some seconds.")
     return found
 
 
@@ -90,7 +90,9 @@ def exact(tenant: Tenant, size: int) -> Head:
     """The head of just this size. Raises NotProved: the log never signed one."""
     found = of_size(tenant, size)
     if found is None:
-        raise NotProved("unknown_checkpoint", "The log has signed no checkpoint of this size. Leave size out.")
+        raise NotProved(
+            "unknown_checkpoint", "The log has signed no checkpoint of this size. Leave size out."
+        )
     return found
 
 
@@ -103,14 +105,20 @@ def since(*, actor: Actor, tenant: Tenant, kept: str) -> Consistency:
     try:
         old = opened(Note.parse(kept), log.vkey())
     except NoteError as error:
-        raise NotProved("not_of_this_log", f"This is no checkpoint that this log has signed: {error}.") from None
-    new = newest(tenant)
+        raise NotProved(
+            "not_of_this_log", f"This is no checkpoint that this log has signed: {error}."
+        ) from None
+    new = newest(tenant, holding=old.size)
     if old.size == 0:
         raise NotProved("unknown_size", "A checkpoint of an empty log says nothing. Give a later one.")
     if not _continues(old, new):
         _dispute(actor, tenant, old, new, kept)
         raise NotProved("forked", FORKED)
     return _between(old.size, new)
+
+
+def _not_yet() -> NotProved:
+    return NotProved("not_in_the_log_yet", "The entry is not in the log yet. Try again in some seconds.")
 
 
 def _continues(old: Checkpoint, new: Head) -> bool:

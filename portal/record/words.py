@@ -130,6 +130,11 @@ WORDS: dict[str, Words] = {
     **_all(
         Topic.RECORD,
         {
+            "personal.erased": "Erased personal data that entries committed to",
+            "witness.registered": "Took the witness {name} into account",
+            "witness.retired": "Took the witness {name} out of account",
+            "witness.refused": "Was refused a signature by the witness {name}: {code}",
+            "witness.refusal_acknowledged": "Looked into the refusal of the witness {name}",
             "record.exported": "Downloaded entries with their proofs",
             "record.disputed": "Showed a checkpoint that this log does not continue, of size {size}",
         },

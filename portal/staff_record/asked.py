@@ -83,7 +83,7 @@ class SearchForm(forms.Form):
 
 
 def scope_of(person: Person) -> tuple[UUID, ...] | None:
-    """The tenants whose entries ``person`` may read; None: all entries. As :func:`portal.selectors.entries_for`."""
+    """The tenants whose entries ``person`` may read; None: all. As :func:`portal.selectors.entries_for`."""
     if not isinstance(person, User) or not (person.is_active and person.is_staff):
         return ()
     if person.has_perm("tenants.operate_tenant"):

@@ -45,7 +45,12 @@ def tail_rows(request: HttpRequest) -> HttpResponse:
         return HttpResponse("Give a valid search, and from: a place in the log.", status=400)
     paused = request.GET.get("pause") == "1"
     found = Tail([], int(after), 0) if paused else tail(form.filters, int(after))
-    context = {"rows": rows_of(found.entries), "tail": found, "paused": paused, "query": urlencode(form.asked())}
+    context = {
+        "rows": rows_of(found.entries),
+        "tail": found,
+        "paused": paused,
+        "query": urlencode(form.asked()),
+    }
     return TemplateResponse(request, "admin/audit/entry/_tail.html", context)
 
 
@@ -65,7 +70,7 @@ def _size() -> int:
 
 
 def _behind() -> int:
-    """How many of the newest entries only their columns would find, if a page reached so far; 0 if all is well."""
+    """How many of the newest entries a page may miss because the index lags so far; 0 if all is well."""
     newest = Entry.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     behind = newest - index.top()
     return behind if behind > NEAR_MOST else 0

@@ -6,6 +6,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from audit.context import Actor
+from audit.personal import reason_of
 from audit.reasons import reason_problem
 from audit.services import record
 from tenants.models import Tenant
@@ -55,6 +56,6 @@ def tenant_offboard(*, actor: Actor, tenant: Tenant, reason: str) -> Tenant:
         actor=actor,
         tenant_id=tenant.pk,
         target=("tenant", tenant.pk),
-        data={"reason": reason.strip()},
+        personal={"reason": reason_of(actor, reason.strip())},
     )
     return tenant

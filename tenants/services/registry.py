@@ -6,6 +6,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from audit.context import Actor
+from audit.personal import names_of, username
 from audit.services import record
 from tenants.models import RESERVED_SLUGS, Membership, Plan, Tenant
 
@@ -47,7 +48,8 @@ def tenant_create(*, actor: Actor, slug: str, name: str, plan: Plan, price_cents
         actor=actor,
         tenant_id=tenant.pk,
         target=("tenant", tenant.pk),
-        data={"slug": slug, "plan": plan.slug, "price_cents": price_cents},
+        data={"plan": plan.slug, "price_cents": price_cents},
+        personal=names_of(tenant.pk, slug=slug, name=name),
     )
     return tenant
 
@@ -71,6 +73,7 @@ def membership_add(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Me
         tenant_id=tenant.pk,
         target=("membership", membership.pk),
         data={"user": str(user.pk), "role": role},
+        personal={"user": username(user)},
     )
     return membership
 
@@ -84,6 +87,7 @@ def membership_remove(*, actor: Actor, membership: Membership) -> None:
         tenant_id=membership.tenant_id,
         target=("membership", membership.pk),
         data={"user": str(membership.user_id)},
+        personal={"user": username(membership.user)},
     )
     membership.delete()
 
@@ -155,5 +159,6 @@ def tenant_change(*, actor: Actor, tenant: Tenant, name: str, price_cents: int) 
         tenant_id=tenant.pk,
         target=("tenant", tenant.pk),
         data={"price_cents": price_cents},
+        personal=names_of(tenant.pk, name=name),
     )
     return tenant

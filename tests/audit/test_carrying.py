@@ -27,7 +27,7 @@ Sent = dict[str, Any]
 class Line:
     """A broker in memory, a worker on it in a thread, and what its tasks saw."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: "Celery[Any]") -> None:
         self.app = app
         self.seen: queue.Queue[Context] = queue.Queue()
 
@@ -46,7 +46,7 @@ class Line:
 
 @pytest.fixture
 def line() -> Iterator[Line]:
-    app = Celery("line", broker="memory://", task_cls=ContextTask, set_as_current=False)
+    app: Celery[Any] = Celery("line", broker="memory://", task_cls=ContextTask, set_as_current=False)
     app.conf.update(task_ignore_result=True, worker_hijack_root_logger=False)
     made = Line(app)
     with start_worker(app, pool="solo", perform_ping_check=False):

@@ -1,12 +1,15 @@
 """Personal data outside the leaf: what is committed to, what opens it, and what is left when it is erased."""
 
 import json
+import time
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
@@ -18,6 +21,7 @@ from audit.personal import Personal, commit, committed, forget, openings
 from audit.services import EventTooLong, record
 from protocol.merkle import leaf_hash
 from protocol.personal import commitment
+from tests.audit.opened import opened
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TESTER = command("test")
@@ -291,8 +295,8 @@ def test_what_a_process_remembers_ends(maria: User, monkeypatch: pytest.MonkeyPa
     first = by(maria)
     PersonalDatum.objects.all().delete()
     assert by(maria)["personal"] == first["personal"], "for a minute"
-    now = personal.time.monotonic()
-    monkeypatch.setattr(personal.time, "monotonic", lambda: now + personal.REMEMBERED_SECONDS + 1)
+    later = time.monotonic() + personal.REMEMBERED_SECONDS + 1
+    monkeypatch.setattr("audit.personal.time.monotonic", lambda: later)
     assert set(by(maria)["personal"].values()).isdisjoint(first["personal"].values())
 
 
@@ -303,3 +307,11 @@ def test_what_a_process_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
         with bind(address=f"192.0.2.{number}"):
             write(Actor("anonymous", ""))
         assert len(personal._known) <= 3
+
+
+def test_the_demo_people_are_named_beside_the_leaf() -> None:
+    """Their entries commit to their names."""
+    call_command("demo_people", stdout=StringIO())
+    entries = Entry.objects.filter(action="user.created").order_by("pk")
+    assert [opened(entry)["user"] for entry in entries] == ["operator", "owner"]
+    assert not any("owner" in entry.event for entry in entries)

@@ -1,26 +1,19 @@
 """The sequencer: each committed entry gets one leaf, in a tree that only grows, under a head that is signed."""
 
-import hashlib
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from audit import log, proofs
-from audit.models import Checkpoint, Entry, Leaf, Tile
+from audit.models import Checkpoint, Leaf, Tile
 from audit.sequencer import Sequencer, sequence_once
 from protocol import checkpoints, merkle
 from protocol.receipts import check
 from protocol.tiles import TileError, root_from_tiles
-from tests.audit.conftest import write
+from tests.audit.conftest import assert_sound, hashes, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def hashes() -> list[bytes]:
-    """The leaf hashes that the entries' stored text has, in the order of the leaves."""
-    rows = Entry.objects.order_by("leaf__index").values_list("event", flat=True)
-    return [hashlib.sha256(b"\x00" + event.encode()).digest() for event in rows]
 
 
 def head() -> checkpoints.Checkpoint:
@@ -41,6 +34,7 @@ def test_leaves_are_contiguous_and_hash_the_stored_text() -> None:
     assert [bytes(hash_) for _, hash_ in leaves] == hashes()
     assert [row.size for row in Checkpoint.objects.order_by("size")] == [3, 5]
     assert (head().origin, head().size, head().root) == (log.vkey().name, 5, merkle.root(hashes()))
+    assert_sound()
 
 
 def test_nothing_new_signs_nothing() -> None:

@@ -26,10 +26,12 @@ from protocol.persons import PersonKey, Purpose, SignatureError, Site, verify
 from protocol.sealed import key_id
 from tests.client.gateway_fake import FakeGateway
 from tests.client.jobs_fake import JobsFake
+from tests.client.log_fake import LogFake
 from tests.protocol.people import Device
 
 SECRETS = "/api/v1/tenants/acme/secrets"
 CONNECTORS = "/api/v1/tenants/acme/connectors"
+RECORD = "/api/v1/tenants/acme/record/"
 PASSWORD = "a password for the tests"
 Bend = Callable[["Answer"], "Answer | None"]
 
@@ -99,6 +101,7 @@ class Fake:
         self.tar = b"x" * 512 + bytes(1024)
         self.jobs = JobsFake()
         self.gateway = FakeGateway()
+        self.log = LogFake(self.tenant_id)
         self.asked: list[Asked] = []
         self.bent: dict[tuple[str, str], Bend] = {}
         self.nonces: dict[str, str] = {}
@@ -198,6 +201,8 @@ class Fake:
             self._not_forged(asked)
         if asked.path.startswith(f"{SECRETS}/") and asked.method in {"PUT", "DELETE"}:
             return self._secret(asked, asked.path.removeprefix(f"{SECRETS}/").removesuffix("/"))
+        if asked.path.startswith(RECORD):
+            return Answer(*self.log.answer(asked.method, asked.path.removeprefix(RECORD), asked.body))
         if place not in members_only:
             return Answer(404, {"detail": "Not found."})
         return members_only[place](asked)
@@ -408,6 +413,8 @@ class Fake:
                 return Answer(201, asked.document)
             case "GET", "/v1/workspace":
                 return Answer(200, {"entries": self.entries, "complete": True})
+            case "GET", "/v1/witness":
+                return Answer(200, self.log.machine)
             case "GET", "/v1/session":
                 return Answer(200, {**own, "seconds_left": 7200})
             case "GET", "/v1/sessions":

@@ -1,5 +1,6 @@
 """Each role's environment: the line between web and worker is drawn here."""
 
+import base64
 import json
 import stat
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from deploy.portalctl.environments import ROLES
 from deploy.portalctl.places import Places
 from deploy.portalctl.terminal import Stop
 from deploy.portalctl.users import ALONE
+from protocol.notes import VerifierKey, vkey_of
 
 OPENS_SOMETHING = {"LIBVIRT_URI", "PORTAL_WRAPPING_KEY"}
+DJANGO = set(ROLES) - {"proxy", "egress"}
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def told(places: Places, role: str) -> dict[str, str]:
     return environments.parse((places.env / f"{role}.env").read_text())
 
 
-@pytest.mark.parametrize("role", ["web", "beat", "proxy", "egress"])
+@pytest.mark.parametrize("role", ["web", "beat", "sequencer", "proxy", "egress"])
 def test_web_and_beat_hold_nothing_that_opens_anything(written: Places, role: str) -> None:
     assert not OPENS_SOMETHING & told(written, role).keys()
 
@@ -44,8 +47,23 @@ def test_no_value_of_workers_keys_appears_anywhere_in_webs_file(written: Places)
 
 
 def test_each_role_signs_with_a_key_of_its_own(written: Places) -> None:
-    roles = set(ROLES) - {"proxy", "egress"}
-    assert len({told(written, role)["SECRET_KEY"] for role in roles}) == len(roles)
+    assert len({told(written, role)["SECRET_KEY"] for role in DJANGO}) == len(DJANGO)
+
+
+def test_only_the_sequencer_can_sign_the_log_and_all_can_check_it(written: Places) -> None:
+    """And it holds no key of anybody else's."""
+    assert {role for role in ROLES if "PORTAL_LOG_KEY" in told(written, role)} == {"sequencer"}
+    assert {role for role in ROLES if "PORTAL_LOG_VKEY" in told(written, role)} == DJANGO
+    assert "PORTAL_ROUTE_KEY" not in told(written, "sequencer")
+    vkey = VerifierKey.parse(told(written, "web")["PORTAL_LOG_VKEY"])
+    seed = base64.b64decode(told(written, "sequencer")["PORTAL_LOG_KEY"])
+    assert vkey == vkey_of(f"portal.localhost/log/{environments.fleet_id(written.state)}", seed)
+    for role in set(ROLES) - {"sequencer"}:
+        assert told(written, "sequencer")["PORTAL_LOG_KEY"] not in (written.env / f"{role}.env").read_text()
+
+
+def test_the_sequencers_memory_is_its_own_alone(written: Places) -> None:
+    assert stat.S_IMODE((written.state / "sequencer").stat().st_mode) == 0o700
 
 
 def test_the_proxy_is_told_nothing(written: Places) -> None:
@@ -82,7 +100,7 @@ def test_two_installations_share_no_secret(written: Places, tmp_path_factory: py
     other = Places(root, root / "state")
     other.env.mkdir(parents=True)
     environments.write_all(other, ALONE, uri="qemu:///system")
-    for name in ("SECRET_KEY", "PORTAL_WRAPPING_KEY"):
+    for name in ("SECRET_KEY", "PORTAL_WRAPPING_KEY", "PORTAL_LOG_VKEY"):
         assert told(other, "worker")[name] != told(written, "worker")[name]
 
 

@@ -74,7 +74,7 @@ def test_without_a_user_the_command_stays_as_it_is() -> None:
 
 
 def test_beat_runs_as_the_user_that_can_do_least() -> None:
-    split = Split("portal-web", "portal-worker", "portal-proxy", "portal-egress")
+    split = Split("portal-web", "portal-worker", "portal-proxy", "portal-egress", "portal-sequencer")
     users = {role: split.of(role) for role in environments.ROLES}
     assert users == {
         "web": "portal-web",
@@ -82,6 +82,7 @@ def test_beat_runs_as_the_user_that_can_do_least() -> None:
         "beat": "portal-web",
         "proxy": "portal-proxy",
         "egress": "portal-egress",
+        "sequencer": "portal-sequencer",
         "manage": None,
     }
 
@@ -89,7 +90,7 @@ def test_beat_runs_as_the_user_that_can_do_least() -> None:
 def test_the_procfile_starts_every_role_through_run_as() -> None:
     lines = (CHECKOUT / "Procfile").read_text().splitlines()
     commands = dict(line.split(": ", 1) for line in lines)
-    assert set(commands) == {"proxy", "web", "worker", "beat", "egress", "keeper"}
+    assert set(commands) == {"proxy", "web", "worker", "beat", "egress", "keeper", "sequencer"}
     for name, command in commands.items():
         role = {"keeper": "worker"}.get(name, name)
         program = "nginx" if name == "proxy" else ".venv/bin/"
@@ -120,7 +121,7 @@ def test_systemd_units_keep_web_from_libvirt_and_every_unit_from_new_rights() ->
         assert setting in egress
     assert "AF_INET6" not in egress
     assert "SupplementaryGroups" not in egress
-    assert set(units) == {"portal-web", "portal-worker", "portal-beat"}
+    assert set(units) == {"portal-web", "portal-worker", "portal-beat", "portal-sequencer"}
     for name, text in units.items():
         for setting in (
             "NoNewPrivileges=yes",

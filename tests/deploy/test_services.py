@@ -3,8 +3,10 @@
 import os
 import shutil
 import socket
+import tempfile
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from deploy.portalctl import image, kernel, postgres, redis, services, venv
@@ -36,6 +38,16 @@ def test_what_is_not_redis_is_not_taken_for_one(places: Places) -> None:
 def test_a_remote_redis_that_is_silent_is_not_replaced_by_a_local_one(places: Places) -> None:
     with pytest.raises(Stop, match="no Redis answers"):
         redis.ensure(places, "redis://127.0.0.2:1/0")
+
+
+@pytest.mark.parametrize(("durable", "fsync"), [(False, "off"), (True, "on")])
+def test_postgres_is_fast_for_tests_and_durable_for_measurements(durable: bool, fsync: str) -> None:
+    """A figure taken from a server that may lose what it has committed would be worth nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # PostgreSQL's own Unix user must walk in.
+        with postgres.Private(Path(folder), durable=durable) as url, psycopg.connect(url) as connection:
+            assert connection.execute("SHOW fsync").fetchone() == (fsync,)
+            assert connection.execute("SHOW synchronous_commit").fetchone() == (fsync,)
 
 
 def test_the_newest_postgres_is_taken(tmp_path: Path) -> None:

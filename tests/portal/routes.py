@@ -5,6 +5,7 @@ A route with a parameter that this file does not know is an error: whoever adds 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib import admin
 from django.db.models import Model
@@ -40,6 +41,21 @@ SCOPED: dict[type[Model], str] = {
     WitnessRefusal: "refusal",
 }
 """Models whose rows belong to one tenant."""
+
+
+IN_THE_LOG = {
+    "tenant-record-receipt",
+    "tenant-record-download",
+    "api-record-receipt",
+    "api-record-checkpoint",
+    "api-record-consistency",
+}
+"""Routes that have an answer only once the sequencer has signed."""
+
+
+def body(response: Any) -> bytes:
+    """All of an answer, also of one that is sent piece by piece."""
+    return b"".join(response.streaming_content) if response.streaming else bytes(response.content)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from django.contrib.sessions.models import Session
 from django.db.models import F
 from django.test import Client
 
-from audit.models import Entry
+from audit.models import Entry, PersonalDatum
 from provisioning.models import Runtime
 from tenants.services import connector_forbid
 from tests.portal.conftest import TESTER, World
@@ -145,6 +145,12 @@ def release(world: World, client: Client) -> Any:
     return client.post("/admin/provisioning/runtime/", {**form, "reason": "It was looked at."})
 
 
+def erase_person(world: World, client: Client) -> Any:
+    mine = PersonalDatum.objects.filter(subject=f"user:{world.people['member'].pk}")
+    form = {"action": "erase", "_selected_action": str(mine[0].pk), "reason": "They asked us to."}
+    return client.post("/admin/audit/personaldatum/", form)
+
+
 CHANGES: list[tuple[Callable[[World, Client], Any], str]] = [
     (add_person, "user.added"),
     (change_person, "user.changed"),
@@ -154,6 +160,7 @@ CHANGES: list[tuple[Callable[[World, Client], Any], str]] = [
     (add_group, "group.added"),
     (change_group, "group.changed"),
     (delete_group, "group.deleted"),
+    (erase_person, "personal.erased"),
     (unlock, "accessattempt.deleted"),
     (stop_machine, "operation.requested"),
     (close_access, "access.closed"),

@@ -88,7 +88,7 @@ def oracle_consistency(
 
 class Inclusion(NamedTuple):
     leaf: bytes
-    index: int
+    place: int
     size: int
     proof: list[bytes]
     root: bytes
@@ -159,11 +159,11 @@ def test_so_is_a_consistency_proof(new: int, data: st.DataObject) -> None:
 
 
 WRONG_INCLUSION: dict[str, Callable[[Inclusion], Inclusion]] = {
-    "the leaf before": lambda p: p._replace(leaf=LEAVES[p.index - 1]),
-    "one index more": lambda p: p._replace(index=p.index + 1),
-    "one index less": lambda p: p._replace(index=p.index - 1),
-    "index is the size": lambda p: p._replace(index=p.size),
-    "index below zero": lambda p: p._replace(index=-1),
+    "the leaf before": lambda p: p._replace(leaf=LEAVES[p.place - 1]),
+    "one index more": lambda p: p._replace(place=p.place + 1),
+    "one index less": lambda p: p._replace(place=p.place - 1),
+    "index is the size": lambda p: p._replace(place=p.size),
+    "index below zero": lambda p: p._replace(place=-1),
     "no tree": lambda p: p._replace(size=0),
     "the root of one leaf more": lambda p: p._replace(root=ROOTS[p.size + 1]),
     "a hash too few": lambda p: p._replace(proof=p.proof[:-1]),
@@ -178,7 +178,7 @@ WRONG_INCLUSION: dict[str, Callable[[Inclusion], Inclusion]] = {
     "a short leaf": lambda p: p._replace(leaf=p.leaf[:-1]),
     "a short root": lambda p: p._replace(root=p.root[:-1]),
     "a node for a leaf": lambda p: p._replace(
-        leaf=node_hash(LEAVES[20], LEAVES[21]), index=p.index // 2, size=(p.size + 1) // 2, proof=p.proof[1:]
+        leaf=node_hash(LEAVES[20], LEAVES[21]), place=p.place // 2, size=(p.size + 1) // 2, proof=p.proof[1:]
     )._replace(root=OTHER),
 }
 

@@ -144,6 +144,18 @@ def test_what_is_no_note(note: str) -> None:
         Note.parse(note)
 
 
+def test_base64_has_one_spelling() -> None:
+    """Bits that mean nothing are nought: or the same signature would be two lines."""
+    encoded = LINE.split()[2]
+    last = encoded[-2]
+    assert encoded.endswith(f"{last}=")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = alphabet[alphabet.index(last) | 1]
+    assert other != last
+    with pytest.raises(NoteError, match="not base64"):
+        Note.parse(NOTE.replace(encoded, f"{encoded[:-2]}{other}="))
+
+
 def test_bytes_that_are_no_text() -> None:
     """UTF-8 only."""
     with pytest.raises(NoteError, match="UTF-8"):

@@ -26,7 +26,7 @@ class Command(BaseCommand):
             return
         stop = Event()
 
-        def end(number: int, frame: FrameType | None) -> None:
+        def end(_number: int, _frame: FrameType | None) -> None:
             stop.set()
 
         signal.signal(signal.SIGTERM, end)

@@ -5,6 +5,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.core.management.base import BaseCommand
 from django.db import transaction
 
+from audit import personal
 from audit.context import command
 from audit.services import record
 
@@ -48,5 +49,6 @@ class Command(BaseCommand):
                 actor=command("demo_people"),
                 target=("user", user.pk),
                 data={"staff": is_staff},
+                personal={"user": personal.username(user)},
             )
             self.stdout.write(f"{username}: password {password}   (shown once; write it down)")
