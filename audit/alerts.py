@@ -1,7 +1,7 @@
 """What is wrong with the record, for the staff's pages, `audit_status` and the no-go probe.
 
-``loud`` is what may mean that somebody rewrites the record: it stands red on every page of the staff's site until
-a person has looked into it. ``alert`` is what keeps the record from being watched.
+``loud`` is what may mean that somebody rewrites the record: it stands red on every page of the staff's site
+until a person has looked into it. ``alert`` is what keeps the record from being watched.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def _trouble() -> list[Alert]:
     row = _fence()
     if row is None or not row.trouble:
         return []
-    words = f"The log refuses to sign: {row.trouble_words} Nothing new is vouched for until staff look into it."
+    words = f"The log refuses to sign: {row.trouble_words} Nothing new is vouched for meanwhile."
     return [Alert(f"log_{row.trouble}", "loud", words, row.trouble_at or timezone.now())]
 
 
@@ -72,7 +72,7 @@ def _unsequenced() -> list[Alert]:
     if oldest is None or timezone.now() - oldest <= LAG:
         return []
     minutes = (timezone.now() - oldest).total_seconds() / 60
-    words = f"Entries have been waiting for their leaf for {minutes:.0f} min: the sequencer does not run or is behind."
+    words = f"Entries have waited {minutes:.0f} min for their leaf: the sequencer does not run, or is behind."
     return [Alert("sequencer_lag", "alert", words, oldest)]
 
 
@@ -81,7 +81,7 @@ def _unwatched() -> list[Alert]:
     first = Checkpoint.objects.filter(size__gt=signed["size"] or 0).order_by("size").first()
     if first is None or timezone.now() - first.at <= UNWATCHED:
         return []
-    words = f"No witness has signed a checkpoint since {first.at:%Y-%m-%d %H:%M} UTC: nobody watches the record."
+    words = f"No witness has signed since {first.at:%Y-%m-%d %H:%M} UTC: nobody watches the record."
     return [Alert("no_witness", "alert", words, first.at)]
 
 

@@ -6,8 +6,9 @@ from datetime import datetime
 from django.db.models import Count, Exists, Min, OuterRef, QuerySet
 from django.utils import timezone
 
-from audit.models import Checkpoint, Entry, Leaf, SequencerFence, Tile
+from audit.models import Checkpoint, Cosignature, Entry, Leaf, SequencerFence, Tile
 from protocol.merkle import HASH_BYTES, ProofError
+from protocol.notes import Note
 from protocol.receipts import Opening, Proof, Receipt
 from protocol.tiles import TILE_WIDTH, TileError, consistency_from_tiles, inclusion_from_tiles
 
@@ -92,15 +93,31 @@ def receipt(
     """The entry with its proof; None while no checkpoint holds it, and when its body stands in an archive.
 
     Args:
-        checkpoint: which head to prove it in; the newest, if none is given.
+        checkpoint: which head to prove it in. If none is given: the newest that a witness has signed, since
+            heads come each second and witnesses' rounds do not; the newest of all, where none has.
         openings: the personal data that the reader may see.
     """
-    head = checkpoint or latest()
     index = Leaf.objects.filter(entry=entry).values_list("index", flat=True).first()
-    if head is None or index is None or index >= head.size or not entry.event:
+    if index is None or not entry.event:
         return None
-    proof = Proof(index, tuple(inclusion(index, head.size)), head.note)
+    head = checkpoint or newest_cosigned(index) or latest()
+    if head is None or index >= head.size:
+        return None
+    proof = Proof(index, tuple(inclusion(index, head.size)), note_of(head))
     return Receipt(entry.event, proof, openings)
+
+
+def newest_cosigned(above: int = 0) -> Checkpoint | None:
+    """The newest head over more than ``above`` leaves that a witness of now has signed."""
+    found = Cosignature.objects.filter(checkpoint__size__gt=above, witness__retired_at=None)
+    newest = found.order_by("-checkpoint__size").select_related("checkpoint").first()
+    return newest.checkpoint if newest else None
+
+
+def note_of(checkpoint: Checkpoint) -> str:
+    """The checkpoint under the log's own signature and those of all witnesses."""
+    lines = Cosignature.objects.filter(checkpoint=checkpoint).order_by("witness__name")
+    return Note.parse(checkpoint.note).signed_also(*lines.values_list("line", flat=True)).to_text()
 
 
 def lag(now: datetime | None = None) -> Lag:

@@ -12,8 +12,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from audit.admin import EntryAdmin, PersonalAdmin, RecordedAdmin
+from audit.admin_witnesses import WitnessAdmin, WitnessRefusalAdmin
 from audit.models import Entry, PersonalDatum, Witness, WitnessRefusal
-from audit.witness_admin import WitnessAdmin, WitnessRefusalAdmin
 from portal.selectors import entries_for, personal_for, refusals_for, witnesses_for
 
 admin.site.unregister(User)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from audit import log, witnesses
+from audit import log, proofs, witnesses
 from audit.models import Cosignature, Witness, WitnessRefusal
 from audit.sequencer import sequence_once
 from audit.witness_urls import url_problem
@@ -52,7 +52,7 @@ def test_it_signs_round_after_round(known: Witness, double: Double) -> None:
         assert double.state is not None
         assert double.state.size == head().size == witnesses.held_by(known)
         key = VerifierKey.parse(double.vkey)
-        assert check_cosignature(witnesses.note_of(head()), key)
+        assert check_cosignature(proofs.note_of(head()), key)
     assert [len(request.proof) > 0 for request in double.asked] == [False, True, True]
     assert double.paths == ["/log/add-checkpoint"] * 3
     assert not reasons()
@@ -141,7 +141,7 @@ def test_others_lines_with_its_own(known: Witness, double: Double) -> None:
     double.more = "— other.example AAAAAAAAAA==\n"
     ask(known)
     (row,) = Cosignature.objects.all()
-    assert {one.name for one in Note.parse(witnesses.note_of(head())).signatures} == {
+    assert {one.name for one in Note.parse(proofs.note_of(head())).signatures} == {
         known.name,
         log.vkey().name,
     }
@@ -189,7 +189,9 @@ def test_urls_that_are_refused(url: str) -> None:
         add_checkpoint(url, "", 0, 1)
 
 
-@pytest.mark.parametrize("url", ["https://witness.example", "https://w.example:8443/a/", "http://localhost:1/"])
+@pytest.mark.parametrize(
+    "url", ["https://witness.example", "https://w.example:8443/a/", "http://localhost:1/"]
+)
 def test_urls_that_are_good(url: str) -> None:
     assert url_problem(url) == ""
 

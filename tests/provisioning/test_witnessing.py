@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from audit import witnesses
+from audit import proofs, witnesses
 from audit.alerts import alerts
 from audit.models import Checkpoint, Cosignature, Entry, Witness, WitnessRefusal
 from audit.sequencer import sequence_once
@@ -58,7 +58,7 @@ def test_it_signs_what_extends(runtime: Runtime) -> None:
         newest = head()
         (row,) = Cosignature.objects.filter(checkpoint=newest)
         key = VerifierKey.parse(witness_of(runtime).vkey)
-        assert check_cosignature(witnesses.note_of(newest), key) == int(row.signed_at.timestamp())
+        assert check_cosignature(proofs.note_of(newest), key) == int(row.signed_at.timestamp())
         sizes.append(newest.size)
     assert sizes == sorted(set(sizes))
     assert held(runtime) == sizes[-1] == witnesses.held_by(witness_of(runtime))
@@ -356,7 +356,9 @@ def test_the_round_sends_a_task_for_each(runtime: Runtime, monkeypatch: pytest.M
     """Each witness by itself: a slow one holds up no other."""
     sent: list[Any] = []
     for task in (tasks.witness_guest, tasks.witness_outside):
-        monkeypatch.setattr(task, "apply_async", lambda args, expires, task=task: sent.append((task.name, args)))
+        monkeypatch.setattr(
+            task, "apply_async", lambda args, expires, task=task: sent.append((task.name, args))
+        )
     vkey = str(new_key("witness.example", COSIGNATURE_V1)[1])
     outside = witnesses.witness_register(actor=TESTER, vkey=vkey, url="https://witness.example/log")
     tasks.witness_round()
