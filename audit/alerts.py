@@ -37,16 +37,16 @@ class Alert:
 
 def alerts() -> list[Alert]:
     """All, the loudest first. Few and cheap queries, whatever the size of the record."""
-    return [*loud(), *_unsequenced(), *_unwatched()]
+    fence = _fence()
+    return [*_trouble(fence), *_refusals(), *_unsequenced(fence), *_unwatched()]
 
 
 def loud() -> list[Alert]:
     """Those that stand on every page of the staff's site."""
-    return [*_trouble(), *_refusals()]
+    return [*_trouble(_fence()), *_refusals()]
 
 
-def _trouble() -> list[Alert]:
-    row = _fence()
+def _trouble(row: SequencerFence | None) -> list[Alert]:
     if row is None or not row.trouble:
         return []
     words = f"The log refuses to sign: {row.trouble_words} Nothing new is vouched for meanwhile."
@@ -66,8 +66,7 @@ def _refusals() -> list[Alert]:
     ]
 
 
-def _unsequenced() -> list[Alert]:
-    row = _fence()
+def _unsequenced(row: SequencerFence | None) -> list[Alert]:
     oldest = unsequenced(row.low if row else 0).order_by("pk").values_list("at", flat=True).first()
     if oldest is None or timezone.now() - oldest <= LAG:
         return []

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from audit import log, proofs, witnesses
@@ -12,7 +13,7 @@ from audit.sequencer import sequence_once
 from audit.witness_urls import url_problem
 from protocol.checkpoints import check_cosignature
 from protocol.notes import COSIGNATURE_V1, Note, VerifierKey, new_key
-from provisioning import outside_witness, witnessing
+from provisioning import witnessing
 from provisioning.outside_witness import MAX_ANSWER_BYTES, OutsideUnreachable, add_checkpoint
 from tests.provisioning.witness_flows import TESTER, again, head, noted, set_back, write
 from tests.provisioning.witness_server import Double, witness
@@ -201,8 +202,8 @@ def test_no_inner_address_in_production(monkeypatch: pytest.MonkeyPatch, setting
     """A name that leads inside, or inside among others, is not called: neither guests nor this machine."""
     settings.PRODUCTION = True
     found = [(0, 0, 0, "", ("9.9.9.9", 443)), (0, 0, 0, "", (address, 443))]
-    monkeypatch.setattr(outside_witness.socket, "getaddrinfo", lambda *_, **__: found)
-    monkeypatch.setattr(outside_witness.httpx, "Client", lambda **_: pytest.fail("called"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(httpx, "Client", lambda **_: pytest.fail("called"))
     with pytest.raises(OutsideUnreachable, match="public Internet"):
         add_checkpoint("https://witness.example/", "", 0, 1)
     assert url_problem("http://127.0.0.1/")
