@@ -12,9 +12,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from audit.admin import PersonalAdmin, RecordedAdmin
+from audit.admin_witnesses import WitnessAdmin, WitnessRefusalAdmin
 from audit.context import Actor
 from audit.models import Entry, PersonalDatum, Witness, WitnessRefusal
-from audit.witness_admin import WitnessAdmin, WitnessRefusalAdmin
 from portal.selectors import personal_for, refusals_for, witnesses_for
 from portal.staff_record.admin import StaffRecord
 from tenants.services import key_forget, membership_remove
