@@ -66,6 +66,11 @@ class Unit:
     writes: list[Write] = field(default_factory=list)
     actions: int = 0
 
+    @property
+    def changes(self) -> list[Write]:
+        """The writes, but for those that an entry makes itself: what its commitments open to."""
+        return [write for write in self.writes if write.table != "audit_personaldatum"]
+
     def absorb(self, inner: "Unit") -> None:
         """Take over what a savepoint kept."""
         self.writes += inner.writes

@@ -27,7 +27,7 @@ REASON = "It has to be done now."
 class Deed:
     """An action on one row: which, the newest entry after it, and what stands before."""
 
-    row: Callable[[World], Model]
+    row: Callable[[World], Model | None]
     action: str
     before: Callable[[World], Any] = lambda world: None
 
@@ -102,6 +102,7 @@ INLINES = {("tenants.Tenant", "tenants.Membership")}
 def do(world: World, client: Client, place: tuple[str, str]) -> int:
     """Choose the row, send the action's form."""
     row = DEEDS[place].row(world)
+    assert row is not None
     url = f"/admin/{place[0].lower().replace('.', '/')}/"
     form = {"action": place[1], "_selected_action": str(row.pk), "reason": REASON}
     return int(client.post(url, form).status_code)
