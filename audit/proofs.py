@@ -1,13 +1,15 @@
 """Proofs from the database: what anybody may be shown of the tree. Reads only; see :mod:`audit.sequencer`."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import Count, Exists, Min, OuterRef, QuerySet
 from django.utils import timezone
 
-from audit.models import Checkpoint, Entry, Leaf, SequencerFence, Tile
+from audit.models import Checkpoint, Cosignature, Entry, Leaf, SequencerFence, Tile
 from protocol.merkle import HASH_BYTES, ProofError
+from protocol.notes import MAX_SIGNATURES, Note
 from protocol.receipts import Opening, Proof, Receipt
 from protocol.tiles import TILE_WIDTH, TileError, consistency_from_tiles, inclusion_from_tiles
 
@@ -42,10 +44,12 @@ def read_tile(level: int, index: int, width: int = TILE_WIDTH) -> bytes:
 def _partial(level: int, index: int, width: int) -> bytes:
     first = index * TILE_WIDTH
     places = {"index__gte": first, "index__lt": first + width}
+    rows: Iterable[bytes | memoryview]
     if level == 0:
         rows = Leaf.objects.filter(**places).order_by("index").values_list("hash", flat=True)
     else:
-        rows = Tile.objects.filter(level=level - 1, **places).order_by("index").values_list("root", flat=True)
+        below = Tile.objects.filter(level=level - 1, **places).order_by("index")
+        rows = below.values_list("root", flat=True)
     return b"".join(bytes(row) for row in rows)
 
 
@@ -92,15 +96,32 @@ def receipt(
     """The entry with its proof; None while no checkpoint holds it, and when its body stands in an archive.
 
     Args:
-        checkpoint: which head to prove it in; the newest, if none is given.
+        checkpoint: which head to prove it in. If none is given: the newest that a witness has signed, or the
+            newest of all where no witness has come so far.
         openings: the personal data that the reader may see.
     """
-    head = checkpoint or latest()
     index = Leaf.objects.filter(entry=entry).values_list("index", flat=True).first()
-    if head is None or index is None or index >= head.size or not entry.event:
+    if index is None or not entry.event:
         return None
-    proof = Proof(index, tuple(inclusion(index, head.size)), head.note)
-    return Receipt(entry.event, proof, openings)
+    head = checkpoint or newest_cosigned(above=index) or latest()
+    if head is None or index >= head.size:
+        return None
+    return Receipt(entry.event, Proof(index, tuple(inclusion(index, head.size)), note_of(head)), openings)
+
+
+def note_of(checkpoint: Checkpoint) -> str:
+    """The checkpoint under the log's signature and all cosignatures."""
+    lines = checkpoint.cosignatures.order_by("pk").values_list("line", flat=True)
+    return Note.parse(checkpoint.note).signed_also(*lines[: MAX_SIGNATURES - 1]).to_text()
+
+
+def newest_cosigned(above: int = 0) -> Checkpoint | None:
+    """The newest checkpoint that a witness has signed, if it is over more than ``above`` leaves.
+
+    By the order in which the signatures came: one look, however many there are.
+    """
+    newest = Cosignature.objects.select_related("checkpoint").order_by("-pk").first()
+    return newest.checkpoint if newest and newest.checkpoint.size > above else None
 
 
 def lag(now: datetime | None = None) -> Lag:

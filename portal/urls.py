@@ -2,7 +2,15 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
-from portal import connectors_views, outside_views, quotas_views, record_views, secrets_views, views
+from portal import (
+    connectors_views,
+    metrics_views,
+    outside_views,
+    quotas_views,
+    record_views,
+    secrets_views,
+    views,
+)
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -47,6 +55,7 @@ urlpatterns = [
     ),
     path("t/<slug:slug>/record/export/", record_views.tenant_record_export, name="tenant-record-export"),
     path("healthz", views.healthz, name="healthz"),
+    path("metrics", metrics_views.metrics, name="metrics"),
     path("api/v1/", include("portal.api")),
     path("admin/", admin.site.urls),
 ]
