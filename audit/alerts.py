@@ -49,7 +49,9 @@ def _trouble() -> list[Alert]:
     row = _fence()
     if row is None or not row.trouble:
         return []
-    words = f"The log refuses to sign: {row.trouble_words} Nothing new is vouched for until staff look into it."
+    words = (
+        f"The log refuses to sign: {row.trouble_words} Nothing new is vouched for until staff look into it."
+    )
     return [Alert(f"log_{row.trouble}", "loud", words, row.trouble_at or timezone.now())]
 
 
@@ -81,7 +83,9 @@ def _unwatched() -> list[Alert]:
     first = Checkpoint.objects.filter(size__gt=signed["size"] or 0).order_by("size").first()
     if first is None or timezone.now() - first.at <= UNWATCHED:
         return []
-    words = f"No witness has signed a checkpoint since {first.at:%Y-%m-%d %H:%M} UTC: nobody watches the record."
+    words = (
+        f"No witness has signed a checkpoint since {first.at:%Y-%m-%d %H:%M} UTC: nobody watches the record."
+    )
     return [Alert("no_witness", "alert", words, first.at)]
 
 

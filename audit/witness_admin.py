@@ -107,14 +107,19 @@ class WitnessAdmin(ServiceAdmin[Witness]):
         """For the action."""
         return request.user.has_perm("audit.change_witness")
 
-    def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **given: Any) -> Any:
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
         """With the last signatures, and for a new one the log's own key, which the witness must be told."""
         rows = Cosignature.objects.none()
         if object_id and object_id.isdecimal():
             rows = Cosignature.objects.filter(witness=int(object_id)).select_related("checkpoint", "witness")
         more = {"signatures": rows[:SIGNATURES_SHOWN], "log_vkey": str(log.vkey())}
-        given["extra_context"] = {**(given.get("extra_context") or {}), **more}
-        return super().changeform_view(request, object_id, *args, **given)
+        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **more})
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Witness:
         """Call the service; what it refuses is shown and nothing is written."""

@@ -18,6 +18,7 @@ from audit.models import Checkpoint, Cosignature, RefusalAcknowledgement, Witnes
 from audit.personal import reason_of
 from audit.reasons import reason_problem
 from audit.services import record
+from audit.witness_urls import url_problem
 from protocol.checkpoints import check_cosignature
 from protocol.notes import COSIGNATURE_V1, Note, NoteError, Signature, VerifierKey
 from protocol.witnessing import Request
@@ -61,6 +62,8 @@ def witness_register(
         WitnessError: it is no witness's key, or one of that name or key is known.
     """
     key = parse_key(vkey)
+    if url and (problem := url_problem(url)):
+        raise WitnessError({"url": problem})
     witness = Witness(name=key.name, vkey=str(key), url=url, target=target, tenant_id=tenant_id)
     try:
         witness.full_clean()

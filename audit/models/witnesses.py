@@ -18,8 +18,11 @@ class Witness(models.Model):
     vkey = models.CharField(
         "verifier key", max_length=400, unique=True, help_text="Name+key id+base64, as the witness tells it."
     )
-    url = models.URLField(
-        blank=True, help_text="Where an outside witness is asked: add-checkpoint is put behind it."
+    url = models.CharField(
+        "URL",
+        max_length=200,
+        blank=True,
+        help_text="Where an outside witness is asked: add-checkpoint is put behind it.",
     )
     target = models.CharField(max_length=64, blank=True, help_text="Id of the runtime whose guest it is.")
     tenant_id = models.UUIDField(null=True, blank=True)

@@ -123,7 +123,9 @@ def test_a_damaged_memory_keeps_the_agent_from_starting(site: Site) -> None:
 
 def test_papers_with_a_key_that_is_none(site: Site) -> None:
     """The agent says so and does not start: it would otherwise pin nonsense for good."""
-    papers = json.loads(site.personalisation.read_bytes()) | {"log_vkey": "portal.localhost/log+00000000+AAAA"}
+    papers = json.loads(site.personalisation.read_bytes()) | {
+        "log_vkey": "portal.localhost/log+00000000+AAAA"
+    }
     site.personalisation.write_text(json.dumps(papers))
     process = start(site.personalisation, site.data)
     _, said = process.communicate(timeout=30)

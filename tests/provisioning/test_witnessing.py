@@ -356,7 +356,9 @@ def test_the_round_sends_a_task_for_each(runtime: Runtime, monkeypatch: pytest.M
     """Each witness by itself: a slow one holds up no other."""
     sent: list[Any] = []
     for task in (tasks.witness_guest, tasks.witness_outside):
-        monkeypatch.setattr(task, "apply_async", lambda args, expires, task=task: sent.append((task.name, args)))
+        monkeypatch.setattr(
+            task, "apply_async", lambda args, expires, task=task: sent.append((task.name, args))
+        )
     vkey = str(new_key("witness.example", COSIGNATURE_V1)[1])
     outside = witnesses.witness_register(actor=TESTER, vkey=vkey, url="https://witness.example/log")
     tasks.witness_round()
