@@ -34,23 +34,23 @@ def read_tile(level: int, index: int, width: int = TILE_WIDTH) -> bytes:
     Raises:
         TileError: the tree has not that many there.
     """
-    full = Tile.objects.filter(level=level, index=index).values_list("data", flat=True).first()
-    data = bytes(full)[: width * HASH_BYTES] if full is not None else _partial(level, index, width)
+    data = b"".join(_whole(level, index) if width == TILE_WIDTH else _part(level, index, width))
     if not 1 <= width <= TILE_WIDTH or len(data) != width * HASH_BYTES:
         raise TileError(f"the tree has no {width} hashes in tile {level}/{index}")
     return data
 
 
-def _partial(level: int, index: int, width: int) -> bytes:
+def _whole(level: int, index: int) -> Iterable[bytes | memoryview]:
+    return Tile.objects.filter(level=level, index=index).values_list("data", flat=True)
+
+
+def _part(level: int, index: int, width: int) -> Iterable[bytes | memoryview]:
+    """From the leaves, or from the tiles below: they stay, whether or not the tile has become full since."""
     first = index * TILE_WIDTH
     places = {"index__gte": first, "index__lt": first + width}
-    rows: Iterable[bytes | memoryview]
     if level == 0:
-        rows = Leaf.objects.filter(**places).order_by("index").values_list("hash", flat=True)
-    else:
-        below = Tile.objects.filter(level=level - 1, **places).order_by("index")
-        rows = below.values_list("root", flat=True)
-    return b"".join(bytes(row) for row in rows)
+        return Leaf.objects.filter(**places).order_by("index").values_list("hash", flat=True)
+    return Tile.objects.filter(level=level - 1, **places).order_by("index").values_list("root", flat=True)
 
 
 def index_of(entry: Entry | int) -> int:
