@@ -1,17 +1,18 @@
 """Proofs from the database: what anybody may be shown of the tree. Reads only; see :mod:`audit.sequencer`."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import Count, Exists, Min, OuterRef, QuerySet
 from django.utils import timezone
 
-from audit.models import Checkpoint, Cosignature, Entry, Leaf, SequencerFence, Tile
-from protocol.merkle import HASH_BYTES, ProofError
+from audit.models import Checkpoint, Cosignature, Entry, Leaf, SequencerFence
+from audit.tiles import read_tile as read_tile
+from audit.tiles import reader
+from protocol.merkle import ProofError, consistency_ranges, inclusion_ranges
 from protocol.notes import MAX_SIGNATURES, Note
 from protocol.receipts import Opening, Proof, Receipt
-from protocol.tiles import TILE_WIDTH, TileError, consistency_from_tiles, inclusion_from_tiles
+from protocol.tiles import consistency_from_tiles, inclusion_from_tiles, tiles_of
 
 
 class NotSequencedError(ProofError):
@@ -26,31 +27,6 @@ class Lag:
     """Committed entries without a leaf."""
     seconds: float
     """Age of the oldest of them; 0 without any."""
-
-
-def read_tile(level: int, index: int, width: int = TILE_WIDTH) -> bytes:
-    """The first ``width`` hashes of a tile, side by side, as :mod:`protocol.tiles` asks for them.
-
-    Raises:
-        TileError: the tree has not that many there.
-    """
-    data = b"".join(_whole(level, index) if width == TILE_WIDTH else _part(level, index, width))
-    if not 1 <= width <= TILE_WIDTH or len(data) != width * HASH_BYTES:
-        raise TileError(f"the tree has no {width} hashes in tile {level}/{index}")
-    return data
-
-
-def _whole(level: int, index: int) -> Iterable[bytes | memoryview]:
-    return Tile.objects.filter(level=level, index=index).values_list("data", flat=True)
-
-
-def _part(level: int, index: int, width: int) -> Iterable[bytes | memoryview]:
-    """From the leaves, or from the tiles below: they stay, whether or not the tile has become full since."""
-    first = index * TILE_WIDTH
-    places = {"index__gte": first, "index__lt": first + width}
-    if level == 0:
-        return Leaf.objects.filter(**places).order_by("index").values_list("hash", flat=True)
-    return Tile.objects.filter(level=level - 1, **places).order_by("index").values_list("root", flat=True)
 
 
 def index_of(entry: Entry | int) -> int:
@@ -73,7 +49,8 @@ def inclusion(entry_or_index: Entry | int, size: int) -> list[bytes]:
     Raises:
         ProofError: it is not, or there is no such tree.
     """
-    return inclusion_from_tiles(index_of(entry_or_index), size, read_tile)
+    index = index_of(entry_or_index)
+    return inclusion_from_tiles(index, size, reader(tiles_of(inclusion_ranges(index, size), size)))
 
 
 def consistency(old: int, new: int) -> list[bytes]:
@@ -82,7 +59,7 @@ def consistency(old: int, new: int) -> list[bytes]:
     Raises:
         ProofError: ``old`` is 0 or larger than ``new``, or there is no such tree.
     """
-    return consistency_from_tiles(old, new, read_tile)
+    return consistency_from_tiles(old, new, reader(tiles_of(consistency_ranges(old, new), new)))
 
 
 def latest() -> Checkpoint | None:

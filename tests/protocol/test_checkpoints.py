@@ -175,9 +175,7 @@ def test_hash_lines(hashes: list[bytes]) -> None:
     assert parse_hash_lines(hash_lines(hashes)) == tuple(hashes)
 
 
-@pytest.mark.parametrize(
-    "text", ["\n", ROOT, f"{ROOT}\n\n", "YWJj\n", "@\n", f"{ROOT}\n" * 65, f" {ROOT}\n"]
-)
+@pytest.mark.parametrize("text", ["\n", ROOT, f"{ROOT}\n\n", "YWJj\n", "@\n", f"{ROOT}\n" * 65, f" {ROOT}\n"])
 def test_what_is_no_proof(text: str) -> None:
     """Each line a hash, each hash a line."""
     with pytest.raises(NoteError):
