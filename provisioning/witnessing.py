@@ -132,7 +132,7 @@ def _offered(witness: Witness, question: Ask) -> None:
     for _ in range(TRIES):
         checkpoint = proofs.latest()
         if checkpoint is None:
-            return None
+            return
         verdict = question(witnesses.request_for(checkpoint, old), checkpoint)
         if not verdict.reason:
             _signed(witness, checkpoint, verdict)

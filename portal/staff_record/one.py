@@ -10,8 +10,8 @@ from django.http import HttpRequest
 from audit import log, personal, proofs
 from audit.context import Actor
 from audit.models import Checkpoint, Cosignature, Entry, Leaf, Segment
+from audit.proofs import newest_cosigned, note_of
 from audit.services import record
-from audit.witnesses import newest_cosigned, note_of
 from portal.staff_record.rows import rows_of
 from protocol.checkpoints import hash_lines
 from protocol.merkle import ProofError
