@@ -34,7 +34,7 @@ def write(action: str = "thing.done", **more: Any) -> Entry:
         return record(action=action, **{"actor": command("test"), **more})
 
 
-def shown(client: Client, **asked: object) -> list[int]:
+def shown(client: Client, **asked: Any) -> list[int]:
     """The entries on a page, in their order."""
     page = client.get(LIST, asked).content.decode()
     return [int(pk) for pk in re.findall(r'class="when"><a href="/admin/audit/entry/(\d+)/change/"', page)]
