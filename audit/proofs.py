@@ -73,32 +73,32 @@ def receipt(
     """The entry with its proof; None while no checkpoint holds it, and when its body stands in an archive.
 
     Args:
-        checkpoint: which head to prove it in. If none is given: the newest that a witness has signed, or the
-            newest of all where no witness has come so far.
+        checkpoint: which head to prove it in. If none is given: the newest that a witness has signed, since
+            heads come each second and witnesses' rounds do not; the newest of all, where none has.
         openings: the personal data that the reader may see.
     """
     index = Leaf.objects.filter(entry=entry).values_list("index", flat=True).first()
     if index is None or not entry.event:
         return None
-    head = checkpoint or newest_cosigned(above=index) or latest()
+    head = checkpoint or newest_cosigned(index) or latest()
     if head is None or index >= head.size:
         return None
-    return Receipt(entry.event, Proof(index, tuple(inclusion(index, head.size)), note_of(head)), openings)
-
-
-def note_of(checkpoint: Checkpoint) -> str:
-    """The checkpoint under the log's signature and all cosignatures."""
-    lines = checkpoint.cosignatures.order_by("pk").values_list("line", flat=True)
-    return Note.parse(checkpoint.note).signed_also(*lines[: MAX_SIGNATURES - 1]).to_text()
+    proof = Proof(index, tuple(inclusion(index, head.size)), note_of(head))
+    return Receipt(entry.event, proof, openings)
 
 
 def newest_cosigned(above: int = 0) -> Checkpoint | None:
-    """The newest checkpoint that a witness has signed, if it is over more than ``above`` leaves.
+    """The newest head over more than ``above`` leaves that a witness of now has signed."""
+    found = Cosignature.objects.filter(checkpoint__size__gt=above, witness__retired_at=None)
+    newest = found.order_by("-checkpoint__size").select_related("checkpoint").first()
+    return newest.checkpoint if newest else None
 
-    By the order in which the signatures came: one look, however many there are.
-    """
-    newest = Cosignature.objects.select_related("checkpoint").order_by("-pk").first()
-    return newest.checkpoint if newest and newest.checkpoint.size > above else None
+
+def note_of(checkpoint: Checkpoint) -> str:
+    """The checkpoint under the log's own signature and those of all witnesses."""
+    lines = Cosignature.objects.filter(checkpoint=checkpoint).order_by("witness__name")
+    shown = lines.values_list("line", flat=True)[: MAX_SIGNATURES - 1]
+    return Note.parse(checkpoint.note).signed_also(*shown).to_text()
 
 
 def lag(now: datetime | None = None) -> Lag:

@@ -4,6 +4,7 @@ from django.urls import include, path
 
 from portal import (
     connectors_views,
+    log_views,
     metrics_views,
     outside_views,
     quotas_views,
@@ -54,6 +55,8 @@ urlpatterns = [
         "t/<slug:slug>/record/download/", record_views.tenant_record_download, name="tenant-record-download"
     ),
     path("t/<slug:slug>/record/export/", record_views.tenant_record_export, name="tenant-record-export"),
+    path("log/checkpoint", log_views.checkpoint, name="log-checkpoint"),
+    path("log/tile/<path:where>", log_views.tile, name="log-tile"),
     path("healthz", views.healthz, name="healthz"),
     path("metrics", metrics_views.metrics, name="metrics"),
     path("api/v1/", include("portal.api")),

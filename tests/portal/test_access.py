@@ -100,7 +100,9 @@ def test_staff_may_open_what_they_operate(
     if route.name.endswith("_delete"):
         assert status == 403, "nothing of a tenant is deleted here"
     else:
-        assert status in {200, 405}
+        assert status in {200, 405} or (
+            status == 409 and route.name.endswith("_receipt")
+        )  # no checkpoint yet
 
 
 @scoped_route

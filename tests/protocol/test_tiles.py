@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from protocol.merkle import (
 )
 from protocol.tiles import (
     MAX_ENTRY_BYTES,
+    ReadTile,
     TileError,
     bundle,
     consistency_from_tiles,
@@ -140,15 +142,16 @@ def test_a_proof_reads_few_tiles() -> None:
 def test_what_will_be_read_is_known_before(size: int, data: st.DataObject) -> None:
     """Just the tiles that a proof then asks for, so that they can be fetched together."""
     index = data.draw(st.integers(0, size - 1))
-    for ranges, make in (
+    proofs: tuple[tuple[Any, Callable[[ReadTile], list[bytes]]], ...] = (
         (inclusion_ranges(index, size), lambda read: inclusion_from_tiles(index, size, read)),
         (consistency_ranges(index + 1, size), lambda read: consistency_from_tiles(index + 1, size, read)),
-    ):
+    )
+    for ranges, make in proofs:
         asked: list[tuple[int, int, int]] = []
 
-        def reading(*tile: int) -> bytes:
-            asked.append(tile)  # type: ignore[arg-type]  # noqa: B023 - called at once
-            return read_tile(*tile)
+        def reading(level: int, at: int, width: int) -> bytes:
+            asked.append((level, at, width))  # noqa: B023 - called at once
+            return bytes(read_tile(level, at, width))
 
         make(reading)
         assert sorted(asked) == sorted(tiles_of(ranges, size))
