@@ -1,4 +1,4 @@
-"""The record, read-only; and the mixins by which every other admin page writes to it."""
+"""The mixins by which admin pages scope what they show, and write to the record."""
 
 from typing import Any, ClassVar, TypeVar
 
@@ -15,7 +15,7 @@ from django.template.response import TemplateResponse
 
 from audit.context import Actor
 from audit.erasure import personal_erase
-from audit.models import Entry, PersonalDatum
+from audit.models import PersonalDatum
 from audit.personal import username
 from audit.reasons import REASON_MAXIMUM, REASON_MINIMUM
 from audit.services import record
@@ -190,17 +190,6 @@ def _links(obj: models.Model) -> dict[str, set[str]]:
 def _code(row: models.Model) -> str:
     key = row.natural_key() if isinstance(row, Permission) else ()
     return f"{key[1]}.{key[0]}" if key else str(row.pk)
-
-
-class EntryAdmin(ReadOnlyAdmin[Entry]):
-    """The append-only table. The portal registers it, with the scope that this room cannot know."""
-
-    list_display = ("at", "action", "actor_kind", "actor_id", "target_type", "target_id", "tenant_id")
-    list_filter = ("action", "actor_kind")
-    search_fields = ("=target_id", "=request_id", "=actor_id")
-    date_hierarchy = "at"
-    show_full_result_count = False
-    list_per_page = 50
 
 
 class PersonalAdmin(ReadOnlyAdmin[PersonalDatum]):

@@ -7,6 +7,7 @@ from itertools import islice
 from audit import proofs
 from audit.bodies import events
 from audit.models import Checkpoint, Leaf, Segment
+from audit.proofs import note_of
 from audit.search import Cursor, Filters, search
 from protocol.checkpoints import Checkpoint as Head
 from protocol.merkle import Frontier
@@ -32,7 +33,7 @@ def whole(checkpoint: Checkpoint, origin: str) -> Iterator[str]:
     yield header_line(Head(origin, checkpoint.size, bytes(checkpoint.root)), frontier)
     for index, event in enumerate(events(first, checkpoint.size), first):
         yield entry_line(index, event)
-    yield checkpoint_line(checkpoint.note)
+    yield checkpoint_line(note_of(checkpoint))
 
 
 def receipts(filters: Filters, checkpoint: Checkpoint) -> Iterator[str]:
@@ -40,10 +41,11 @@ def receipts(filters: Filters, checkpoint: Checkpoint) -> Iterator[str]:
 
     All proofs lead to the one checkpoint. What has no leaf in it is left out, as is what has been archived.
     """
+    note = note_of(checkpoint)
     read_tile: ReadTile = lru_cache(maxsize=_TILES)(proofs.read_tile)
     for index, event in islice(_found(filters, checkpoint.size), MAX_RECEIPTS):
         hashes = tuple(inclusion_from_tiles(index, checkpoint.size, read_tile))
-        yield Receipt(event, Proof(index, hashes, checkpoint.note)).to_json() + "\n"
+        yield Receipt(event, Proof(index, hashes, note)).to_json() + "\n"
 
 
 def _found(filters: Filters, size: int) -> Iterator[tuple[int, str]]:

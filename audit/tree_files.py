@@ -7,6 +7,7 @@ from pathlib import Path
 from audit import proofs
 from audit.bodies import entry_bundle
 from audit.models import Checkpoint, Segment
+from audit.proofs import note_of
 from protocol.tiles import TILE_WIDTH, entries_path, tile_path, tile_width
 from protocol.verify.folders import CHECKPOINT
 
@@ -38,7 +39,7 @@ def _write(folder: Path, checkpoint: Checkpoint, first: int, end: int) -> int:
         width = tile_width(0, index, size)
         path = folder / entries_path(index, width)
         written += _put(path, width, lambda: entry_bundle(index, width))  # noqa: B023 - called at once
-    _replace(folder / CHECKPOINT, checkpoint.note.encode())  # last: an export that was cut short has none
+    _replace(folder / CHECKPOINT, note_of(checkpoint).encode())  # last: an export that was cut short has none
     return written + 1
 
 

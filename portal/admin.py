@@ -11,11 +11,12 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from audit.admin import EntryAdmin, PersonalAdmin, RecordedAdmin
+from audit.admin import PersonalAdmin, RecordedAdmin
+from audit.admin_witnesses import WitnessAdmin, WitnessRefusalAdmin
 from audit.context import Actor
 from audit.models import Entry, PersonalDatum, Witness, WitnessRefusal
-from audit.witness_admin import WitnessAdmin, WitnessRefusalAdmin
-from portal.selectors import entries_for, personal_for, refusals_for, witnesses_for
+from portal.selectors import personal_for, refusals_for, witnesses_for
+from portal.staff_record.admin import StaffRecord
 from tenants.services import key_forget, membership_remove
 
 admin.site.unregister(User)
@@ -57,13 +58,7 @@ class RecordedAttemptAdmin(RecordedAdmin[Any], AccessAttemptAdmin):  # type: ign
     """Failed sign-ins that count towards a lock. Deleting a row lets its person try again."""
 
 
-@admin.register(Entry)
-class ScopedEntryAdmin(EntryAdmin):
-    """The record, as far as it concerns the tenants that this person operates."""
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Entry]:
-        """Only what this person may know of."""
-        return entries_for(request.user)
+admin.site.register(Entry, StaffRecord)
 
 
 @admin.register(PersonalDatum)

@@ -2,7 +2,16 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
-from portal import connectors_views, outside_views, quotas_views, record_views, secrets_views, views
+from portal import (
+    connectors_views,
+    log_views,
+    metrics_views,
+    outside_views,
+    quotas_views,
+    record_views,
+    secrets_views,
+    views,
+)
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -46,7 +55,10 @@ urlpatterns = [
         "t/<slug:slug>/record/download/", record_views.tenant_record_download, name="tenant-record-download"
     ),
     path("t/<slug:slug>/record/export/", record_views.tenant_record_export, name="tenant-record-export"),
+    path("log/checkpoint", log_views.checkpoint, name="log-checkpoint"),
+    path("log/tile/<path:where>", log_views.tile, name="log-tile"),
     path("healthz", views.healthz, name="healthz"),
+    path("metrics", metrics_views.metrics, name="metrics"),
     path("api/v1/", include("portal.api")),
     path("admin/", admin.site.urls),
 ]

@@ -1,17 +1,18 @@
 """Asks a witness outside by its URL (C2SP tlog-witness): https, no redirect, short time-outs, small answers.
 
-In production only addresses of the public Internet are called, and the one that was looked at is the one that is
-called: a name given by staff leads into no guest's network and to nothing on this machine.
+In production only addresses of the public Internet are called, and the one that was looked at is the one that
+is called: a name given by staff leads into no guest's network and to nothing on this machine.
 """
 
 import ipaddress
 import socket
 import ssl
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 from django.conf import settings
 
+from audit.witness_urls import url_problem
 from protocol.checkpoints import CheckpointError, parse_size
 from provisioning.verdicts import Verdict
 
@@ -24,21 +25,6 @@ _REFUSALS = {400: "malformed", 403: "signature", 404: "origin", 422: "proof"}
 
 class OutsideUnreachable(Exception):
     """No answer that could be understood; the message says why, in plain words."""
-
-
-def url_problem(url: str) -> str:
-    """What is wrong with a witness's URL, in words for its author; empty if nothing is."""
-    try:
-        parts = urlsplit(url)
-        there = bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        there = False
-        parts = SplitResult("", "", "", "", "")
-    if not there or parts.username or parts.query or parts.fragment:
-        return "Give https://host/path: no user, no query, no fragment."
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
-        return ""
-    return "Give an https:// URL."
 
 
 def add_checkpoint(url: str, body: str, old: int, size: int) -> Verdict:
@@ -111,12 +97,3 @@ def _address(host: str, port: int) -> str:
     if settings.PRODUCTION and not all(ipaddress.ip_address(each).is_global for each in found):
         raise OutsideUnreachable("Its name leads to an address that is not of the public Internet.")
     return found[0]
-
-
-def _is_loopback(host: str) -> bool:
-    if settings.PRODUCTION:
-        return False
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(help_text='As it signs.', max_length=255)),
                 ('vkey', models.CharField(help_text='Name+key id+base64, as the witness tells it.', max_length=400, unique=True, verbose_name='verifier key')),
-                ('url', models.URLField(blank=True, help_text='Where an outside witness is asked: add-checkpoint is put behind it.')),
+                ('url', models.CharField(blank=True, help_text='Where an outside witness is asked: add-checkpoint is put behind it.', max_length=200, verbose_name='URL')),
                 ('target', models.CharField(blank=True, help_text='Id of the runtime whose guest it is.', max_length=64)),
                 ('tenant_id', models.UUIDField(blank=True, null=True)),
                 ('added_at', models.DateTimeField(auto_now_add=True)),
@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('by', models.CharField(help_text="The actor's id.", max_length=64)),
-                ('reason', models.CharField(max_length=500)),
+                ('why', models.CharField(help_text='The commitment to the reason (PersonalDatum), in hex.', max_length=64)),
                 ('at', models.DateTimeField(auto_now_add=True)),
                 ('refusal', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='acknowledgement', to='audit.witnessrefusal')),
             ],

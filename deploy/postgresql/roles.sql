@@ -5,7 +5,7 @@
 --   portal_sequencer  reads entries, adds leaves, tiles and checkpoints, writes its fence and the search index.
 --   portal_verifier   reads the record, and nothing else.
 --
--- Run it in the portal's database, once as a superuser and after each `migrate` as portal_owner:
+-- Run it in the portal's database, the first time as a superuser, and after each `migrate` as portal_owner:
 --
 --   psql --single-transaction -v ON_ERROR_STOP=1 -f deploy/postgresql/roles.sql …   or   manage.py audit_roles --apply
 --
@@ -141,6 +141,23 @@ BEGIN
             ('audit_sequencerfence', 'portal_app',       'SELECT'),
             ('audit_sequencerfence', 'portal_sequencer', 'SELECT, UPDATE'),
             ('audit_sequencerfence', 'portal_verifier',  'SELECT'),
+            ('audit_words',          'portal_app',       'SELECT'),
+            ('audit_words',          'portal_sequencer', 'SELECT, INSERT'),
+            ('audit_searchindex',    'portal_app',       'SELECT'),
+            ('audit_searchindex',    'portal_sequencer', 'SELECT, INSERT, UPDATE'),
+            ('audit_segment',        'portal_app',       'SELECT'),
+            ('audit_segment',        'portal_verifier',  'SELECT'),
+            ('audit_witness',        'portal_app',       'SELECT, INSERT, UPDATE'),
+            ('audit_witness',        'portal_verifier',  'SELECT'),
+            ('audit_cosignature',    'portal_app',       'SELECT, INSERT'),
+            ('audit_cosignature',    'portal_verifier',  'SELECT'),
+            ('audit_witnessrefusal', 'portal_app',       'SELECT, INSERT'),
+            ('audit_witnessrefusal', 'portal_verifier',  'SELECT'),
+            ('audit_refusalacknowledgement', 'portal_app', 'SELECT, INSERT'),
+            ('audit_refusalacknowledgement', 'portal_verifier', 'SELECT'),
+            -- Outside the leaves so that it can be erased; a changed one would open nothing. A right to update
+            -- some column is what PostgreSQL asks of who locks rows, as the erasure does.
+            ('audit_personaldatum',  'portal_app',       'SELECT, INSERT, DELETE, UPDATE (made_at)'),
             ('django_migrations',    'portal_app',       'SELECT')
         ) AS list (relation, grantee, verbs)
         WHERE to_regclass('public.' || relation) IS NOT NULL

@@ -10,7 +10,7 @@ from audit import index
 from audit.models import Entry, Leaf
 from audit.search import NEAR_MOST, Cursor, Found, search
 from audit.tail import Tail, tail
-from portal.staff_record.asked import SearchForm
+from portal.staff_record.asked import SearchForm, scope_of
 from portal.staff_record.rows import rows_of
 
 
@@ -29,6 +29,8 @@ def list_page(request: HttpRequest, extra: dict[str, Any]) -> HttpResponse:
         "rows": rows_of(found.entries) if found else [],
         "found": found,
         "at_top": not (request.GET.get("before") or request.GET.get("after")),
+        "upward": bool(request.GET.get("after")),
+        "may_take_all": scope_of(request.user) is None,
         "tail": Tail([], _size(), 0) if following else None,
         "behind": _behind() if asked else 0,
     }

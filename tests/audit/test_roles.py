@@ -1,10 +1,12 @@
 """Each role of the database, each table, each verb: tried on a real server, by a login of that role."""
 
+import json
 import os
 import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -21,6 +23,7 @@ needs_roles = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLi
 ROLES = ("portal_app", "portal_sequencer", "portal_verifier")
 READ, ADD, ALL = {"SELECT"}, {"SELECT", "INSERT"}, {"SELECT", "INSERT", "UPDATE", "DELETE"}
 FENCE = {"SELECT", "UPDATE"}
+NONE: set[str] = set()
 RECORD = {
     # table: what app, sequencer and verifier may do with it
     "audit_entry": (ADD, READ, READ),
@@ -28,8 +31,16 @@ RECORD = {
     "audit_tile": (READ, ADD, READ),
     "audit_checkpoint": (READ, ADD, READ),
     "audit_sequencerfence": (READ, FENCE, READ),
+    "audit_words": (READ, ADD, NONE),
+    "audit_searchindex": (READ, ADD | {"UPDATE"}, NONE),
+    "audit_segment": (READ, NONE, READ),
+    "audit_witness": (ADD | {"UPDATE"}, NONE, READ),
+    "audit_cosignature": (ADD, NONE, READ),
+    "audit_witnessrefusal": (ADD, NONE, READ),
+    "audit_refusalacknowledgement": (ADD, NONE, READ),
+    "audit_personaldatum": (ADD | {"DELETE"}, NONE, NONE),
 }
-ELSEWHERE: tuple[set[str], ...] = (ALL, set(), set())
+ELSEWHERE: tuple[set[str], ...] = (ALL, NONE, NONE)
 TRIES = {
     "SELECT": "SELECT count(*) FROM {table}",
     "INSERT": "INSERT INTO {table} DEFAULT VALUES",
@@ -88,7 +99,7 @@ def may(session: psycopg.Connection, statement: str, table: str, column: str) ->
     words = {"table": sql.Identifier(table), "column": sql.Identifier(column)}
     try:
         with session.transaction(force_rollback=True):
-            session.execute(sql.SQL(statement).format(**words))  # type: ignore[arg-type]
+            session.execute(sql.SQL(statement).format(**words))
     except psycopg.errors.InsufficientPrivilege as refusal:
         return "append-only" in str(refusal)
     except psycopg.errors.IntegrityError:
@@ -115,7 +126,7 @@ def test_each_role_may_do_what_is_listed_and_no_more(login: dict[str, psycopg.Co
 
 
 def wanted(table: str) -> tuple[set[str], ...]:
-    return (READ, set(), set()) if table == "django_migrations" else RECORD.get(table, ELSEWHERE)
+    return (READ, NONE, NONE) if table == "django_migrations" else RECORD.get(table, ELSEWHERE)
 
 
 ESCAPES = [
@@ -158,6 +169,28 @@ def test_the_application_writes_through_django(database: str, passwords: dict[st
             "SELECT count(*) FROM audit_entry WHERE action = 'user.created'"
         ).fetchone() or (0,)
     assert count == 2
+
+
+@needs_roles
+def test_the_sequencer_works_as_its_role(database: str, passwords: dict[str, str]) -> None:
+    """It sequences and signs what the application wrote; and the verifier, by a third role, finds it whole."""
+    assert manage(database, "portal_app", passwords, "demo_people").returncode == 0
+    said = manage(database, "portal_sequencer", passwords, "sequencer", "--once")
+    assert said.returncode == 0, said.stderr
+    assert "entries sequenced" in said.stdout
+    said = manage(database, "portal_verifier", passwords, "audit_verify", "--json")
+    assert said.returncode == 0, said.stdout + said.stderr
+    report = json.loads(said.stdout)
+    assert report["whole"]
+    assert report["leaves"] >= 2
+
+
+@needs_roles
+def test_the_application_locks_what_it_erases(login: dict[str, psycopg.Connection]) -> None:
+    """PostgreSQL wants a right to update some column for that; the values are none of them."""
+    login["portal_app"].execute("SELECT id FROM audit_personaldatum FOR UPDATE")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        login["portal_app"].execute("UPDATE audit_personaldatum SET value = ''")
 
 
 @needs_roles
@@ -228,7 +261,11 @@ def manage(
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=settings.BASE_DIR,
-        env={**os.environ, "DATABASE_URL": url(database, user=role, password=passwords[role])},
+        env={
+            **os.environ,
+            "DATABASE_URL": url(database, user=role, password=passwords[role]),
+            "PORTAL_STATE_DIR": str(Path(settings.STATE_DIR) / "test" / database),
+        },
         capture_output=True,
         text=True,
         timeout=120,

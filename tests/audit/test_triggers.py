@@ -21,7 +21,7 @@ def execute(*statements: str) -> None:
 def content(table: str) -> list[tuple[object, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT * FROM {table} ORDER BY 1")
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def column(table: str) -> str:

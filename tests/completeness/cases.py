@@ -275,6 +275,8 @@ UNCHANGING: dict[tuple[str, str], str] = {
     ("tenant-record-export", "post"): THE_RECORD,
     ("tenant-record-checkpoint", "post"): THE_RECORD,
     ("api-record-receipts", "post"): THE_RECORD,
+    ("api-record-checkpoint", "post"): THE_RECORD,
+    ("admin:axes_accessattempt_change", "post"): "every field of its form is read-only",
     ("sign-in", "put"): "the same form by another verb",
     ("api-key-options", "post"): "puts a challenge into the caller's own session",
     ("api-sign-in-challenge", "post"): "the same",

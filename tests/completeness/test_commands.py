@@ -162,7 +162,7 @@ def test_a_command_and_its_entry_are_one(
         ("system", "worker"),
     }
     assert not any(BETTER in entry.event for entry in fresh)
-    assert not order.changes or any(unit.writes and unit.actions for unit in net.units)
+    assert not order.changes or any(unit.changes and unit.actions for unit in net.units)
 
 
 def test_migrations_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def test_a_change_and_its_entry_are_one(world: World, net: Net, route: str, meth
     assert newest.action == case.action
     if case.role != "anonymous":
         assert newest.actor_id == str(world.people[case.role].pk)
-    changed = [unit for unit in net.units if unit.writes or case.action.startswith(UNWATCHED)]
+    changed = [unit for unit in net.units if unit.changes or case.action.startswith(UNWATCHED)]
     assert changed, "nothing was changed: the case proves nothing"
     assert all(unit.actions for unit in changed)
 
@@ -81,7 +81,7 @@ def test_the_staffs_pages_change_nothing_by_other_verbs(world: World, net: Net) 
             getattr(client, method)(route.url(world.mine), {"name": "x", "post": "yes"})
             if route.name == "admin:logout":
                 client = world.client("superuser")
-    assert not any(unit.writes for unit in net.units)
+    assert not any(unit.changes for unit in net.units)
 
 
 def test_a_route_without_a_row_is_seen(world: World, settings: Any) -> None:

@@ -15,6 +15,10 @@ from guardian.shortcuts import assign_perm
 from nacl.public import PrivateKey
 
 from audit.context import Actor, command
+from audit.models import Witness, WitnessRefusal
+from audit.witnesses import refusal_acknowledge, refused, witness_register
+from protocol.enrolment import runtime_dns_name
+from protocol.notes import COSIGNATURE_V1, vkey_of
 from protocol.persons import Purpose
 from protocol.sealed import key_id, seal
 from provisioning.models import DriftFinding, EgressRecord, GuestImage, Host, Operation, Runtime, Step
@@ -70,6 +74,8 @@ class Place:
     connector: TenantConnector
     drift: DriftFinding
     egress_record: EgressRecord
+    witness: Witness
+    refusal: WitnessRefusal
 
 
 @dataclass
@@ -199,7 +205,25 @@ def make_place(
             verdict="refused",
             reason="name",
         )
-        return Place(tenant, runtime, operation, membership, *signed, key, secret, connector, drift, record)
+        vkey = vkey_of(runtime_dns_name(str(runtime.pk)), sha256(slug.encode()).digest(), COSIGNATURE_V1)
+        witness = witness_register(actor=TESTER, vkey=str(vkey), target=str(runtime.pk), tenant_id=tenant.pk)
+        refused(witness, None, "proof", 7)
+        refusal = WitnessRefusal.objects.get(witness=witness)
+        refusal_acknowledge(actor=TESTER, refusal=refusal, reason="A rehearsal of a restore.")
+        return Place(
+            tenant,
+            runtime,
+            operation,
+            membership,
+            *signed,
+            key,
+            secret,
+            connector,
+            drift,
+            record,
+            witness,
+            refusal,
+        )
 
     return make
 

@@ -27,6 +27,8 @@ POST_ONLY = {
     "api-sign-in",
     "api-sign-in-challenge",
     "admin:logout",
+    "admin:audit_entry_export",
+    "admin:audit_entry_personal",
     "admin:provisioning_operation_cancel",
 }
 

@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from audit import log
 from audit.admin import ReadOnlyAdmin, ReasonForm, ScopedAdmin, ServiceAdmin, ServiceForm
 from audit.context import Actor
-from audit.models import Checkpoint, Cosignature, Witness, WitnessRefusal
+from audit.models import Checkpoint, Cosignature, PersonalDatum, Witness, WitnessRefusal
 from audit.witnesses import WitnessError, refusal_acknowledge, witness_register, witness_retire
 
 SIGNATURES_SHOWN = 20
@@ -108,15 +108,18 @@ class WitnessAdmin(ServiceAdmin[Witness]):
         return request.user.has_perm("audit.change_witness")
 
     def changeform_view(
-        self, request: HttpRequest, object_id: str | None = None, *args: Any, **given: Any
-    ) -> Any:
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
         """With the last signatures, and for a new one the log's own key, which the witness must be told."""
         rows = Cosignature.objects.none()
         if object_id and object_id.isdecimal():
             rows = Cosignature.objects.filter(witness=int(object_id)).select_related("checkpoint", "witness")
         more = {"signatures": rows[:SIGNATURES_SHOWN], "log_vkey": str(log.vkey())}
-        given["extra_context"] = {**(given.get("extra_context") or {}), **more}
-        return super().changeform_view(request, object_id, *args, **given)
+        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **more})
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Witness:
         """Call the service; what it refuses is shown and nothing is written."""
@@ -204,6 +207,11 @@ class WitnessRefusalAdmin(ReadOnlyAdmin[WitnessRefusal]):
     show_full_result_count = False
     actions = ("acknowledge",)
 
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[WitnessRefusal]":
+        """With the reason of whoever looked into it, unless it was erased."""
+        why = PersonalDatum.objects.filter(commitment=OuterRef("acknowledgement__why"))
+        return super().get_queryset(request).annotate(words=Subquery(why.values("value")[:1]))
+
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """One witness's, for the link on its row."""
         return lookup == "witness" or super().lookup_allowed(lookup, value, request)
@@ -246,10 +254,10 @@ class WitnessRefusalAdmin(ReadOnlyAdmin[WitnessRefusal]):
         return format_html("<pre>{}</pre>", obj.checkpoint.note) if obj.checkpoint else _MISSING
 
     @admin.display(description="looked into", empty_value="not yet")
-    def looked_into(self, obj: WitnessRefusal) -> str | None:
+    def looked_into(self, obj: Any) -> str | None:
         """When, and what was found."""
         found = getattr(obj, "acknowledgement", None)
-        return f"{found.at:%d %b %H:%M}: {found.reason}" if found else None
+        return f"{found.at:%d %b %H:%M}: {obj.words or '(erased)'}" if found else None
 
 
 def _ask_reason(
