@@ -155,6 +155,13 @@ def test_an_outside_witness_is_added_and_retired(world: World) -> None:
         ("", "", "This field is required"),
         ("https://user:pass@witness.example/", "", "no user"),
     ],
+    ids=[
+        "no key",
+        "a log's key",
+        "not encrypted",
+        "empty",
+        "with a user",
+    ],  # the key is another in each process
 )
 def test_what_is_no_witness(world: World, url: str, vkey: str, words: str) -> None:
     """Each refusal beside its field, with what to change; nothing is registered."""
