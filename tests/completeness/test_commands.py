@@ -74,7 +74,10 @@ ORDERS: dict[str, Order] = {
     "proxy_identity": Order("fleet_key.made", ("{folder}",)),
     "fleet_stop": Order("operation.requested", options={"seconds": 0}),
     "personal_erase": Order(
-        "personal.erased", options={"subject": "anonymous", "reason": BETTER}, before=known_stranger
+        "personal.erased",
+        options={"subject": "anonymous", "reason": BETTER},
+        before=known_stranger,
+        changes=False,
     ),
     "clearsessions": Order("command.ran", before=ended, changes=False),
     "loaddata": Order("command.ran", ("{fixture}",)),
