@@ -1,12 +1,15 @@
 """The mixins by which admin pages scope what they show, and write to the record."""
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import NestedObjects
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import Permission
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.db import models, transaction
+from django.db import DEFAULT_DB_ALIAS, models, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
@@ -106,7 +109,14 @@ class ReasonForm(forms.Form):
 
 
 class RecordedAdmin(ScopedAdmin[M]):
-    """For Django's own models: an entry in the same transaction as each change; no bulk deletion."""
+    """For models that no service of ours writes: an entry in each change's transaction; no bulk action.
+
+    A change of many-to-many rows (groups, permissions) is an entry of its own that names what came and went.
+    """
+
+    actions: Any = ()
+    recorded_values: ClassVar[tuple[str, ...]] = ()
+    """Fields whose new values stand in the entry; of the others that have changed only the names."""
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Without the stock bulk deletion, which has no transaction of its own."""
@@ -116,28 +126,70 @@ class RecordedAdmin(ScopedAdmin[M]):
 
     def log_addition(self, request: HttpRequest, obj: M, message: Any) -> Any:
         """Called by Django inside the form's transaction."""
-        self._record(request, obj, "added")
+        self._record(request, obj, "added", self._values(obj))
         return super().log_addition(request, obj, message)
 
     def log_change(self, request: HttpRequest, obj: M, message: Any) -> Any:
         """Called by Django inside the form's transaction."""
-        self._record(request, obj, "changed")
+        fields = getattr(obj, "_fields_changed", None)
+        self._record(request, obj, "changed", {"fields": fields, **self._values(obj)} if fields else {})
         return super().log_change(request, obj, message)
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        """Called by Django inside the deletion's transaction."""
+        """Called by Django inside the deletion's transaction, while everything is still there."""
         for obj in queryset:
-            self._record(request, obj, "deleted")
+            self._record(request, obj, "deleted", {"with": dependants(obj)})
         return super().log_deletions(request, queryset)
 
-    def _record(self, request: HttpRequest, obj: M, verb: str) -> None:
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Called by Django inside the form's transaction."""
+        setattr(form.instance, "_fields_changed", sorted(form.changed_data))  # noqa: B010 - unknown to the stubs
+        before = _links(form.instance)
+        super().save_related(request, form, formsets, change)
+        after = _links(form.instance)
+        moved = {
+            name: {"added": sorted(after[name] - before[name]), "removed": sorted(before[name] - after[name])}
+            for name in after
+            if after[name] != before[name]
+        }
+        if moved:
+            self._record(request, form.instance, "permissions_changed", moved)
+
+    def _values(self, obj: M) -> dict[str, Any]:
+        return {name: getattr(obj, name) for name in self.recorded_values}
+
+    def _record(self, request: HttpRequest, obj: M, verb: str, data: dict[str, Any] | None = None) -> None:
         name = obj._meta.model_name
         record(
             action=f"{name}.{verb}",
             actor=Actor.of(request.user),
             target=(str(name), obj.pk),
+            data=data,
             personal={"user": username(obj)} if isinstance(obj, AbstractBaseUser) else {},
         )
+
+
+def dependants(obj: models.Model) -> dict[str, list[str]]:
+    """The ids of what the database deletes with a row, by the model's name, at most 100 of each."""
+    collector = NestedObjects(using=DEFAULT_DB_ALIAS)
+    collector.collect([obj])
+    return {
+        str(model._meta.label_lower): sorted(str(row.pk) for row in rows)[:100]
+        for model, rows in collector.data.items()
+        if model is not type(obj) and model is not LogEntry  # Django's own copy of these entries
+    }
+
+
+def _links(obj: models.Model) -> dict[str, set[str]]:
+    """The many-to-many rows of ``obj``: permissions by their code, everything else by id."""
+    return {
+        field.name: {_code(row) for row in getattr(obj, field.name).all()} for field in obj._meta.many_to_many
+    }
+
+
+def _code(row: models.Model) -> str:
+    key = row.natural_key() if isinstance(row, Permission) else ()
+    return f"{key[1]}.{key[0]}" if key else str(row.pk)
 
 
 class PersonalAdmin(ReadOnlyAdmin[PersonalDatum]):

@@ -1,7 +1,7 @@
 """What is wrong with the record, for the staff's pages, `audit_status` and the no-go probe.
 
-``loud`` is what may mean that somebody rewrites the record: it stands red on every page of the staff's site until
-a person has looked into it. ``alert`` is what keeps the record from being watched.
+``loud`` is what may mean that somebody rewrites the record: it stands red on every page of the staff's site
+until a person has looked into it. ``alert`` is what keeps the record from being watched.
 """
 
 from dataclasses import dataclass
@@ -37,21 +37,19 @@ class Alert:
 
 def alerts() -> list[Alert]:
     """All, the loudest first. Few and cheap queries, whatever the size of the record."""
-    return [*loud(), *_unsequenced(), *_unwatched()]
+    fence = _fence()
+    return [*_trouble(fence), *_refusals(), *_unsequenced(fence), *_unwatched()]
 
 
 def loud() -> list[Alert]:
     """Those that stand on every page of the staff's site."""
-    return [*_trouble(), *_refusals()]
+    return [*_trouble(_fence()), *_refusals()]
 
 
-def _trouble() -> list[Alert]:
-    row = _fence()
+def _trouble(row: SequencerFence | None) -> list[Alert]:
     if row is None or not row.trouble:
         return []
-    words = (
-        f"The log refuses to sign: {row.trouble_words} Nothing new is vouched for until staff look into it."
-    )
+    words = f"The log refuses to sign: {row.trouble_words} Nothing new is vouched for meanwhile."
     return [Alert(f"log_{row.trouble}", "loud", words, row.trouble_at or timezone.now())]
 
 
@@ -68,13 +66,12 @@ def _refusals() -> list[Alert]:
     ]
 
 
-def _unsequenced() -> list[Alert]:
-    row = _fence()
+def _unsequenced(row: SequencerFence | None) -> list[Alert]:
     oldest = unsequenced(row.low if row else 0).order_by("pk").values_list("at", flat=True).first()
     if oldest is None or timezone.now() - oldest <= LAG:
         return []
     minutes = (timezone.now() - oldest).total_seconds() / 60
-    words = f"Entries have been waiting for their leaf for {minutes:.0f} min: the sequencer does not run or is behind."
+    words = f"Entries have waited {minutes:.0f} min for their leaf: the sequencer does not run, or is behind."
     return [Alert("sequencer_lag", "alert", words, oldest)]
 
 
@@ -83,9 +80,7 @@ def _unwatched() -> list[Alert]:
     first = Checkpoint.objects.filter(size__gt=signed["size"] or 0).order_by("size").first()
     if first is None or timezone.now() - first.at <= UNWATCHED:
         return []
-    words = (
-        f"No witness has signed a checkpoint since {first.at:%Y-%m-%d %H:%M} UTC: nobody watches the record."
-    )
+    words = f"No witness has signed since {first.at:%Y-%m-%d %H:%M} UTC: nobody watches the record."
     return [Alert("no_witness", "alert", words, first.at)]
 
 

@@ -7,8 +7,8 @@ from itertools import islice
 from audit import proofs
 from audit.bodies import events
 from audit.models import Checkpoint, Leaf, Segment
+from audit.proofs import note_of
 from audit.search import Cursor, Filters, search
-from audit.witnesses import note_of
 from protocol.checkpoints import Checkpoint as Head
 from protocol.merkle import Frontier
 from protocol.receipts import Proof, Receipt

@@ -110,7 +110,8 @@ def indexed(where: Range) -> set[int]:
 
 def engine() -> Engine:
     """The one for this database. Raises KeyError on one that the portal does not support."""
-    return {"postgresql": PostgreSQL, "sqlite": SQLite}[connection.vendor]()
+    engines: dict[str, type[PostgreSQL] | type[SQLite]] = {"postgresql": PostgreSQL, "sqlite": SQLite}
+    return engines[connection.vendor]()
 
 
 class PostgreSQL:

@@ -6,10 +6,13 @@ from datetime import datetime
 from django.db.models import Count, Exists, Min, OuterRef, QuerySet
 from django.utils import timezone
 
-from audit.models import Checkpoint, Entry, Leaf, SequencerFence, Tile
-from protocol.merkle import HASH_BYTES, ProofError
+from audit.models import Checkpoint, Cosignature, Entry, Leaf, SequencerFence
+from audit.tiles import read_tile as read_tile
+from audit.tiles import reader
+from protocol.merkle import ProofError, consistency_ranges, inclusion_ranges
+from protocol.notes import MAX_SIGNATURES, Note
 from protocol.receipts import Opening, Proof, Receipt
-from protocol.tiles import TILE_WIDTH, TileError, consistency_from_tiles, inclusion_from_tiles
+from protocol.tiles import consistency_from_tiles, inclusion_from_tiles, tiles_of
 
 
 class NotSequencedError(ProofError):
@@ -24,29 +27,6 @@ class Lag:
     """Committed entries without a leaf."""
     seconds: float
     """Age of the oldest of them; 0 without any."""
-
-
-def read_tile(level: int, index: int, width: int = TILE_WIDTH) -> bytes:
-    """The first ``width`` hashes of a tile, side by side, as :mod:`protocol.tiles` asks for them.
-
-    Raises:
-        TileError: the tree has not that many there.
-    """
-    full = Tile.objects.filter(level=level, index=index).values_list("data", flat=True).first()
-    data = bytes(full)[: width * HASH_BYTES] if full is not None else _partial(level, index, width)
-    if not 1 <= width <= TILE_WIDTH or len(data) != width * HASH_BYTES:
-        raise TileError(f"the tree has no {width} hashes in tile {level}/{index}")
-    return data
-
-
-def _partial(level: int, index: int, width: int) -> bytes:
-    first = index * TILE_WIDTH
-    places = {"index__gte": first, "index__lt": first + width}
-    if level == 0:
-        rows = Leaf.objects.filter(**places).order_by("index").values_list("hash", flat=True)
-    else:
-        rows = Tile.objects.filter(level=level - 1, **places).order_by("index").values_list("root", flat=True)
-    return b"".join(bytes(row) for row in rows)
 
 
 def index_of(entry: Entry | int) -> int:
@@ -69,7 +49,8 @@ def inclusion(entry_or_index: Entry | int, size: int) -> list[bytes]:
     Raises:
         ProofError: it is not, or there is no such tree.
     """
-    return inclusion_from_tiles(index_of(entry_or_index), size, read_tile)
+    index = index_of(entry_or_index)
+    return inclusion_from_tiles(index, size, reader(tiles_of(inclusion_ranges(index, size), size)))
 
 
 def consistency(old: int, new: int) -> list[bytes]:
@@ -78,7 +59,7 @@ def consistency(old: int, new: int) -> list[bytes]:
     Raises:
         ProofError: ``old`` is 0 or larger than ``new``, or there is no such tree.
     """
-    return consistency_from_tiles(old, new, read_tile)
+    return consistency_from_tiles(old, new, reader(tiles_of(consistency_ranges(old, new), new)))
 
 
 def latest() -> Checkpoint | None:
@@ -92,15 +73,32 @@ def receipt(
     """The entry with its proof; None while no checkpoint holds it, and when its body stands in an archive.
 
     Args:
-        checkpoint: which head to prove it in; the newest, if none is given.
+        checkpoint: which head to prove it in. If none is given: the newest that a witness has signed, since
+            heads come each second and witnesses' rounds do not; the newest of all, where none has.
         openings: the personal data that the reader may see.
     """
-    head = checkpoint or latest()
     index = Leaf.objects.filter(entry=entry).values_list("index", flat=True).first()
-    if head is None or index is None or index >= head.size or not entry.event:
+    if index is None or not entry.event:
         return None
-    proof = Proof(index, tuple(inclusion(index, head.size)), head.note)
+    head = checkpoint or newest_cosigned(index) or latest()
+    if head is None or index >= head.size:
+        return None
+    proof = Proof(index, tuple(inclusion(index, head.size)), note_of(head))
     return Receipt(entry.event, proof, openings)
+
+
+def newest_cosigned(above: int = 0) -> Checkpoint | None:
+    """The newest head over more than ``above`` leaves that a witness of now has signed."""
+    found = Cosignature.objects.filter(checkpoint__size__gt=above, witness__retired_at=None)
+    newest = found.order_by("-checkpoint__size").select_related("checkpoint").first()
+    return newest.checkpoint if newest else None
+
+
+def note_of(checkpoint: Checkpoint) -> str:
+    """The checkpoint under the log's own signature and those of all witnesses."""
+    lines = Cosignature.objects.filter(checkpoint=checkpoint).order_by("witness__name")
+    shown = lines.values_list("line", flat=True)[: MAX_SIGNATURES - 1]
+    return Note.parse(checkpoint.note).signed_also(*shown).to_text()
 
 
 def lag(now: datetime | None = None) -> Lag:

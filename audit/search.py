@@ -26,7 +26,7 @@ NEAR = 2_000
 NEAR_MOST = 20_000
 """So many are read while the index lags."""
 WALK = 10_000
-WALK_MOST = 30_000
+WALK_MOST = 20_000
 """Entries that one page looks through for words that are frequent, but not here."""
 BATCH = 2_000
 MAX_ID = (1 << 63) - 1

@@ -4,12 +4,14 @@ from datetime import datetime, timedelta
 
 from audit.models import Entry
 
+_Point = tuple[int, datetime]
+
 DISORDER = timedelta(minutes=10)
 """How far an entry's time may stand from its neighbours': writers that waited, a clock that was set."""
 
 
 def first_id(moment: datetime) -> int:
-    """An id such that no entry of ``moment`` or later lies below it, found in about 20 steps."""
+    """An id such that no entry of ``moment`` or later lies below it, found in a few steps."""
     return _bisect(moment - DISORDER)
 
 
@@ -19,15 +21,32 @@ def end_id(moment: datetime) -> int:
 
 
 def _bisect(moment: datetime) -> int:
-    """The lowest id whose entry is not before ``moment``, if all stood in order; above all if none is."""
+    """The lowest id whose entry is not before ``moment``, if all stood in order; above all if none is.
+
+    Entries come about evenly, so the next place to look is guessed from the times at both ends. Each third
+    step halves, so that a log with long silences takes no more than three times the steps of halving alone.
+    """
     rows = Entry.objects.order_by("pk").values_list("pk", "at")
-    newest = rows.reverse().first()
-    low, high = 0, newest[0] + 1 if newest else 1
-    while low < high:
-        middle = (low + high) // 2
-        found = rows.filter(pk__gte=middle).first()
-        if found is None or found[1] >= moment:
-            high = middle
-        else:
-            low = found[0] + 1
-    return low
+    oldest, newest = rows.first(), rows.reverse().first()
+    if oldest is None or newest is None or moment <= oldest[1]:
+        return 0
+    if newest[1] < moment:
+        return int(newest[0]) + 1
+    low, high = oldest, newest  # low is before the moment; high is not
+    step = 0
+    while high[0] - low[0] > 1:
+        step += 1
+        found = rows.filter(pk__gte=_guess(low, high, moment, halve=step % 3 == 0), pk__lt=high[0]).first()
+        if found is None:  # nothing from the guess to the upper end
+            found = rows.filter(pk__gt=low[0], pk__lt=high[0]).reverse().first()
+            if found is None:
+                break
+        low, high = (low, found) if found[1] >= moment else (found, high)
+    return int(high[0])
+
+
+def _guess(low: _Point, high: _Point, moment: datetime, *, halve: bool) -> int:
+    """An id above the lower end and below the upper."""
+    span, total = high[0] - low[0], high[1] - low[1]
+    share = 0.5 if halve or not total else (moment - low[1]) / total
+    return min(high[0] - 1, max(low[0] + 1, low[0] + int(span * share)))

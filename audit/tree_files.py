@@ -7,7 +7,7 @@ from pathlib import Path
 from audit import proofs
 from audit.bodies import entry_bundle
 from audit.models import Checkpoint, Segment
-from audit.witnesses import note_of
+from audit.proofs import note_of
 from protocol.tiles import TILE_WIDTH, entries_path, tile_path, tile_width
 from protocol.verify.folders import CHECKPOINT
 

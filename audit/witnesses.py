@@ -1,9 +1,8 @@
-"""Witnesses of the log: registered, asked, believed only by their signatures; and what people did about refusals.
+"""Witnesses of the log: registered, asked, believed only by their signatures; and what came of refusals.
 
 Who asks them is for the higher rooms (:mod:`provisioning.witnessing`); this one keeps what came of it.
 """
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from django.utils import timezone
 from audit import proofs
 from audit.context import SYSTEM, Actor
 from audit.models import Checkpoint, Cosignature, RefusalAcknowledgement, Witness, WitnessRefusal
-from audit.personal import reason_of
+from audit.personal import commit, reason_of
 from audit.reasons import reason_problem
 from audit.services import record
 from audit.witness_urls import url_problem
@@ -97,8 +96,10 @@ def refusal_acknowledge(*, actor: Actor, refusal: WitnessRefusal, reason: str) -
     """
     if problem := reason_problem(reason):
         raise WitnessError(problem)
+    # What people write may have to be erased, and this row never can be.
+    why = commit(reason_of(actor, reason.strip()))
     _, made = RefusalAcknowledgement.objects.get_or_create(
-        refusal=refusal, defaults={"by": actor.id, "reason": reason.strip()}
+        refusal=refusal, defaults={"by": actor.id, "why": why}
     )
     if not made:
         raise WitnessError("Somebody has acknowledged this refusal already.")
@@ -183,23 +184,6 @@ def active() -> QuerySet[Witness]:
 def open_refusals() -> QuerySet[WitnessRefusal]:
     """Those that nobody has looked into."""
     return WitnessRefusal.objects.filter(acknowledgement=None).select_related("witness", "checkpoint")
-
-
-def note_of(checkpoint: Checkpoint, witnesses: Iterable[Witness] | None = None) -> str:
-    """The checkpoint under the log's signature and all cosignatures; or only those of ``witnesses``."""
-    found = Cosignature.objects.filter(checkpoint=checkpoint).order_by("witness__name")
-    if witnesses is not None:
-        found = found.filter(witness__in=list(witnesses))
-    return Note.parse(checkpoint.note).signed_also(*found.values_list("line", flat=True)).to_text()
-
-
-def newest_cosigned(above: int = 0, target: str = "") -> Checkpoint | None:
-    """The newest checkpoint over more than ``above`` leaves that somebody, or that runtime's guest, has signed."""
-    found = Cosignature.objects.filter(checkpoint__size__gt=above, witness__retired_at=None)
-    if target:
-        found = found.filter(witness__target=target)
-    newest = found.order_by("-checkpoint__size").select_related("checkpoint").first()
-    return newest.checkpoint if newest else None
 
 
 def _record(action: str, actor: Actor, witness: Witness, data: dict[str, object], reason: str = "") -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from client import files
 from client.errors import Failure, Refused, WrongAnswer
@@ -167,7 +167,7 @@ class Log:
         try:
             return opened(note, seen.key)
         except NoteError as error:
-            return self._contradicts(seen, note, f"SIGNED BY ANOTHER KEY ({plain(str(error))})")
+            self._contradicts(seen, note, f"SIGNED BY ANOTHER KEY ({plain(str(error))})")
 
     def _check(self, seen: Seen, note: str, old: Checkpoint, new: Checkpoint, proof: str) -> None:
         try:
@@ -177,7 +177,7 @@ class Log:
                 seen, note, f"FORKED: its {new.size} entries do not begin with the {old.size} seen before"
             )
 
-    def _contradicts(self, seen: Seen, shown: str, what: str) -> Any:
+    def _contradicts(self, seen: Seen, shown: str, what: str) -> NoReturn:
         self._memory.keep_evidence(seen, shown)
         # So that an honest operator, who has restored an old backup, say, hears of it.
         with suppress(Failure):

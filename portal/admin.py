@@ -12,10 +12,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from audit.admin import PersonalAdmin, RecordedAdmin
+from audit.admin_witnesses import WitnessAdmin, WitnessRefusalAdmin
+from audit.context import Actor
 from audit.models import Entry, PersonalDatum, Witness, WitnessRefusal
-from audit.witness_admin import WitnessAdmin, WitnessRefusalAdmin
 from portal.selectors import personal_for, refusals_for, witnesses_for
 from portal.staff_record.admin import StaffRecord
+from tenants.services import key_forget, membership_remove
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -28,6 +30,17 @@ admin.site.unregister(AccessFailureLog)
 @admin.register(User)
 class RecordedUserAdmin(RecordedAdmin[Any], UserAdmin[Any]):
     """Django's own page for people."""
+
+    recorded_values = ("is_active", "is_staff", "is_superuser")
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        """Each place in a tenant that ends with the person is an entry of that tenant's, too."""
+        actor = Actor.of(request.user)
+        for membership in obj.memberships.all():
+            membership_remove(actor=actor, membership=membership)
+        for key in obj.member_keys.all():
+            key_forget(actor=actor, key=key)
+        super().delete_model(request, obj)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         """Django's own view has no transaction: a password would change without its entry."""

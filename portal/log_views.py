@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET
 
 from audit import proofs
 from audit.bodies import entry_bundle
-from audit.witnesses import note_of
+from audit.proofs import note_of
 from portal.staff_record.asked import scope_of
 from protocol.tiles import TILE_WIDTH, TileError, entries_path, tile_path
 

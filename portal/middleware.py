@@ -12,6 +12,11 @@ from portal.routing import slug_of
 _OWN = {"", "127.0.0.1", "::1"}
 
 
+def is_direct(request: HttpRequest) -> bool:
+    """Whether it was asked from this machine, past the proxy, which marks all that it passes on."""
+    return "Portal-Address" not in request.headers and request.META.get("REMOTE_ADDR", "") in _OWN
+
+
 class ProxyMiddleware:
     """Takes the caller's address from nginx, which alone reaches this process from elsewhere.
 

@@ -44,6 +44,11 @@ class RouteRefused(Exception):
     ``wait``: after how many seconds it is worth trying again; None where waiting changes nothing.
     """
 
+    TOO_MANY = "too_many_requests"
+    """The code of a refusal that is on record already."""
+    actor: Actor | None = None
+    """Who was refused, where the cookie told."""
+
     def __init__(self, status: int, code: str, message: str, wait: int | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.wait = status, code, message, wait
@@ -129,8 +134,12 @@ def authorize(*, slug: str, cookie: str, method: str, path: str) -> Passage:
             spend(ROUTED, grant.tenant_id, grant.tenant.plan.routed_per_minute)
         except RateExceeded as refused:
             note_refusal(actor=actor, tenant_id=grant.tenant_id, refused=refused)
-            raise RouteRefused(403, "too_many_requests", str(refused), refused.wait) from None
-        return _passage(actor, grant.tenant, role, method, path)
+            raise RouteRefused(403, RouteRefused.TOO_MANY, str(refused), refused.wait) from None
+        try:
+            return _passage(actor, grant.tenant, role, method, path)
+        except RouteRefused as refusal:
+            refusal.actor = actor
+            raise
 
 
 def _way_in(slug: str, cookie: str) -> tuple[RouteGrant, str]:
@@ -146,7 +155,9 @@ def _way_in(slug: str, cookie: str) -> tuple[RouteGrant, str]:
         raise RouteRefused(401, "route_required", "Open the machine from its page at the portal.")
     role = _role(grant.user, grant.tenant)
     if role is None:
-        raise RouteRefused(403, "not_a_member", "You are no longer a member of this tenant.")
+        refusal = RouteRefused(403, "not_a_member", "You are no longer a member of this tenant.")
+        refusal.actor = Actor.of(grant.user)
+        raise refusal
     return grant, role
 
 

@@ -17,7 +17,7 @@ def entries_for(user: Person) -> QuerySet[Entry]:
 
 
 def personal_for(user: Person) -> QuerySet[PersonalDatum]:
-    """What ``user`` may look through of the record's personal data: all or nothing, for people cross tenants."""
+    """The personal data that ``user`` may look through: all or nothing, for people cross tenants."""
     if not isinstance(user, User) or not (user.is_active and user.is_staff):
         return PersonalDatum.objects.none()
     if not user.has_perms(["tenants.operate_tenant", "audit.view_personaldatum"]):

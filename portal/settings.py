@@ -147,6 +147,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
     "portal.middleware.AuditContextMiddleware",
+    "portal.refusals.RefusalMiddleware",
+    "portal.sensitive.ViewMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -231,6 +233,7 @@ CELERY_BEAT_SCHEDULE = {
     "certificates-renew": {"task": "provisioning.tasks.certificates_renew", "schedule": 900.0},
     "egress-collect": {"task": "provisioning.tasks.egress_collect", "schedule": EGRESS_SECONDS},
     "egress-purge": {"task": "provisioning.tasks.egress_purge", "schedule": 600.0},
+    "refusals-count": {"task": "portal.tasks.refusals_count", "schedule": 60.0},
     "witness-round": {"task": "provisioning.tasks.witness_round", "schedule": WITNESS_SECONDS},
 }
 # A sweep that waited behind a stopped broker is worth nothing: the next one does its work.
@@ -268,6 +271,7 @@ SESSION_COOKIE_SECURE = True
 SESSION_COOKIE_AGE = 8 * 3600
 CSRF_COOKIE_NAME = "__Host-csrf"
 CSRF_COOKIE_SECURE = True
+CSRF_FAILURE_VIEW = "portal.refusals.without_token"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"

@@ -9,6 +9,7 @@ from django.dispatch import receiver
 
 from audit.context import Actor
 from audit.services import record
+from portal.refusals import refused
 
 ANONYMOUS = Actor(kind="anonymous", id="")
 
@@ -31,5 +32,4 @@ def signed_out(sender: Any, user: User | None, **kwargs: Any) -> None:
 @receiver(user_login_failed)
 def sign_in_failed(sender: Any, **kwargs: Any) -> None:
     """Record a failure. Not the name that was typed: people type passwords into that field."""
-    with transaction.atomic():
-        record(action="session.refused", actor=ANONYMOUS)
+    refused(action="session.refused", actor=ANONYMOUS)

@@ -16,6 +16,7 @@ from rest_framework.throttling import AnonRateThrottle, BaseThrottle, SimpleRate
 
 from audit.context import Actor
 from portal.rates import API, RateExceeded, note_refusal, spend
+from portal.refusals import mark
 from tenants.models import Tenant
 from tenants.selectors import tenants_of_member
 
@@ -68,6 +69,7 @@ class TenantRateThrottle(BaseThrottle):
         try:
             spend(API, tenant.pk, tenant.plan.api_per_minute)
         except RateExceeded as refused:
+            mark(request._request, "")
             note_refusal(actor=Actor.of(request.user), tenant_id=tenant.pk, refused=refused)
             refusal = Throttled(refused.wait)
             refusal.detail = ErrorDetail(str(refused), refusal.default_code)  # it says when, too

@@ -5,6 +5,7 @@ from django.urls import include, path
 from portal import (
     connectors_views,
     log_views,
+    metrics_views,
     outside_views,
     quotas_views,
     record_views,
@@ -57,6 +58,7 @@ urlpatterns = [
     path("log/checkpoint", log_views.checkpoint, name="log-checkpoint"),
     path("log/tile/<path:where>", log_views.tile, name="log-tile"),
     path("healthz", views.healthz, name="healthz"),
+    path("metrics", metrics_views.metrics, name="metrics"),
     path("api/v1/", include("portal.api")),
     path("admin/", admin.site.urls),
 ]

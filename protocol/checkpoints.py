@@ -22,6 +22,8 @@ from protocol.notes import (
 )
 
 MAX_EXTENSIONS = 16
+MAX_PROOF = 64
+"""Hashes in the longest proof that a tree of 2^63 leaves can have."""
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _TIME_BYTES = 8
 _MAX_TIME = 2**63 - 1
@@ -120,7 +122,7 @@ def hash_lines(hashes: Sequence[bytes]) -> str:
     return "".join(f"{encode(one)}\n" for one in hashes)
 
 
-def parse_hash_lines(text: str, limit: int = 2 * 63) -> tuple[bytes, ...]:
+def parse_hash_lines(text: str, limit: int = MAX_PROOF) -> tuple[bytes, ...]:
     """A proof's hashes; none for empty text. Raises CheckpointError: malformed, or too many."""
     if not text:
         return ()

@@ -174,7 +174,7 @@ class Personalisation:
     origin: str = ""
     """The runtime's own: the only one where a passkey begins a session."""
     log_vkey: str = ""
-    """Verifier key of the fleet's audit log (C2SP signed-note); the guest pins the first. Empty: there is no log."""
+    """Verifier key of the audit log (C2SP signed-note); the guest pins the first. Empty: there is no log."""
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, as delivered in the credential."""

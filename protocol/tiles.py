@@ -4,17 +4,19 @@ A tile of level L holds the roots of complete subtrees of 256^L leaves, side by 
 level may hold fewer than 256; it is asked for by its width. Every proof comes from a few tiles.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 from protocol.merkle import (
     EMPTY_ROOT,
     HASH_BYTES,
     ProofError,
+    Range,
     consistency_ranges,
     inclusion_ranges,
     range_hash,
     root,
+    subtrees,
 )
 
 TILE_HEIGHT = 8
@@ -76,6 +78,19 @@ def tile_width(level: int, index: int, size: int) -> int:
     return max(0, min(TILE_WIDTH, (size >> (TILE_HEIGHT * level)) - TILE_WIDTH * index))
 
 
+def tiles_of(ranges: Iterable[Range], size: int) -> list[tuple[int, int, int]]:
+    """Which tiles the hashes of these runs come from, each once, as :data:`ReadTile` is asked for them.
+
+    For whoever fetches several at once: the ranges are those of :mod:`protocol.merkle`.
+    """
+    found = {}
+    for first, end in ranges:
+        for level, index in subtrees(first, end):
+            tile_level, tile, _ = _place(level, index)
+            found[tile_level, tile] = tile_width(tile_level, tile, size)
+    return [(level, index, width) for (level, index), width in found.items()]
+
+
 def inclusion_from_tiles(index: int, size: int, read_tile: ReadTile) -> list[bytes]:
     """As :func:`protocol.merkle.inclusion_proof`, from tiles. Raises ProofError."""
     subtree = _subtrees(size, read_tile)
@@ -109,11 +124,16 @@ def _subtrees(size: int, read_tile: ReadTile) -> Callable[[int, int], bytes]:
         return split_tile(read_tile(level, index, width), width)
 
     def subtree(level: int, index: int) -> bytes:
-        tile_level, inside = divmod(level, TILE_HEIGHT)
-        tile, offset = divmod(index << inside, TILE_WIDTH)
-        return root(hashes(tile_level, tile)[offset : offset + (1 << inside)])
+        tile_level, tile, offset = _place(level, index)
+        return root(hashes(tile_level, tile)[offset : offset + (1 << level % TILE_HEIGHT)])
 
     return subtree
+
+
+def _place(level: int, index: int) -> tuple[int, int, int]:
+    """The tile under a subtree: its level, its index, and where in it the subtree begins."""
+    tile_level, inside = divmod(level, TILE_HEIGHT)
+    return tile_level, *divmod(index << inside, TILE_WIDTH)
 
 
 def _number(index: int) -> str:

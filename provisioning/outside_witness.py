@@ -1,7 +1,7 @@
 """Asks a witness outside by its URL (C2SP tlog-witness): https, no redirect, short time-outs, small answers.
 
-In production only addresses of the public Internet are called, and the one that was looked at is the one that is
-called: a name given by staff leads into no guest's network and to nothing on this machine.
+In production only addresses of the public Internet are called, and the one that was looked at is the one that
+is called: a name given by staff leads into no guest's network and to nothing on this machine.
 """
 
 import ipaddress

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verdict:
-    """Signature lines, or a reason and what the witness holds. Nothing of it is believed before it is checked."""
+    """Signature lines, or a reason and what the witness holds. Nothing of it is believed unchecked."""
 
     lines: str = ""
     reason: str = ""

@@ -1,8 +1,8 @@
 """Carries the log's newest checkpoint to the guests and to the witnesses outside, and keeps what they answer.
 
-A question to a guest is recorded like every other (two entries), so each round lets the tree grow a little, and
-the next round has something to carry again. That is why there are rounds, `PORTAL_WITNESS_SECONDS` apart, and no
-question for each checkpoint. Signatures themselves are telemetry (docs/adr/0035-witnesses.md).
+A question to a guest is recorded like every other (two entries), so each round lets the tree grow a little,
+and the next round has something to carry again. That is why there are rounds, `PORTAL_WITNESS_SECONDS` apart,
+and no question for each checkpoint. Signatures themselves are telemetry (docs/adr/0035-witnesses.md).
 """
 
 import logging
@@ -109,7 +109,7 @@ def follow(runtime: Runtime, status: Mapping[str, Any]) -> Witness | None:
 def ask(witness: Witness, question: Ask) -> None:
     """One round with one witness, unless another worker has it.
 
-    What it has signed already is offered again: a database that was set back to just that state is else not seen.
+    What it has signed already is offered again: a database set back to just that state is else not seen.
     """
     if proofs.latest() is None:
         return
@@ -135,7 +135,8 @@ def _offered(witness: Witness, question: Ask) -> None:
             return
         verdict = question(witnesses.request_for(checkpoint, old), checkpoint)
         if not verdict.reason:
-            return _signed(witness, checkpoint, verdict)
+            _signed(witness, checkpoint, verdict)
+            return
         if verdict.reason == "stale" and verdict.size != old:
             old = verdict.size  # killed before it was written down, or asked by somebody else
         elif _is_newest(checkpoint):
@@ -144,7 +145,6 @@ def _offered(witness: Witness, question: Ask) -> None:
             old = max(old, witnesses.held_by(witness))
     if witnesses.refused(witness, checkpoint, verdict.reason, verdict.size):
         log.critical("The witness %s refuses the log's checkpoint: %s.", witness, verdict.reason)
-    return None
 
 
 def _signed(witness: Witness, checkpoint: Checkpoint, verdict: Verdict) -> None:

@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('by', models.CharField(help_text="The actor's id.", max_length=64)),
-                ('reason', models.CharField(max_length=500)),
+                ('why', models.CharField(help_text='The commitment to the reason (PersonalDatum), in hex.', max_length=64)),
                 ('at', models.DateTimeField(auto_now_add=True)),
                 ('refusal', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='acknowledgement', to='audit.witnessrefusal')),
             ],

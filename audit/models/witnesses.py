@@ -8,7 +8,6 @@ from django.db import models
 
 from audit.models.append_only import AppendOnlyModel
 from audit.models.tree import Checkpoint
-from audit.reasons import REASON_MAXIMUM
 
 
 class Witness(models.Model):
@@ -75,7 +74,7 @@ class WitnessRefusal(AppendOnlyModel):
     """A witness did not sign: what it holds and what the log shows do not go together."""
 
     class Reason(models.TextChoices):
-        """The witness's own words (:data:`protocol.witnessing.Reason`), and what the portal sees by itself."""
+        """The witness's own words (:data:`protocol.witnessing.Reason`), and what the portal sees itself."""
 
         SMALLER = "smaller", "it holds more entries than the log has: the log was set back"
         FORKED = "forked", "it holds other entries in the same number: the log has forked"
@@ -107,7 +106,7 @@ class RefusalAcknowledgement(AppendOnlyModel):
 
     refusal = models.OneToOneField(WitnessRefusal, models.PROTECT, related_name="acknowledgement")
     by = models.CharField(max_length=64, help_text="The actor's id.")
-    reason = models.CharField(max_length=REASON_MAXIMUM)
+    why = models.CharField(max_length=64, help_text="The commitment to the reason (PersonalDatum), in hex.")
     at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

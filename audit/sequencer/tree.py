@@ -51,7 +51,7 @@ def load(vkey: VerifierKey) -> Growth:
 
 
 def _edges(size: int) -> list[list[bytes]]:
-    edges = []
+    edges: list[list[bytes]] = []
     while size:
         width, index = size % TILE_WIDTH, size // TILE_WIDTH
         edges.append(split_tile(proofs.read_tile(len(edges), index, width), width) if width else [])

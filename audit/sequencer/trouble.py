@@ -1,7 +1,7 @@
 """Why the sequencer refuses to sign, told where everybody sees it."""
 
 import logging
-from typing import Literal
+from typing import Literal, get_args
 
 from django.db import DatabaseError, transaction
 from django.utils import timezone
@@ -9,6 +9,7 @@ from django.utils import timezone
 from audit.models import SequencerFence
 
 Code = Literal["rolled_back", "forked", "torn", "other_key", "memory"]
+CODES: tuple[Code, ...] = get_args(Code)
 _log = logging.getLogger(__name__)
 
 

@@ -1,4 +1,4 @@
-"""The audit log's key pair: made once, on the first `make up`. The secret half goes to the sequencer alone."""
+"""The audit log's key pair: made once, by the first `make up`. Only the sequencer gets the secret half."""
 
 import json
 import sys

@@ -1,8 +1,8 @@
-"""This guest as a witness of the fleet's audit log: it keeps the newest checkpoint and signs only what extends it.
+"""This guest as a witness of the audit log: it keeps the newest checkpoint and signs only what extends it.
 
 The log's key is the one that the first papers named. Later papers replace it as little as they replace the
-pinned keyring: a log under another key is refused, and the status says so. What is signed is on the disk before
-anybody gets the signature, so no moment at which the machine stops makes it forget what it has vouched for.
+pinned keyring: a log under another key is refused, and the status says so. What is signed is on the disk
+before anybody gets the signature, so at no moment does a stop make it forget what it has vouched for.
 
 Formats: C2SP tlog-witness, tlog-cosignature and tlog-checkpoint (:mod:`protocol.witnessing`).
 """
@@ -24,7 +24,7 @@ MEMORY_FILE = "witness.json"
 CONTRADICTIONS = frozenset({"smaller", "forked", "proof"})
 """Why a checkpoint that the log itself signed was refused: it does not fit what the log signed before."""
 MAX_CONTRADICTIONS = 8
-"""The first ones are kept: they show where the log went wrong, and nobody can push them out with later ones."""
+"""The first ones are kept: they show where the log went wrong, and later ones do not push them out."""
 
 
 class WitnessFileError(FileDamaged):
@@ -71,7 +71,7 @@ class Memory:
         return cls(**{**document, "contradictions": found})
 
     def to_bytes(self) -> bytes:
-        """As it is stored. Not canonical JSON, whose texts are normalised: a note is kept as it was signed."""
+        """As it is stored. Not canonical JSON, which normalises texts: a note is kept as it was signed."""
         body = json.dumps(asdict(self), sort_keys=True).encode()
         return sha256(body).hexdigest().encode() + b"\n" + body
 

@@ -42,9 +42,9 @@ class EntryView(TenantView):
     """One entry, by its id."""
 
     def get(self, _request: Request, slug: str, entry: int) -> HttpResponse:
-        """The entry and its event, word for word."""
+        """The entry and its event, word for word; null if its words stand in an archive."""
         found = self.line(self.tenant(slug), entry)
-        return Response({**found.document(), "event": json.loads(found.entry.event)})
+        return Response({**found.document(), "event": json.loads(found.entry.event or "null")})
 
     def line(self, tenant: Tenant, entry: int) -> Line:
         """The entry, if it is the tenant's; else 404."""

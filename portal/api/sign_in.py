@@ -16,8 +16,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from audit.context import Actor
-from audit.services import record
 from portal.api.parsing import BoundedJSONParser
+from portal.refusals import mark, refused
 from portal.throttles import AddressThrottle
 from protocol.canonical import CanonicalError
 from protocol.persons import PersonKey, Purpose, SignatureError, verify
@@ -74,10 +74,13 @@ class AnswerView(SignInView):
         given = wanted.validated_data
         kept = request.session.pop(SESSION_KEY, None)
         if kept is None or kept["nonce"] != given["nonce"] or kept["until"] <= time.time():
-            return _refused("nonce_unknown", "This challenge was used or is too old. Ask for a new one.")
+            return _refused(
+                request, "nonce_unknown", "This challenge was used or is too old. Ask for a new one."
+            )
         user = _signer(given["fingerprint"], given["nonce"], given["signature"])
         if user is None:
             return _refused(
+                request,
                 "refused",
                 "No active member signs in with this key. Register its public half on a members' page.",
             )
@@ -102,9 +105,9 @@ def _document(nonce: str) -> dict[str, str]:
     return {"nonce": nonce, "origin": settings.BASE_URL}
 
 
-def _refused(code: str, detail: str) -> Response:
-    with transaction.atomic():
-        record(action="session.refused", actor=Actor(kind="anonymous", id=""))
+def _refused(request: Request, code: str, detail: str) -> Response:
+    mark(request._request, "")
+    refused(action="session.refused", actor=Actor(kind="anonymous", id=""))
     return Response({"code": code, "detail": detail}, status.HTTP_403_FORBIDDEN)
 
 

@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from django.utils.dateparse import parse_date, parse_datetime
 
 from audit.models import Entry
+from audit.times import end_id, first_id
 from portal.record.words import TOPICS, Topic, actions
 
 CHANGES = "changes"
@@ -63,9 +64,12 @@ class Asked:
             entries = entries.exclude(action__in=actions({Topic.REQUESTS}))
         elif self.topic:
             entries = entries.filter(action__in=actions({self.topic}))
+        # By id as well: there is no index on time.
         if self.since:
-            entries = entries.filter(at__gte=self.since)
-        return entries.filter(at__lt=self.until) if self.until else entries
+            entries = entries.filter(at__gte=self.since, pk__gte=first_id(self.since))
+        if self.until:
+            entries = entries.filter(at__lt=self.until, pk__lt=end_id(self.until))
+        return entries
 
     def query(self, **more: object) -> str:
         """The same question as a query string, without ``before``."""

@@ -24,8 +24,13 @@ def entry_page(reader: Person, tenant: Tenant, found: Line) -> dict[str, Any]:
         "facts": [*map(_opened, mine), *_readable(found.facts)],
         "head": newest,
         "own": newest is not None and any(one.own for one in newest.witnesses),
-        "event": json.dumps(json.loads(found.entry.event), indent=2, ensure_ascii=False),
+        "event": _verbatim(found.entry.event),
     }
+
+
+def _verbatim(event: str) -> str:
+    """For people; empty for an entry whose words stand in an archive."""
+    return json.dumps(json.loads(event), indent=2, ensure_ascii=False) if event else ""
 
 
 def _opened(one: Opening) -> tuple[str, str]:

@@ -43,8 +43,8 @@ def begin(
 ) -> tuple[Iterator[str], int | None]:
     """The lines of a download, and after which entry's id the next one begins; None if this is all.
 
-    That it happened is on record before its first byte. All receipts are of one checkpoint, and what it does
-    not hold yet is left out.
+    That it happened is on record before its first byte. All receipts are of one checkpoint. What it does not
+    hold yet, and what stands in an archive, is left out.
 
     Raises:
         NotProved: there is no checkpoint yet. TooMany: too many downloads.
@@ -61,7 +61,11 @@ def begin(
 
 
 def _wanted(tenant: Tenant, asked: Asked, head: Head, after: int) -> QuerySet[Entry]:
-    found = asked.narrowed(entries_of(tenant.pk)).filter(pk__gt=after, leaf__index__lt=head.size)
+    found = (
+        asked.narrowed(entries_of(tenant.pk))
+        .filter(pk__gt=after, leaf__index__lt=head.size)
+        .exclude(event="")
+    )
     return found.order_by("pk")
 
 

@@ -18,7 +18,7 @@ TOLD = {"reason", "name"}
 
 def readable(reader: Person, tenant: Tenant, entries: Sequence[Entry]) -> list[tuple[Opening, ...]]:
     """For each entry of the tenant's, what ``reader`` may see. Three queries for all of them."""
-    wanted = [sorted(set(json.loads(entry.event).get("personal", {}).values())) for entry in entries]
+    wanted = [sorted(set(_commitments(entry))) for entry in entries]
     rows = PersonalDatum.objects.filter(commitment__in={text for one in wanted for text in one})
     seen = _subjects(reader, tenant)
     found = {
@@ -27,6 +27,11 @@ def readable(reader: Person, tenant: Tenant, entries: Sequence[Entry]) -> list[t
         if row.kind in TOLD or row.subject in seen.get(row.kind, ())
     }
     return [tuple(found[text] for text in one if text in found) for one in wanted]
+
+
+def _commitments(entry: Entry) -> list[str]:
+    # The words of an archived entry are not here any more.
+    return list(json.loads(entry.event).get("personal", {}).values()) if entry.event else []
 
 
 def _subjects(reader: Person, tenant: Tenant) -> dict[str, set[str]]:

@@ -24,7 +24,7 @@ def names(ids: set[str], tenant: Tenant) -> dict[str, str]:
         return {}
     place = Membership.objects.filter(user=OuterRef("pk"), tenant=tenant)
     found = User.objects.filter(pk__in=numbers).annotate(belongs=Exists(place))
-    return {str(user.pk): _name(user, user.belongs) for user in found}  # type: ignore[attr-defined]
+    return {str(user.pk): _name(user, user.belongs) for user in found}
 
 
 def mentioned(event: dict[str, Any]) -> Iterator[str]:

@@ -53,6 +53,8 @@ class Consistency:
 
 def receipt(reader: Person, tenant: Tenant, entry: Entry) -> Receipt:
     """The entry, which the caller has found among the tenant's, with its proof. Raises NotProved: not yet."""
+    if not entry.event:
+        raise NotProved("archived", "The words of this entry stand in an archive. Ask your operator for it.")
     leaf = getattr(entry, "leaf", None)
     found = head(tenant, holding=leaf.index + 1) if leaf else None
     if found is None:

@@ -61,7 +61,7 @@ def lines(tenant: Tenant, asked: Asked) -> tuple[list[Line], int | None]:
 
 def told(tenant: Tenant, rows: list[Entry]) -> list[Line]:
     """Entries in words."""
-    events = [_event(row) for row in rows]
+    events = [event_of(row) for row in rows]
     known = people.names({one for event in events for one in people.mentioned(event)}, tenant)
     return [_line(row, event, known) for row, event in zip(rows, events, strict=True)]
 
@@ -96,8 +96,11 @@ def _line(row: Entry, event: dict[str, Any], known: dict[str, str]) -> Line:
     return Line(row, people.who(event, known), sentence(row.action, data), topic(row.action), data)
 
 
-def _event(row: Entry) -> dict[str, Any]:
-    return dict(json.loads(row.event))
+def event_of(row: Entry) -> dict[str, Any]:
+    """What it says; of an entry whose words stand in an archive, what its columns still say."""
+    if row.event:
+        return dict(json.loads(row.event))
+    return {"actor": {"kind": row.actor_kind, "id": row.actor_id}, "data": {}}
 
 
 def _readable(found: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """The record's pages in the staff's site."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
@@ -28,7 +29,7 @@ class StaffRecord(ReadOnlyAdmin[Entry]):
 
     def get_urls(self) -> list[URLPattern]:
         """The live tail, downloads and personal data."""
-        own = {
+        own: dict[str, tuple[Callable[..., HttpResponseBase], str]] = {
             "tail/": (self.tail_view, "tail"),
             "export/": (self.export_view, "export"),
             "<str:object_id>/receipt/": (self.receipt_view, "receipt"),

@@ -15,15 +15,14 @@ from audit.models import Checkpoint, Entry, Segment
 from audit.services import record
 from portal.rates import DOWNLOADS, RateExceeded, spend
 from portal.staff_record.asked import SearchForm, scope_of
-from portal.staff_record.one import receipt_of
 
 PER_MINUTE = 6
 """Downloads of one person: each keeps a thread of a web process busy."""
 
 
-def receipt(entry: Entry) -> HttpResponse:
+def receipt(entry: Entry) -> HttpResponseBase:
     """The entry with its proof, without personal data."""
-    made = receipt_of(entry)
+    made = proofs.receipt(entry)
     if made is None:
         words = (
             "This entry is not in a signed checkpoint yet, or it has been archived. Try again in a moment."

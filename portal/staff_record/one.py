@@ -1,7 +1,7 @@
 """One entry: what it says, where it stands in the log, and how anybody can check that."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
@@ -10,12 +10,12 @@ from django.http import HttpRequest
 from audit import log, personal, proofs
 from audit.context import Actor
 from audit.models import Checkpoint, Cosignature, Entry, Leaf, Segment
+from audit.proofs import note_of
 from audit.services import record
-from audit.witnesses import newest_cosigned, note_of
 from portal.staff_record.rows import rows_of
 from protocol.checkpoints import hash_lines
 from protocol.merkle import ProofError
-from protocol.receipts import Opening, Receipt
+from protocol.receipts import Opening
 
 MAY_OPEN = ["tenants.operate_tenant", "audit.view_personaldatum"]
 """As for :func:`portal.selectors.personal_for`: people cross tenants."""
@@ -72,16 +72,6 @@ def context_of(request: HttpRequest, entry: Entry) -> dict[str, Any]:
         "may_open": request.user.has_perms(MAY_OPEN),
         "opened": None,
     }
-
-
-def receipt_of(entry: Entry, openings: tuple[Opening, ...] = ()) -> Receipt | None:
-    """In the newest checkpoint with a witness, or else the newest; None: in none yet, or archived."""
-    index = Leaf.objects.filter(entry=entry).values_list("index", flat=True).first()
-    head = None if index is None else newest_cosigned(index) or proofs.latest()
-    made = proofs.receipt(entry, checkpoint=head, openings=openings)
-    if made is None or head is None:
-        return None
-    return replace(made, proof=replace(made.proof, note=note_of(head)))
 
 
 @transaction.atomic

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.contrib.auth.models import User
 
@@ -31,7 +32,7 @@ def rows_of(entries: Sequence[Entry]) -> list[Row]:
     return [_row(entry, people, tenants) for entry in entries]
 
 
-def _row(entry: Entry, people: dict[str, str], tenants: dict[object, str]) -> Row:
+def _row(entry: Entry, people: dict[str, str], tenants: dict[UUID, str]) -> Row:
     kind_and_id = f"{entry.actor_kind}:{entry.actor_id}" if entry.actor_id else entry.actor_kind
     name = people.get(entry.actor_id, "") if entry.actor_kind == "user" else ""
     tenant = tenants.get(entry.tenant_id, str(entry.tenant_id)) if entry.tenant_id else ""

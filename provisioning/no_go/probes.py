@@ -173,7 +173,7 @@ def roles(_fleet: Fleet) -> Answer:
 
 
 def record(_fleet: Fleet) -> Answer:
-    """The database refuses to change the record, what owners signed, and destroyed keys; and it is watched."""
+    """The database refuses to change the record, what owners signed, destroyed keys; it is watched."""
     refuses, evidence = triggers.refuse()
     problems = [] if refuses else [evidence]
     problems += [f"{alert.code}: {alert.words}" for alert in alerts()]

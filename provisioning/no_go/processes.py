@@ -6,8 +6,8 @@ from pathlib import Path
 from provisioning.no_go.verdicts import Answer, all_of
 
 PROC = Path("/proc")
-FORBIDDEN = ("PORTAL_WRAPPING_KEY", "LIBVIRT_URI")
-"""What web and beat must not have."""
+FORBIDDEN = ("PORTAL_WRAPPING_KEY", "LIBVIRT_URI", "PORTAL_LOG_KEY")
+"""What web and beat must not have: what opens something, and what signs the audit log."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from tenants.services.connectors import (
     connector_forbid,
 )
 from tenants.services.keyrings import consent_accept, keyring_accept
-from tenants.services.keys import key_register, key_remove
+from tenants.services.keys import key_forget, key_register, key_remove
 from tenants.services.offboarding import tenant_offboard
 from tenants.services.refusals import ConnectorRefused, MembersRefused, SecretRefused
 from tenants.services.registry import (
@@ -32,6 +32,7 @@ __all__ = [
     "connector_enable",
     "connector_forbid",
     "consent_accept",
+    "key_forget",
     "key_register",
     "key_remove",
     "keyring_accept",

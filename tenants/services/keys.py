@@ -83,6 +83,13 @@ def key_remove(*, actor: Actor, tenant: Tenant, fingerprint: str) -> None:
     key.delete()
 
 
+@transaction.atomic
+def key_forget(*, actor: Actor, key: MemberKey) -> None:
+    """Remove a key with the account that holds it. The tenant's keyring, which its machine follows, stays."""
+    _record("key.removed", actor, key)
+    key.delete()
+
+
 def check_name(name: str) -> None:
     """Whether ``name`` may stand on a page.
 

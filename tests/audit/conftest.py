@@ -46,13 +46,13 @@ def assert_sound() -> None:
         assert opened.root == merkle.root(expected[: row.size])
     newest = Checkpoint.objects.order_by("-size").first()
     assert (newest.size if newest else 0) == len(expected)
-    tiles = {(row.level, row.index): row for row in Tile.objects.all()}
+    tiles = {(tile.level, tile.index): tile for tile in Tile.objects.all()}
     full = [merkle.root(expected[at : at + 256]) for at in range(0, len(expected) - 255, 256)]
     assert [bytes(tiles[0, index].root) for index in range(len(full))] == full
     assert sum(1 for level, _ in tiles if level == 0) == len(full)
-    for (level, index), row in tiles.items():
+    for (level, index), tile in tiles.items():
         below = expected if level == 0 else full
-        assert bytes(row.data) == b"".join(below[index * 256 : (index + 1) * 256])
+        assert bytes(tile.data) == b"".join(below[index * 256 : (index + 1) * 256])
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def execute(statement: str, values: list[Any] | None = None) -> None:
 @contextmanager
 def elsewhere() -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
     """Another connection to the same PostgreSQL database."""
-    given = connection.get_connection_params()  # type: ignore[no-untyped-call]
+    given = connection.get_connection_params()
     wanted = {name: given[name] for name in ("dbname", "user", "password", "host", "port") if given.get(name)}
     with psycopg.connect(**wanted) as other:
         yield other

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from audit.context import Actor, command
 from audit.models import Entry, SearchIndex
 from audit.search import Cursor, Filters
 from audit.services import record
+from audit.times import DISORDER, end_id, first_id
 from audit.words import asked, matches, sign, words_of
 
 pytestmark = pytest.mark.django_db
@@ -83,9 +85,12 @@ def pages(filters: Filters, cursor: Cursor = NEWEST, count: int = 7) -> Iterator
     for _ in range(200):
         found = search.search(filters, cursor, count)
         yield found
+        # What the index has found is what the columns say, or pages would be thin.
+        full = len(found.entries) == count or found.stopped_at is not None
         onward = found.newer if cursor.after is not None else found.older
         if onward is None:
             return
+        assert full
         cursor = Cursor(after=onward) if cursor.after is not None else Cursor(before=onward)
     raise AssertionError("the pages never end")
 
@@ -257,3 +262,24 @@ def test_catching_up_follows_the_tree() -> None:
         record(action="a.b", actor=Actor(kind="user", id="7"))
     assert search.catch_up() == 0  # nothing is in the tree yet
     assert SearchIndex.objects.get().leaves == 0
+
+
+@pytest.mark.parametrize("gaps", ["even", "silent", "bursts", "equal"])
+def test_a_moment_is_found_in_few_steps_however_entries_came(gaps: str) -> None:
+    """Evenly, after long silences, in bursts, all at once: the right id, and a bounded number of queries."""
+    minutes = {
+        "even": list(range(400)),
+        "silent": [*range(200), *range(10**6, 10**6 + 200)],
+        "bursts": [n // 50 * 5000 for n in range(400)],
+        "equal": [7] * 400,
+    }[gaps]
+    made = Entry.objects.bulk_create(make(0, at=START + timedelta(minutes=n)) for n in minutes)
+    for n in {*minutes[::37], minutes[0] - 1, minutes[-1] + 1, 500}:
+        moment = START + timedelta(minutes=n)
+        with CaptureQueriesContext(connection) as queries:
+            first, end = first_id(moment), end_id(moment)
+        assert all(entry.pk >= first for entry in made if entry.at >= moment)
+        assert all(entry.pk < end for entry in made if entry.at < moment)
+        # No looser than the disorder that is allowed for.
+        assert sum(entry.pk < first for entry in made) == sum(entry.at < moment - DISORDER for entry in made)
+        assert len(queries) < 70

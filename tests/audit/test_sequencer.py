@@ -1,6 +1,7 @@
 """The sequencer: each committed entry gets one leaf, in a tree that only grows, under a head that is signed."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
 import pytest
@@ -72,6 +73,28 @@ def test_proofs_from_the_database() -> None:
     for old in Checkpoint.objects.exclude(size=300):
         proof = proofs.consistency(old.size, 300)
         merkle.verify_consistency(old.size, 300, proof, bytes(old.root), newest.root)
+
+
+def test_a_proof_asks_the_database_once(
+    django_assert_num_queries: Callable[..., AbstractContextManager[object]],
+) -> None:
+    """However many tiles it needs, full or not."""
+    write(300)
+    sequence_once()
+    with django_assert_num_queries(1):
+        proofs.inclusion(270, 299)
+    with django_assert_num_queries(1):
+        proofs.consistency(130, 300)
+
+
+def test_a_proof_in_an_older_tree_whose_tiles_are_full_by_now() -> None:
+    """The first hashes of a full tile are what the tile was."""
+    write(200)
+    sequence_once()
+    old = head()
+    write(200)
+    sequence_once()
+    merkle.verify_inclusion(hashes()[199], 199, 200, proofs.inclusion(199, 200), old.root)
 
 
 def test_a_receipt_convinces_whoever_has_only_the_key() -> None:

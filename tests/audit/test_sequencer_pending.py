@@ -23,7 +23,7 @@ def insert(other: Other, number: int | None = None) -> int:
     pk = number or next_id(other)
     row = Entry(pk=pk, at=timezone.now(), action="late.done", actor_kind="system", event=f'{{"late":{pk}}}')
     fields = list(Entry._meta.concrete_fields)
-    columns = sql.SQL(", ").join(sql.Identifier(field.column) for field in fields)
+    columns = sql.SQL(", ").join([sql.Identifier(str(field.column)) for field in fields])
     marks = sql.SQL(", ").join([sql.Placeholder()] * len(fields))
     statement = sql.SQL("INSERT INTO audit_entry ({}) VALUES ({})").format(columns, marks)
     other.execute(statement, [getattr(row, field.attname) for field in fields])

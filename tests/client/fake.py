@@ -6,6 +6,7 @@ played: ``__Host-`` cookies, a session, Django's check against forged requests, 
 
 import json
 import secrets
+import sys
 import threading
 import time
 import uuid
@@ -433,6 +434,14 @@ class Fake:
         return Answer(404, {"error": "not_found", "message": "Not Found"})
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing about a client that has hung up: it shares its standard error with the program under test."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serving(folder: Path) -> Iterator[Fake]:
     """A fake that answers on the loopback until the test is over."""
@@ -466,7 +475,7 @@ def serving(folder: Path) -> Iterator[Fake]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         server.block_on_close = False
         fake.begin(server.server_port)

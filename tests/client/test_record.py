@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from client.log import Memory, Seen
 from protocol.checkpoints import opened, signed
 from protocol.notes import VerifierKey, vkey_of
 from protocol.receipts import Receipt, check
@@ -233,11 +234,12 @@ def test_the_machine_has_seen_the_same_log(fake: Fake, owner: Person) -> None:
         fake.log.seed,
         NAME,
     )
-    for lie, words in [
+    lies: list[tuple[dict[str, object], str]] = [
         ({"note": forked}, "FORKED"),
         ({"log": str(vkey_of(NAME, b"\x08" * 32))}, "another log's key"),
         ({"contradictions": [{}]}, "contradict each other"),
-    ]:
+    ]
+    for lie, words in lies:
         fake.log.machine = {**good, **lie}
         assert words in owner.refused("record", "verify", "acme", "--machine")
 
@@ -266,3 +268,14 @@ def test_a_bad_id_is_never_sent(fake: Fake, owner: Person, entry: str) -> None:
     before = len(fake.asked)
     assert owner.run("record", "receipt", "acme", entry).status == 2
     assert len(fake.asked) == before
+
+
+def test_what_was_seen_last_is_never_replaced_by_less(fake: Fake, owner: Person) -> None:
+    """Two commands at once, of which the slower has seen less; only a person's word begins anew."""
+    memory = Memory(owner.folder, owner.portal)
+    key = VerifierKey.parse(fake.log.key)
+    memory.put(Seen(key, fake.log.note(9)))
+    memory.put(Seen(key, fake.log.note(4)))
+    assert kept(owner) == 9
+    memory.put(Seen(key, fake.log.note(4)), whatever=True)
+    assert kept(owner) == 4

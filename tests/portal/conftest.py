@@ -43,7 +43,10 @@ from tenants.services import (
     secret_put,
     tenant_key_ensure,
 )
+from tests.net import net
 from tests.protocol.people import Device, entry, keyring
+
+__all__ = ["net"]
 
 TESTER = command("test")
 Kind, State, Phase = Operation.Kind, Operation.State, Runtime.Phase
@@ -203,9 +206,7 @@ def make_place(
             reason="name",
         )
         vkey = vkey_of(runtime_dns_name(str(runtime.pk)), sha256(slug.encode()).digest(), COSIGNATURE_V1)
-        witness = witness_register(
-            actor=TESTER, vkey=str(vkey), target=str(runtime.pk), tenant_id=tenant.pk
-        )
+        witness = witness_register(actor=TESTER, vkey=str(vkey), target=str(runtime.pk), tenant_id=tenant.pk)
         refused(witness, None, "proof", 7)
         refusal = WitnessRefusal.objects.get(witness=witness)
         refusal_acknowledge(actor=TESTER, refusal=refusal, reason="A rehearsal of a restore.")

@@ -14,7 +14,9 @@ VERBS = ("added", "changed", "deleted")
 COMPOSED: dict[tuple[str, str], set[str]] = {
     ("audit/admin.py", "f'{name}.{verb}'"): {
         f"{name}.{verb}" for name in ("user", "group", "accessattempt") for verb in VERBS
-    },
+    }
+    | {"user.permissions_changed", "group.permissions_changed"},
+    ("portal/recorded_commands.py", "f'command.{verb}'"): {"command.ran", "command.began"},
     ("tenants/services/connectors.py", "f'connector.{verb}'"): {
         "connector.allowed",
         "connector.forbidden",

@@ -13,7 +13,8 @@ from tests.portal.routes import IN_THE_LOG, Route, body, routes
 pytestmark = pytest.mark.django_db
 
 ROUTES = routes()
-PUBLIC = {"sign-in", "healthz"}
+PUBLIC = {"sign-in", "healthz", "metrics"}
+"""``metrics`` only past the proxy, as these clients ask: tests/portal/test_metrics.py."""
 PUBLIC_API = {"api-sign-in", "api-sign-in-challenge"}
 """For the command line, before it has a session; tests/portal/test_key_sign_in.py says what they tell."""
 EVERYBODY = ("stranger", "member", "owner", "half staff", "operator", "superuser")

@@ -4,6 +4,7 @@ import pytest
 from django.apps import apps
 from django.contrib.sessions.models import Session
 
+from audit.models import Entry
 from provisioning.models import Operation
 from tests.portal.conftest import Kind, State, World, make_operation
 from tests.portal.routes import Route, routes
@@ -36,12 +37,14 @@ OPEN_TO_STRANGERS = {"api-sign-in", "api-sign-in-challenge"}
 
 
 def everything() -> dict[str, list[tuple[object, ...]]]:
-    """Every row of every table but the sessions'."""
-    return {
+    """Every row of every table but the sessions', and but what the record says of looks and refusals."""
+    rows = {
         model._meta.label: sorted(model._default_manager.values_list(), key=repr)
         for model in apps.get_models()
         if model is not Session
     }
+    kept = Entry.objects.exclude(action__in=["record.viewed", "request.refused"])
+    return rows | {"audit.Entry": sorted(kept.values_list(), key=repr)}
 
 
 @every_route

@@ -118,7 +118,8 @@ def test_pages_leave_nothing_out(world: World) -> None:
     for _ in range(2 * PAGE + 3):
         write(world.mine, kind="stop")
     expected = list(Entry.objects.filter(tenant_id=world.mine.tenant.pk).values_list("pk", flat=True))
-    client, found, query = world.client("owner"), [], ""
+    client, found = world.client("owner"), []
+    query: str | None = ""
     while query is not None:
         answer = client.get(API + query).json()
         found += [row["id"] for row in answer["entries"]]
@@ -147,7 +148,7 @@ def test_requests_are_left_out_until_asked_for(world: World) -> None:
     assert words not in page(world)
     assert words in page(world, f"{PAGE_URL}?topic=")
     assert words in page(world, f"{PAGE_URL}?topic=requests")
-    assert listed(world)[0]["what"] == words
+    assert words in [row["what"] for row in listed(world)]
     assert words not in [row["what"] for row in listed(world, "?topic=changes")]
 
 

@@ -6,16 +6,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import connection, transaction
-from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from audit import log, witnesses
+from audit.archives import archive
 from audit.context import SYSTEM, Actor, bind
 from audit.models import Checkpoint as StoredCheckpoint
 from audit.models import Entry, Witness
@@ -54,11 +56,8 @@ def checkpoint(world: World) -> str:
     return str(world.client("owner").get(f"{API}checkpoint/").json()["checkpoint"])
 
 
-def asked_since(world: World, kept: str, role: str = "owner") -> HttpResponse:
-    answer: HttpResponse = world.client(role).post(
-        f"{API}checkpoint/", {"checkpoint": kept}, content_type="application/json"
-    )
-    return answer
+def asked_since(world: World, kept: str, role: str = "owner") -> Any:
+    return world.client(role).post(f"{API}checkpoint/", {"checkpoint": kept}, content_type="application/json")
 
 
 def forge(size: int, root: bytes) -> str:
@@ -166,9 +165,10 @@ def test_a_long_record_comes_in_parts(
     sequence()
     total = Entry.objects.filter(tenant_id=world.mine.tenant.pk).count()
     assert total > 8
-    client, events, after = world.client("owner"), [], "0"
+    client, events = world.client("owner"), []
+    after: str | None = ""
     while after is not None:
-        asked = {"after": after} if after != "0" else {}
+        asked = {"after": after} if after else {}
         answer = client.post(f"{API}receipts/", asked, content_type="application/json")
         part = [Receipt.parse(line).event for line in body(answer).splitlines()]
         assert 0 < len(part) <= 4
@@ -378,7 +378,7 @@ def make_witness(world: World, whose: str) -> VerifierKey:
     place = {"own": world.mine, "other": world.other}.get(whose)
     name = runtime_dns_name(str(place.runtime.pk)) if place else "witness.example.org"
     key = vkey_of(name, SEEDS[whose], COSIGNATURE_V1)
-    about = {"target": str(place.runtime.pk)} if place else {"url": "https://witness.example.org/"}
+    about: Any = {"target": str(place.runtime.pk)} if place else {"url": "https://witness.example.org/"}
     witnesses.witness_register(actor=SYSTEM, vkey=str(key), **about)
     return key
 
@@ -465,3 +465,24 @@ def test_a_retired_witness_vouches_no_more(world: World, sequence: Sequence) -> 
     witnesses.witness_retire(actor=SYSTEM, witness=witness, reason="It has moved away.")
     sequence()
     assert opened(checkpoint(world), log.vkey()).size > old.size
+
+
+def test_archived_entries_are_still_listed(world: World, sequence: Sequence, tmp_path: Path) -> None:
+    """Who, when and what stay; the words are elsewhere, and nobody is given a proof of nothing."""
+    old = personal(world, "member", "192.0.2.77")
+    for _ in range(256):
+        write(world.mine, kind="stop")
+    sequence()
+    archive(actor=SYSTEM, before=timezone.now() + timedelta(days=1), folder=tmp_path)
+    assert Entry.objects.get(pk=old.pk).event == ""
+    client = world.client("owner")
+    row = client.get(f"{API}{old.pk}/").json()
+    assert (row["who"], row["what"], row["event"]) == ("member", "Asked to …", None)
+    shown = page(world, f"{PAGE_URL}{old.pk}/")
+    assert ">Archived<" in shown
+    assert "192.0.2.77" not in shown
+    assert client.get(f"{API}{old.pk}/receipt/").json()["code"] == "archived"
+    assert client.get(f"{PAGE_URL}{old.pk}/receipt/").status_code == 302
+    assert client.get(f"{API}?before={old.pk + 2}").status_code == 200
+    left = [check(one, log.vkey()).event for one in downloaded(world)]
+    assert 0 < len(left) < 256

@@ -8,20 +8,36 @@ from pathlib import Path
 
 import pytest
 
+from audit.log_keys import DEVELOPMENT_SEED
+from protocol.notes import vkey_of
+
 ROOT = Path(__file__).resolve().parents[2]
 STRONG = "".join(chr(33 + i % 90) for i in range(64)).replace("$", "x")
 KEY = base64.b64encode(bytes(range(32))).decode()
+LOG_SEED = bytes(range(100, 132))
+LOG_VKEY = str(vkey_of("portal.example/log/fleet", LOG_SEED))
+LOG_KEY = base64.b64encode(LOG_SEED).decode()
+DEVELOPMENT_VKEY = str(vkey_of("portal.example/log/fleet", DEVELOPMENT_SEED))
 PRODUCTION = {
     "PORTAL_PRODUCTION": "1",
     "SECRET_KEY": STRONG,
     "PORTAL_WRAPPING_KEY": KEY,
     "PORTAL_ROUTE_KEY": base64.b64encode(bytes(range(64, 96))).decode(),
+    "PORTAL_LOG_VKEY": LOG_VKEY,
 }
 PRODUCTION_WEB = {
     "PORTAL_PRODUCTION": "1",
     "SECRET_KEY": STRONG,
     "PORTAL_ROLE": "web",
     "PORTAL_ROUTE_KEY": PRODUCTION["PORTAL_ROUTE_KEY"],
+    "PORTAL_LOG_VKEY": LOG_VKEY,
+}
+PRODUCTION_SEQUENCER = {
+    "PORTAL_PRODUCTION": "1",
+    "SECRET_KEY": STRONG,
+    "PORTAL_ROLE": "sequencer",
+    "PORTAL_LOG_KEY": LOG_KEY,
+    "PORTAL_LOG_VKEY": LOG_VKEY,
 }
 
 
@@ -46,8 +62,19 @@ def start(environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
         {"PORTAL_ROLE": "web"},
         {"PORTAL_ROLE": "beat"},
         {"PORTAL_WRAPPING_KEY": KEY},
+        PRODUCTION_SEQUENCER,
+        {"PORTAL_ROLE": "sequencer"},
     ],
-    ids=["nothing", "production", "production web", "web", "beat", "development key"],
+    ids=[
+        "nothing",
+        "production",
+        "production web",
+        "web",
+        "beat",
+        "development key",
+        "production sequencer",
+        "sequencer",
+    ],
 )
 def test_a_sound_environment_starts(environment: dict[str, str]) -> None:
     """So that the refusals below mean something."""
@@ -77,6 +104,18 @@ REFUSED = [
     ({**PRODUCTION, "DEBUG": "1"}, "DEBUG"),
     ({**PRODUCTION_WEB, "DEBUG": "true"}, "DEBUG"),
     ({**PRODUCTION, "PORTAL_ALLOW_FAULTS": "1"}, "PORTAL_ALLOW_FAULTS"),
+    *(
+        ({"PORTAL_ROLE": role, "PORTAL_LOG_KEY": LOG_KEY, "PORTAL_LOG_VKEY": LOG_VKEY}, "PORTAL_LOG_KEY")
+        for role in ("web", "worker", "beat", "manage")
+    ),
+    ({**PRODUCTION_SEQUENCER, "PORTAL_LOG_KEY": ""}, "PORTAL_LOG_KEY"),
+    ({**PRODUCTION_SEQUENCER, "PORTAL_LOG_KEY": KEY}, "PORTAL_LOG_KEY"),
+    ({**PRODUCTION_SEQUENCER, "PORTAL_LOG_KEY": "not*base64"}, "PORTAL_LOG_KEY"),
+    ({**PRODUCTION_SEQUENCER, "PORTAL_WRAPPING_KEY": KEY}, "PORTAL_WRAPPING_KEY"),
+    ({**PRODUCTION, "PORTAL_LOG_VKEY": ""}, "PORTAL_LOG_VKEY"),
+    ({**PRODUCTION_WEB, "PORTAL_LOG_VKEY": "nonsense"}, "PORTAL_LOG_VKEY"),
+    ({**PRODUCTION_WEB, "PORTAL_LOG_VKEY": DEVELOPMENT_VKEY}, "PORTAL_LOG_VKEY"),
+    ({"PORTAL_SEQUENCE_SECONDS": "0"}, "PORTAL_SEQUENCE_SECONDS"),
 ]
 
 
@@ -91,7 +130,7 @@ def test_an_unsafe_environment_is_refused(environment: dict[str, str], named: st
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("django.core.exceptions.ImproperlyConfigured: ")
     assert named in last
-    for name in ("SECRET_KEY", "PORTAL_WRAPPING_KEY", "LIBVIRT_URI"):
+    for name in ("SECRET_KEY", "PORTAL_WRAPPING_KEY", "LIBVIRT_URI", "PORTAL_LOG_KEY"):
         value = environment.get(name, "")
         assert not value or value not in done.stderr
 

@@ -13,6 +13,7 @@ from audit.models import (
     Checkpoint,
     Cosignature,
     Entry,
+    PersonalDatum,
     RefusalAcknowledgement,
     SequencerFence,
     Witness,
@@ -29,9 +30,7 @@ REASON = "The backup of Monday was restored, as agreed."
 
 
 def checkpoint(size: int, age: timedelta = timedelta()) -> Checkpoint:
-    return Checkpoint.objects.create(
-        size=size, root=bytes(32), note=f"note {size}", at=timezone.now() - age
-    )
+    return Checkpoint.objects.create(size=size, root=bytes(32), note=f"note {size}", at=timezone.now() - age)
 
 
 def sign(witness: Witness, row: Checkpoint) -> None:
@@ -44,7 +43,9 @@ def refuse(world: World, reason: str = "forked") -> WitnessRefusal:
 
 
 def act(client: Client, url: str, action: str, *rows: Any, **more: str) -> Any:
-    return client.post(url, {"action": action, "_selected_action": [row.pk for row in rows], **more}, follow=True)
+    return client.post(
+        url, {"action": action, "_selected_action": [row.pk for row in rows], **more}, follow=True
+    )
 
 
 def test_who_signed_what(world: World) -> None:
@@ -100,8 +101,13 @@ def test_acknowledging_asks_for_a_reason(world: World) -> None:
     (entry,) = Entry.objects.filter(
         action="witness.refusal_acknowledged", actor_id=str(world.people["operator"].pk)
     )
-    assert REASON in entry.event
-    assert "it holds other entries" in client.get(f"{REFUSALS}?state=acknowledged").content.decode()
+    why = RefusalAcknowledgement.objects.get(refusal=refusal).why
+    assert (why in entry.event, REASON in entry.event) == (True, False)
+    listed = client.get(f"{REFUSALS}?state=acknowledged").content.decode()
+    assert "it holds other entries" in listed
+    assert REASON in listed
+    PersonalDatum.objects.filter(commitment=why).delete()
+    assert "(erased)" in client.get(f"{REFUSALS}?state=acknowledged").content.decode()
 
 
 def test_only_those_who_may_acknowledge(world: World) -> None:

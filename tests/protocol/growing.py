@@ -1,7 +1,7 @@
 """A small log for tests: leaves in memory, a key, and what it would send to a witness."""
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from protocol.checkpoints import Checkpoint, signed
 from protocol.merkle import consistency_proof, leaf_hash, root
@@ -21,7 +21,7 @@ class Log:
     origin: str = ORIGIN
 
     @classmethod
-    def of(cls, size: int, kind: str = "entry", **more: str) -> Self:
+    def of(cls, size: int, kind: str = "entry", **more: Any) -> Self:
         """``size`` leaves whose contents depend on ``kind`` alone."""
         return cls([leaf_hash(f"{kind} {index}".encode()) for index in range(size)], **more)
 

@@ -169,15 +169,13 @@ def test_the_keys_of_a_log_and_a_witness_differ_even_with_one_seed() -> None:
     assert Note.parse(NOTE).of(vkey_of(ORIGIN, SEED, COSIGNATURE_V1)) == []
 
 
-@given(st.lists(st.binary(min_size=32, max_size=32), max_size=70))
+@given(st.lists(st.binary(min_size=32, max_size=32), max_size=64))
 def test_hash_lines(hashes: list[bytes]) -> None:
     """Written and read."""
     assert parse_hash_lines(hash_lines(hashes)) == tuple(hashes)
 
 
-@pytest.mark.parametrize(
-    "text", ["\n", ROOT, f"{ROOT}\n\n", "YWJj\n", "@\n", f"{ROOT}\n" * 127, f" {ROOT}\n"]
-)
+@pytest.mark.parametrize("text", ["\n", ROOT, f"{ROOT}\n\n", "YWJj\n", "@\n", f"{ROOT}\n" * 65, f" {ROOT}\n"])
 def test_what_is_no_proof(text: str) -> None:
     """Each line a hash, each hash a line."""
     with pytest.raises(NoteError):

@@ -2,14 +2,24 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.merkle import Frontier, consistency_proof, inclusion_proof, root, verify_inclusion
+from protocol.merkle import (
+    Frontier,
+    consistency_proof,
+    consistency_ranges,
+    inclusion_proof,
+    inclusion_ranges,
+    root,
+    verify_inclusion,
+)
 from protocol.tiles import (
     MAX_ENTRY_BYTES,
+    ReadTile,
     TileError,
     bundle,
     consistency_from_tiles,
@@ -20,6 +30,7 @@ from protocol.tiles import (
     split_tile,
     tile_path,
     tile_width,
+    tiles_of,
     unbundle,
 )
 from tests.protocol.logs import log_of
@@ -124,6 +135,26 @@ def test_a_proof_reads_few_tiles() -> None:
 
     inclusion_from_tiles(123_456_789, 1_000_000_000, reading)
     assert len(asked) == len(set(asked)) <= 8
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 1500), st.data())
+def test_what_will_be_read_is_known_before(size: int, data: st.DataObject) -> None:
+    """Just the tiles that a proof then asks for, so that they can be fetched together."""
+    index = data.draw(st.integers(0, size - 1))
+    proofs: tuple[tuple[Any, Callable[[ReadTile], list[bytes]]], ...] = (
+        (inclusion_ranges(index, size), lambda read: inclusion_from_tiles(index, size, read)),
+        (consistency_ranges(index + 1, size), lambda read: consistency_from_tiles(index + 1, size, read)),
+    )
+    for ranges, make in proofs:
+        asked: list[tuple[int, int, int]] = []
+
+        def reading(level: int, at: int, width: int) -> bytes:
+            asked.append((level, at, width))  # noqa: B023 - called at once
+            return bytes(read_tile(level, at, width))
+
+        make(reading)
+        assert sorted(asked) == sorted(tiles_of(ranges, size))
 
 
 WRONG_TILES: dict[str, Callable[[bytes], bytes]] = {

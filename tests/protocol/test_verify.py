@@ -273,13 +273,28 @@ def test_a_folder_of_tiles(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert said(capsys, "tiles", folder)[1].startswith("verified: 700 entries of")
 
 
-def test_a_deep_folder_of_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three levels, with the widths of the real ones."""
-    log = Log(["{}"] * 66_000)
-    folder = log.folder(tmp_path)
-    assert main(["tiles", str(folder), *KEYS]) == 0
-    _flip(folder / tile_path(1, 0))
-    assert main(["tiles", str(folder), *KEYS]) == 1
+def test_a_deep_folder_of_tiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three levels, each held by the one above: an entry changed with all its tiles but the topmost."""
+    events = ["{}"] * 66_000
+    folder = Log(events).folder(tmp_path)
+    assert said(capsys, "tiles", folder)[0] == 0
+    changed = Log(['{"n":1}', *events[1:]])
+    (folder / entries_path(0)).write_bytes(bundle([event.encode() for event in changed.events[:256]]))
+    for level in (0, 1):
+        (folder / tile_path(level, 0)).write_bytes(changed.read_tile(level, 0, 256))
+    assert said(capsys, "tiles", folder) == (
+        1,
+        "NOT VERIFIED: tile/1/000 does not fit the tile above it\n",
+    )
+
+
+def test_a_folder_under_a_forks_checkpoint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All tiles fit one another, and not the root that was signed."""
+    (folder / "checkpoint").write_text(FORK.note())
+    assert said(capsys, "tiles", folder) == (
+        1,
+        "NOT VERIFIED: the tiles are not those that the checkpoint signs: their root differs\n",
+    )
 
 
 def test_a_segment(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,10 @@ from django.contrib.auth.models import User
 
 from provisioning.models import GuestImage, Host, Runtime
 from tenants.models import Tenant
+from tests.net import net
 from tests.provisioning.workers import created
+
+__all__ = ["net"]
 
 
 @pytest.fixture

@@ -4,15 +4,16 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
-from audit import log, witnesses
+from audit import log, proofs, witnesses
 from audit.models import Cosignature, Witness, WitnessRefusal
 from audit.sequencer import sequence_once
 from audit.witness_urls import url_problem
 from protocol.checkpoints import check_cosignature
 from protocol.notes import COSIGNATURE_V1, Note, VerifierKey, new_key
-from provisioning import outside_witness, witnessing
+from provisioning import witnessing
 from provisioning.outside_witness import MAX_ANSWER_BYTES, OutsideUnreachable, add_checkpoint
 from tests.provisioning.witness_flows import TESTER, again, head, noted, set_back, write
 from tests.provisioning.witness_server import Double, witness
@@ -52,7 +53,7 @@ def test_it_signs_round_after_round(known: Witness, double: Double) -> None:
         assert double.state is not None
         assert double.state.size == head().size == witnesses.held_by(known)
         key = VerifierKey.parse(double.vkey)
-        assert check_cosignature(witnesses.note_of(head()), key)
+        assert check_cosignature(proofs.note_of(head()), key)
     assert [len(request.proof) > 0 for request in double.asked] == [False, True, True]
     assert double.paths == ["/log/add-checkpoint"] * 3
     assert not reasons()
@@ -141,7 +142,7 @@ def test_others_lines_with_its_own(known: Witness, double: Double) -> None:
     double.more = "— other.example AAAAAAAAAA==\n"
     ask(known)
     (row,) = Cosignature.objects.all()
-    assert {one.name for one in Note.parse(witnesses.note_of(head())).signatures} == {
+    assert {one.name for one in Note.parse(proofs.note_of(head())).signatures} == {
         known.name,
         log.vkey().name,
     }
@@ -189,7 +190,9 @@ def test_urls_that_are_refused(url: str) -> None:
         add_checkpoint(url, "", 0, 1)
 
 
-@pytest.mark.parametrize("url", ["https://witness.example", "https://w.example:8443/a/", "http://localhost:1/"])
+@pytest.mark.parametrize(
+    "url", ["https://witness.example", "https://w.example:8443/a/", "http://localhost:1/"]
+)
 def test_urls_that_are_good(url: str) -> None:
     assert url_problem(url) == ""
 
@@ -199,8 +202,8 @@ def test_no_inner_address_in_production(monkeypatch: pytest.MonkeyPatch, setting
     """A name that leads inside, or inside among others, is not called: neither guests nor this machine."""
     settings.PRODUCTION = True
     found = [(0, 0, 0, "", ("9.9.9.9", 443)), (0, 0, 0, "", (address, 443))]
-    monkeypatch.setattr(outside_witness.socket, "getaddrinfo", lambda *_, **__: found)
-    monkeypatch.setattr(outside_witness.httpx, "Client", lambda **_: pytest.fail("called"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(httpx, "Client", lambda **_: pytest.fail("called"))
     with pytest.raises(OutsideUnreachable, match="public Internet"):
         add_checkpoint("https://witness.example/", "", 0, 1)
     assert url_problem("http://127.0.0.1/")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from audit import witnesses
+from audit import proofs, witnesses
 from audit.alerts import alerts
 from audit.models import Checkpoint, Cosignature, Entry, Witness, WitnessRefusal
 from audit.sequencer import sequence_once
@@ -58,7 +58,7 @@ def test_it_signs_what_extends(runtime: Runtime) -> None:
         newest = head()
         (row,) = Cosignature.objects.filter(checkpoint=newest)
         key = VerifierKey.parse(witness_of(runtime).vkey)
-        assert check_cosignature(witnesses.note_of(newest), key) == int(row.signed_at.timestamp())
+        assert check_cosignature(proofs.note_of(newest), key) == int(row.signed_at.timestamp())
         sizes.append(newest.size)
     assert sizes == sorted(set(sizes))
     assert held(runtime) == sizes[-1] == witnesses.held_by(witness_of(runtime))

@@ -48,7 +48,11 @@ class Double:
                 return 409, "text/x.tlog.size", f"{refusal.size}\n".encode()
             return STATUS[refusal.reason], "text/plain", b"no"
         self.state = State(accepted.size, accepted.root)
-        return 200, "text/plain", (self.more + cosign(request.note, NAME, self.seed, int(time.time()))).encode()
+        return (
+            200,
+            "text/plain",
+            (self.more + cosign(request.note, NAME, self.seed, int(time.time()))).encode(),
+        )
 
 
 @contextmanager

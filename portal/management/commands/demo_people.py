@@ -34,8 +34,7 @@ class Command(BaseCommand):
 
     @transaction.atomic
     def handle(self, *args: Any, **given: Any) -> None:
-        group, _ = Group.objects.get_or_create(name="operators")
-        group.permissions.set(Permission.objects.filter(codename__in=OPERATOR_PERMISSIONS))
+        group = _group()
         for username, is_staff in (("operator", True), ("owner", False)):
             if User.objects.filter(username=username).exists():
                 self.stdout.write(f"{username}: exists")
@@ -48,7 +47,27 @@ class Command(BaseCommand):
                 action="user.created",
                 actor=command("demo_people"),
                 target=("user", user.pk),
-                data={"staff": is_staff},
+                data={"staff": is_staff, "groups": [str(group.pk)] if is_staff else []},
                 personal={"user": personal.username(user)},
             )
             self.stdout.write(f"{username}: password {password}   (shown once; write it down)")
+
+
+def _group() -> Group:
+    """The operators' group, with just the permissions above; an entry if that changed anything."""
+    group, _ = Group.objects.get_or_create(name="operators")
+    wanted = set(Permission.objects.filter(codename__in=OPERATOR_PERMISSIONS))
+    has = set(group.permissions.all())
+    if wanted != has:
+        group.permissions.set(wanted)
+        record(
+            action="group.permissions_changed",
+            actor=command("demo_people"),
+            target=("group", group.pk),
+            data={"permissions": {"added": _codes(wanted - has), "removed": _codes(has - wanted)}},
+        )
+    return group
+
+
+def _codes(permissions: set[Permission]) -> list[str]:
+    return sorted(f"{app}.{code}" for code, app, _ in (each.natural_key() for each in permissions))

@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from audit import log
 from audit.admin import ReadOnlyAdmin, ReasonForm, ScopedAdmin, ServiceAdmin, ServiceForm
 from audit.context import Actor
-from audit.models import Checkpoint, Cosignature, Witness, WitnessRefusal
+from audit.models import Checkpoint, Cosignature, PersonalDatum, Witness, WitnessRefusal
 from audit.witnesses import WitnessError, refusal_acknowledge, witness_register, witness_retire
 
 SIGNATURES_SHOWN = 20
@@ -207,6 +207,11 @@ class WitnessRefusalAdmin(ReadOnlyAdmin[WitnessRefusal]):
     show_full_result_count = False
     actions = ("acknowledge",)
 
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[WitnessRefusal]":
+        """With the reason of whoever looked into it, unless it was erased."""
+        why = PersonalDatum.objects.filter(commitment=OuterRef("acknowledgement__why"))
+        return super().get_queryset(request).annotate(words=Subquery(why.values("value")[:1]))
+
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """One witness's, for the link on its row."""
         return lookup == "witness" or super().lookup_allowed(lookup, value, request)
@@ -249,10 +254,10 @@ class WitnessRefusalAdmin(ReadOnlyAdmin[WitnessRefusal]):
         return format_html("<pre>{}</pre>", obj.checkpoint.note) if obj.checkpoint else _MISSING
 
     @admin.display(description="looked into", empty_value="not yet")
-    def looked_into(self, obj: WitnessRefusal) -> str | None:
+    def looked_into(self, obj: Any) -> str | None:
         """When, and what was found."""
         found = getattr(obj, "acknowledgement", None)
-        return f"{found.at:%d %b %H:%M}: {found.reason}" if found else None
+        return f"{found.at:%d %b %H:%M}: {obj.words or '(erased)'}" if found else None
 
 
 def _ask_reason(

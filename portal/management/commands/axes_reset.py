@@ -1,0 +1,7 @@
+from axes.management.commands.axes_reset import Command as Stock
+
+from portal.recorded_commands import Within
+
+
+class Command(Within, Stock):  # type: ignore[misc]
+    """Lets people try again, or forgets that they did."""

@@ -1,0 +1,105 @@
+"""Pages whose mere sight is recorded: people, their keys, secrets' names, connections, and the record itself.
+
+The first look is an entry; the same person's next looks at the same page within ten minutes belong to it,
+or a page that fetches itself anew would fill the record. The entry is written before the answer leaves this
+process: if it cannot be, there is no answer.
+"""
+
+from typing import Any
+
+from django.core.cache import caches
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+
+from audit.context import Actor
+from audit.services import record
+
+TOGETHER_SECONDS = 600
+PAGES = {
+    "tenant-members": "members",
+    "tenant-secrets": "secrets",
+    "tenant-secrets-live": "secrets",
+    "tenant-outside": "outside",
+    "tenant-record": "record",
+    "tenant-record-entry": "record",
+    "api-record": "record",
+    "api-record-entry": "record",
+    "api-keyring": "members",
+    "api-secrets": "secrets",
+    "api-secrets-key": "secrets",
+    "api-secret": "secrets",
+    "api-egress": "outside",
+}
+"""Routes of tenants, with the name of what they show."""
+MODELS = {
+    "auth.User": "people",
+    "auth.Group": "people",
+    "axes.AccessAttempt": "sign-ins",
+    "audit.Entry": "record",
+    "audit.PersonalDatum": "personal data",
+    "tenants.MemberKey": "members",
+    "tenants.KeyringVersion": "members",
+    "tenants.ConsentVersion": "members",
+    "tenants.ConnectorSecret": "secrets",
+    "tenants.TenantKey": "secrets",
+    "provisioning.EgressRecord": "outside",
+}
+"""Models all of whose staff pages are sensitive."""
+PLAIN = {
+    "tenants.Tenant",
+    "tenants.Plan",
+    "audit.Witness",
+    "audit.WitnessRefusal",
+    "tenants.TenantConnector",
+    "provisioning.Host",
+    "provisioning.GuestImage",
+    "provisioning.Runtime",
+    "provisioning.Operation",
+    "provisioning.DriftFinding",
+}
+"""Models whose pages show how things are; a test wants each model of the staff's pages in one of the two."""
+
+
+class ViewMiddleware:
+    """Records looks at sensitive pages. Stands inside the audit context."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response: HttpResponse = self.get_response(request)
+        if response.status_code == 200 and request.method == "GET" and request.user.is_authenticated:
+            self._record(request)
+        return response
+
+    def _record(self, request: HttpRequest) -> None:
+        from portal.places import place_of  # reads models, which are not ready when middleware is imported
+
+        what = shown_by(request)
+        if not what:
+            return
+        place = place_of(request)
+        target = place.target if place.target[0] else ("page", what)
+        page = place.route.removesuffix("-live")
+        look = f"viewed:{request.user.pk}:{page}:{'-'.join(target)}"
+        if caches["shared"].get(look):
+            return
+        with transaction.atomic():
+            record(
+                action="record.viewed",
+                actor=Actor.of(request.user),
+                tenant_id=place.tenant_id,
+                target=target,
+                data={"page": what, "route": place.route},
+            )
+        # After the entry: a look that could not be recorded is not taken for one that was.
+        caches["shared"].set(look, 1, timeout=TOGETHER_SECONDS)
+
+
+def shown_by(request: HttpRequest) -> str:
+    """What sensitive thing an answer shows; empty if none."""
+    from portal.places import admin_model
+
+    route = request.resolver_match.view_name if request.resolver_match else ""
+    model = admin_model(route)
+    return PAGES.get(route, "") or (MODELS.get(model._meta.label, "") if model else "")

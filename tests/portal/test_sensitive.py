@@ -1,0 +1,89 @@
+"""Looks at sensitive pages are on record, once in ten minutes, and without the entry there is no page."""
+
+import json
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.core.cache import caches
+
+from audit.models import Entry
+from portal.sensitive import MODELS, PAGES, PLAIN
+from tests.completeness.broken import broken_record
+from tests.portal.conftest import World
+from tests.portal.routes import routes
+
+pytestmark = pytest.mark.django_db
+
+
+def looks() -> list[dict[str, Any]]:
+    found = Entry.objects.filter(action="record.viewed").order_by("pk")
+    return [json.loads(entry.event) for entry in found]
+
+
+def test_every_model_of_the_staffs_pages_is_judged() -> None:
+    """A new model's pages are sensitive or plain: somebody has to say which."""
+    shown = {model._meta.label for model in admin.site._registry}
+    assert shown == set(MODELS) | PLAIN
+    assert not set(MODELS) & PLAIN
+    assert set(PAGES) <= {route.name for route in routes()}
+
+
+@pytest.mark.parametrize(
+    ("role", "url", "page", "target"),
+    [
+        ("superuser", "/admin/auth/user/{person}/change/", "people", "user"),
+        ("superuser", "/admin/auth/user/", "people", "page"),
+        ("operator", "/admin/audit/entry/", "record", "page"),
+        ("half staff", "/admin/tenants/connectorsecret/", "secrets", "page"),
+        ("superuser", "/admin/provisioning/egressrecord/{record}/change/", "outside", "egressrecord"),
+        ("superuser", "/admin/axes/accessattempt/", "sign-ins", "page"),
+        ("member", "/t/acme/secrets/", "secrets", "tenant"),
+        ("owner", "/t/acme/members/", "members", "tenant"),
+        ("operator", "/t/acme/outside/", "outside", "tenant"),
+        ("member", "/api/v1/tenants/acme/egress/", "outside", "tenant"),
+        ("owner", "/api/v1/tenants/acme/keyring/", "members", "tenant"),
+    ],
+)
+def test_a_look_is_on_record(world: World, role: str, url: str, page: str, target: str) -> None:
+    """Who saw which page of whose."""
+    person = world.people["stranger"].pk
+    url = url.format(person=person, record=world.mine.egress_record.pk)
+    assert world.client(role).get(url).status_code == 200
+    (event,) = looks()
+    assert event["actor"] == {"kind": "user", "id": str(world.people[role].pk)}
+    assert (event["data"]["page"], event["target"]["type"]) == (page, target)
+    about_tenant = target in {"tenant", "egressrecord"}
+    assert event["tenant"] == (str(world.mine.tenant.pk) if about_tenant else None)
+
+
+def test_looks_of_ten_minutes_are_one(world: World) -> None:
+    """The part that fetches itself belongs to its page; another person, page or row is another look."""
+    client = world.client("owner")
+    for url in ("/t/acme/secrets/", "/t/acme/secrets/live/", "/t/acme/secrets/"):
+        client.get(url)
+    assert len(looks()) == 1
+    client.get("/t/acme/members/")
+    world.client("member").get("/t/acme/secrets/")
+    assert len(looks()) == 3
+    caches["shared"].clear()
+
+
+def test_without_the_entry_there_is_no_page(world: World) -> None:
+    """And a look that could not be recorded is not taken for one that was."""
+    client = world.client("superuser")
+    url = f"/admin/auth/user/{world.people['stranger'].pk}/change/"
+    with broken_record():
+        answer = client.get(url)
+    assert answer.status_code == 500
+    assert b"stranger" not in answer.content
+    assert client.get(url).status_code == 200
+    assert len(looks()) == 1
+
+
+def test_plain_pages_and_refused_looks_are_no_looks(world: World) -> None:
+    """Nothing was seen that is sensitive."""
+    world.client("owner").get("/t/acme/")
+    world.client("member").get("/t/zebra/secrets/")
+    world.client("anonymous").get("/t/acme/secrets/")
+    assert looks() == []
