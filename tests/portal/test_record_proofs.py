@@ -379,6 +379,7 @@ def make_witness(world: World, whose: str) -> VerifierKey:
     name = runtime_dns_name(str(place.runtime.pk)) if place else "witness.example.org"
     key = vkey_of(name, SEEDS[whose], COSIGNATURE_V1)
     about: Any = {"target": str(place.runtime.pk)} if place else {"url": "https://witness.example.org/"}
+    Witness.objects.filter(target=about.get("target", "")).update(retired_at=timezone.now())
     witnesses.witness_register(actor=SYSTEM, vkey=str(key), **about)
     return key
 
@@ -388,7 +389,7 @@ def witness_newest(world: World, whose: str) -> StoredCheckpoint:
     head = StoredCheckpoint.objects.order_by("-size")[0]
     place = {"own": world.mine, "other": world.other}.get(whose)
     target = str(place.runtime.pk) if place else ""
-    witness = Witness.objects.get(target=target)
+    witness = Witness.objects.get(target=target, retired_at=None)
     witnesses.cosigned(witness, head, cosign(head.note, witness.name, SEEDS[whose], int(time.time())))
     return head
 
@@ -461,7 +462,7 @@ def test_a_retired_witness_vouches_no_more(world: World, sequence: Sequence) -> 
     make_witness(world, "outside")
     sequence()
     old = witness_newest(world, "outside")
-    witness = Witness.objects.get(url__gt="")
+    witness = Witness.objects.get(url__gt="", retired_at=None)
     witnesses.witness_retire(actor=SYSTEM, witness=witness, reason="It has moved away.")
     sequence()
     assert opened(checkpoint(world), log.vkey()).size > old.size

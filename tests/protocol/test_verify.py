@@ -343,6 +343,15 @@ def test_a_wrong_file(
     assert (status, words[:12]) == (1, "NOT VERIFIED")
 
 
+def test_a_file_that_is_too_large_is_not_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever stands in it: a verifier's memory is not the log's to fill."""
+    for name, limit in (("checkpoint", 65_536), (tile_path(0, 1), 8_192)):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole + bytes(limit))
+        assert said(capsys, "tiles", folder) == (1, f"NOT VERIFIED: {name}: more than {limit} bytes\n")
+        (folder / name).write_bytes(whole)
+
+
 def test_a_tile_and_its_entries_changed_together(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fit one another, and not the tile above."""
     entries = [b"{}" for _ in range(256)]
