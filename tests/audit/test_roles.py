@@ -18,6 +18,8 @@ from psycopg import sql
 from audit.roles import RolesError, apply, differences
 from tests.audit.postgresql import connect, own_database, url
 
+# The copies are of the tests' database, which pytest-django makes only for tests that say that they use it.
+pytestmark = pytest.mark.django_db
 needs_roles = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no roles")
 
 ROLES = ("portal_app", "portal_sequencer", "portal_verifier")
@@ -235,7 +237,6 @@ STRAYED = {
 
 
 @needs_roles
-@pytest.mark.django_db
 @pytest.mark.parametrize("statement", STRAYED)
 def test_what_strays_is_told_and_mended(statement: str) -> None:
     """Rights that somebody gave or took by hand."""
@@ -248,7 +249,6 @@ def test_what_strays_is_told_and_mended(statement: str) -> None:
     assert differences(connection) == []
 
 
-@pytest.mark.django_db
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has roles")
 def test_sqlite_says_that_it_has_none() -> None:
     with pytest.raises(RolesError, match="Only PostgreSQL"):
