@@ -53,7 +53,7 @@ def _refusal() -> WitnessRefusal:
 
 
 def _acknowledgement() -> RefusalAcknowledgement:
-    return RefusalAcknowledgement.objects.create(refusal=_refusal(), by="1", reason="looked into it")
+    return RefusalAcknowledgement.objects.create(refusal=_refusal(), by="1")
 
 
 def _segment() -> Segment:
