@@ -105,7 +105,7 @@ ELSEWHERE = {
     "sequencer": "the record's own tree: tests/audit/test_sequencer.py and its neighbours",
     "audit_archive": "below audit/, with files: tests/audit/test_exports.py and its neighbours",
     "audit_export_tiles": "writes files after its entry: tests/audit/test_exports.py",
-    "audit_roles": "rights in the database, no row: tests/audit/test_roles.py",
+    "audit_roles": "rights in the database, on PostgreSQL only: tests/audit/test_roles.py",
     "operations_drain": "machine.run(), as the task does (test_tasks.py)",
 }
 """Commands whose changes are walked elsewhere."""
