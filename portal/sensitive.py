@@ -50,6 +50,7 @@ PLAIN = {
     "tenants.Plan",
     "audit.Witness",
     "audit.WitnessRefusal",
+    "audit.Dispute",
     "tenants.TenantConnector",
     "provisioning.Host",
     "provisioning.GuestImage",
