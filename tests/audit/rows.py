@@ -6,7 +6,17 @@ from django.db import transaction
 from django.utils import timezone
 
 from audit.context import command
-from audit.models import Checkpoint, Entry, Leaf, Tile
+from audit.models import (
+    Checkpoint,
+    Cosignature,
+    Entry,
+    Leaf,
+    RefusalAcknowledgement,
+    Segment,
+    Tile,
+    Witness,
+    WitnessRefusal,
+)
 from audit.services import record
 
 
@@ -20,7 +30,7 @@ def _leaf() -> Leaf:
 
 
 def _tile() -> Tile:
-    return Tile.objects.create(level=0, index=Tile.objects.count(), data=bytes(8192))
+    return Tile.objects.create(level=0, index=Tile.objects.count(), data=bytes(8192), root=bytes(32))
 
 
 def _checkpoint() -> Checkpoint:
@@ -28,11 +38,39 @@ def _checkpoint() -> Checkpoint:
     return Checkpoint.objects.create(size=size, root=bytes(32), note="", at=timezone.now())
 
 
+def _witness() -> Witness:
+    name = f"witness-{Witness.objects.count()}"
+    return Witness.objects.create(name=name, vkey=name, url="https://witness.example/")
+
+
+def _cosignature() -> Cosignature:
+    given = {"witness": _witness(), "checkpoint": _checkpoint(), "signed_at": timezone.now()}
+    return Cosignature.objects.create(line="", **given)
+
+
+def _refusal() -> WitnessRefusal:
+    return WitnessRefusal.objects.create(witness=_witness(), reason="forked", size=1)
+
+
+def _acknowledgement() -> RefusalAcknowledgement:
+    return RefusalAcknowledgement.objects.create(refusal=_refusal(), by="1")
+
+
+def _segment() -> Segment:
+    first = Segment.objects.count()
+    place = {"first": first, "end": first + 1, "checkpoint": first + 1}
+    return Segment.objects.create(folder="f", digest="d", at=timezone.now(), **place)
+
+
 ROWS: dict[str, Callable[[], object]] = {
     "audit_entry": _entry,
     "audit_leaf": _leaf,
     "audit_tile": _tile,
     "audit_checkpoint": _checkpoint,
+    "audit_cosignature": _cosignature,
+    "audit_witnessrefusal": _refusal,
+    "audit_refusalacknowledgement": _acknowledgement,
+    "audit_segment": _segment,
 }
 
 
