@@ -105,8 +105,9 @@ def shown_by(request: HttpRequest) -> str:
     """What sensitive thing an answer shows; empty if none."""
     from portal.places import admin_model
 
-    route = request.resolver_match.view_name if request.resolver_match else ""
+    found = request.resolver_match
+    route = found.view_name if found else ""
     model = admin_model(route)
-    if route == BUNDLES[0] and str(request.resolver_match.kwargs["where"]).startswith(BUNDLES[1]):
+    if found and route == BUNDLES[0] and found.kwargs["where"].startswith(BUNDLES[1]):
         return "record"
     return PAGES.get(route, "") or (MODELS.get(model._meta.label, "") if model else "")
