@@ -20,6 +20,8 @@ TABLES: tuple[str, ...] = (
     "audit_cosignature",
     "audit_witnessrefusal",
     "audit_refusalacknowledgement",
+    "audit_dispute",
+    "audit_disputeacknowledgement",
     "audit_segment",
 )
 """Every table whose rows are written once."""

@@ -22,15 +22,19 @@ PAGES = {
     "tenant-outside": "outside",
     "tenant-record": "record",
     "tenant-record-entry": "record",
+    "tenant-record-receipt": "record",
     "api-record": "record",
     "api-record-entry": "record",
+    "api-record-receipt": "record",
     "api-keyring": "members",
     "api-secrets": "secrets",
     "api-secrets-key": "secrets",
     "api-secret": "secrets",
     "api-egress": "outside",
 }
-"""Routes of tenants, with the name of what they show."""
+"""Routes of tenants, with the name of what they show. Checkpoints and proofs show hashes: of nobody."""
+BUNDLES = ("log-tile", "entries/")
+"""The route whose addresses that begin so show entries; the others hashes."""
 MODELS = {
     "auth.User": "people",
     "auth.Group": "people",
@@ -50,6 +54,7 @@ PLAIN = {
     "tenants.Plan",
     "audit.Witness",
     "audit.WitnessRefusal",
+    "audit.Dispute",
     "tenants.TenantConnector",
     "provisioning.Host",
     "provisioning.GuestImage",
@@ -100,6 +105,9 @@ def shown_by(request: HttpRequest) -> str:
     """What sensitive thing an answer shows; empty if none."""
     from portal.places import admin_model
 
-    route = request.resolver_match.view_name if request.resolver_match else ""
+    found = request.resolver_match
+    route = found.view_name if found else ""
     model = admin_model(route)
+    if found and route == BUNDLES[0] and found.kwargs["where"].startswith(BUNDLES[1]):
+        return "record"
     return PAGES.get(route, "") or (MODELS.get(model._meta.label, "") if model else "")

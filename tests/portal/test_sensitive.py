@@ -1,6 +1,7 @@
 """Looks at sensitive pages are on record, once in ten minutes, and without the entry there is no page."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -55,6 +56,36 @@ def test_a_look_is_on_record(world: World, role: str, url: str, page: str, targe
     assert (event["data"]["page"], event["target"]["type"]) == (page, target)
     about_tenant = target in {"tenant", "egressrecord"}
     assert event["tenant"] == (str(world.mine.tenant.pk) if about_tenant else None)
+
+
+@pytest.mark.parametrize(
+    ("role", "url", "target"),
+    [
+        ("member", "/t/acme/record/{entry}/receipt/", "tenant"),
+        ("owner", "/api/v1/tenants/acme/record/{entry}/receipt/", "tenant"),
+        ("superuser", "/admin/audit/entry/{entry}/receipt/", "entry"),
+        ("operator", "/log/tile/entries/000.p/1", "page"),
+    ],
+)
+def test_whoever_takes_an_entry_with_its_proof_has_seen_it(
+    world: World, sequence: Callable[[], int], role: str, url: str, target: str
+) -> None:
+    """A receipt holds the entry, and a bundle 256 of them: as good as its page."""
+    sequence()
+    entry = Entry.objects.filter(tenant_id=world.mine.tenant.pk)[0].pk
+    answer = world.client(role).get(url.format(entry=entry))
+    assert (answer.status_code, answer.headers["Content-Type"]) != (200, "text/html; charset=utf-8")
+    (event,) = looks()
+    assert (event["data"]["page"], event["target"]["type"]) == ("record", target)
+    assert event["actor"]["id"] == str(world.people[role].pk)
+
+
+@pytest.mark.parametrize("url", ["/log/checkpoint", "/log/tile/0/000.p/1", "/t/acme/record/download/"])
+def test_hashes_are_no_looks(world: World, sequence: Callable[[], int], url: str) -> None:
+    """They say nothing about anybody."""
+    sequence()
+    assert world.client("owner").get(url).status_code == 200
+    assert looks() == []
 
 
 def test_looks_of_ten_minutes_are_one(world: World) -> None:
