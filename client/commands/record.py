@@ -49,7 +49,7 @@ def receipt(context: Context, args: argparse.Namespace) -> int:
     say(f"Entry {found.index} of {found.size} in the log {plain(found.checkpoint.origin)}, word for word:")
     # Escaped, so that a terminal obeys nothing of it.
     say(json.dumps(found.event, indent=2, ensure_ascii=True))
-    say(*(f"{plain(one.kind)}: {plain(one.value)}" for one in found.personal))
+    say(*(f"{plain(role)} ({plain(one.kind)}): {plain(one.value)}" for role, one in found.roles))
     return 0
 
 

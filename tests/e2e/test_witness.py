@@ -69,4 +69,4 @@ def test_a_real_guest_refuses_a_forked_log(real_host: Host, real_image: GuestIma
     assert [alert.code for alert in loud()] == ["witness_refused"]
     assert noted("witness.refused")[0]["held"] == held
     said = stated(runtime)
-    assert (said["size"], said["contradictions"], said["vkey"]) == (held, 1, witness.vkey)
+    assert (said["size"], said["doubts"], said["vkey"]) == (held, 1, witness.vkey)
