@@ -65,6 +65,7 @@ def test_each_field_finds(world: World) -> None:
         {"target": "s 1"},
         {"request": "r-77"},
         {"since": "2020-01-01 00:00", "request": "r-77", "until": "2990-01-01 00:00"},
+        {"since": "0001-01-01 00:00", "request": "r-77", "until": "9999-12-31 23:59"},
     ):
         assert shown(client, **asked) == [entry.pk], asked
     for asked in (
@@ -88,6 +89,8 @@ def test_a_wrong_field_is_named_and_nothing_is_lost(world: World) -> None:
             "Give a time after the first.",
         ),
         ({"before": "x", "q": "kept"}, "name an entry by its number"),
+        ({"since": "0001-01-01T00:00+10:00", "q": "kept"}, "Give a time between the years 1 and 9999"),
+        ({"until": "9999-12-31T23:59-10:00", "q": "kept"}, "Give a time between the years 1 and 9999"),
         ({"q": "kept\x00"}, "Null characters are not allowed."),
     ):
         response = client.get(LIST, asked)
