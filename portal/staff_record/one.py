@@ -15,7 +15,6 @@ from audit.services import record
 from portal.staff_record.rows import rows_of
 from protocol.checkpoints import hash_lines
 from protocol.merkle import ProofError
-from protocol.receipts import Opening
 
 MAY_OPEN = ["tenants.operate_tenant", "audit.view_personaldatum"]
 """As for :func:`portal.selectors.personal_for`: people cross tenants."""
@@ -75,7 +74,7 @@ def context_of(request: HttpRequest, entry: Entry) -> dict[str, Any]:
 
 
 @transaction.atomic
-def opened(actor: Actor, entry: Entry) -> list[tuple[str, Opening | None]]:
+def opened(actor: Actor, entry: Entry) -> list[tuple[str, str | None]]:
     """What the entry's commitments stand for, by role; None: erased. That somebody looked is on record."""
     record(
         action="record.personal_opened",
@@ -83,8 +82,8 @@ def opened(actor: Actor, entry: Entry) -> list[tuple[str, Opening | None]]:
         tenant_id=entry.tenant_id,
         target=("entry", entry.pk),
     )
-    found = personal.openings([_event(entry)])[0]
-    return [(ROLES.get(role, role), opening) for role, opening in sorted(found.items())]
+    found = personal.data_of([_event(entry)])[0]
+    return [(ROLES.get(role, role), datum.shown if datum else None) for role, datum in sorted(found.items())]
 
 
 def _event(entry: Entry) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from audit.archives import archive
 from audit.context import SYSTEM, Actor, bind
 from audit.disputes import dispute
 from audit.models import Checkpoint as StoredCheckpoint
-from audit.models import Dispute, Entry, Witness
+from audit.models import Dispute, Entry, PersonalDatum, Witness
 from audit.personal import Personal
 from audit.services import record
 from portal.rates import WINDOW
@@ -281,6 +281,33 @@ def test_what_stands_behind_the_commitments(
         assert (
             world.people[actor].username not in shown.replace("operator</span>", "").partition("</header>")[2]
         )
+
+
+def test_a_value_that_was_put_in_place_of_another_is_not_shown(world: World, sequence: Sequence) -> None:
+    """Nowhere as what was recorded; and a receipt without it still proves the entry."""
+    entry = personal(world, "member", "192.0.2.77")
+    sequence()
+    forge_value(entry, "reason", "It was forged.")
+    found = check(receipt(world, entry), log.vkey())
+    assert {one.kind for one in found.personal} == {"username", "address"}
+    (mine,) = [one for one in downloaded(world) if one.event == entry.event]
+    assert {one.kind for one in check(mine, log.vkey()).personal} == {"username", "address"}
+    answers = [
+        world.client("owner").get(f"{PAGE_URL}{entry.pk}/"),
+        world.client("superuser").post(f"/admin/audit/entry/{entry.pk}/personal/"),
+        world.client("superuser").get("/admin/audit/personaldatum/"),
+    ]
+    for answer in answers:
+        assert "It was forged." not in answer.content.decode()
+        assert "Does not open" in answer.content.decode()
+
+
+def forge_value(entry: Entry, role: str, value: str) -> None:
+    """As whoever may insert and delete there can: the same commitment, and another value."""
+    row = PersonalDatum.objects.get(commitment=json.loads(entry.event)["personal"][role])
+    row.delete()
+    row.value = value
+    PersonalDatum.objects.bulk_create([row])
 
 
 def test_the_log_continues_a_kept_checkpoint(world: World, sequence: Sequence) -> None:

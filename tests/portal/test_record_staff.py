@@ -16,8 +16,9 @@ from django.utils import timezone
 from audit import log, proofs
 from audit.context import Actor, bind, command
 from audit.models import Checkpoint, Entry
+from audit.search import Found, search
 from audit.services import record
-from portal.staff_record import downloads
+from portal.staff_record import downloads, pages
 from protocol.checkpoints import opened
 from protocol.notes import Note
 from protocol.receipts import Receipt, check
@@ -65,6 +66,7 @@ def test_each_field_finds(world: World) -> None:
         {"target": "s 1"},
         {"request": "r-77"},
         {"since": "2020-01-01 00:00", "request": "r-77", "until": "2990-01-01 00:00"},
+        {"since": "0001-01-01 00:00", "request": "r-77", "until": "9999-12-31 23:59"},
     ):
         assert shown(client, **asked) == [entry.pk], asked
     for asked in (
@@ -88,6 +90,8 @@ def test_a_wrong_field_is_named_and_nothing_is_lost(world: World) -> None:
             "Give a time after the first.",
         ),
         ({"before": "x", "q": "kept"}, "name an entry by its number"),
+        ({"since": "0001-01-01T00:00+10:00", "q": "kept"}, "Give a time between the years 1 and 9999"),
+        ({"until": "9999-12-31T23:59-10:00", "q": "kept"}, "Give a time between the years 1 and 9999"),
         ({"q": "kept\x00"}, "Null characters are not allowed."),
     ):
         response = client.get(LIST, asked)
@@ -167,6 +171,34 @@ def test_the_tail_follows_the_log_and_can_pause(world: World, sequence: Sequence
     assert "hx-trigger" not in paused
     assert "Go on" in paused
     assert client.get(LIST + "tail/", {"from": "x"}).status_code == 400
+
+
+def test_the_tail_begins_where_the_page_ends(
+    world: World, sequence: Sequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What enters the log while the page is searched is not lost; what the page has shown does not come again."""
+    client = world.client("operator")
+    sequence()
+    early, between = write(), []
+
+    def slow(*given: Any) -> Found:
+        found = search(*given)
+        between.append(write().pk)
+        sequence()
+        return found
+
+    monkeypatch.setattr(pages, "search", slow)
+    page = client.get(LIST, {"follow": "1", "action": "thing"}).content.decode()
+    assert re.findall(r"/admin/audit/entry/(\d+)/change/", page) == [str(early.pk)]
+    followed = []
+    for _ in range(2):
+        ask = re.search(r'<tr id="tail" hx-get="([^"]+)"', page)
+        assert ask
+        page = client.get(ask[1].replace("&amp;", "&")).content.decode()
+        followed += re.findall(r"/admin/audit/entry/(\d+)/change/", page)
+    assert followed == [str(pk) for pk in between]
+    for wrong in ("x", "1,", "²", ",".join(["1"] * 51)):
+        assert client.get(LIST + "tail/", {"from": "0", "early": wrong}).status_code == 400
 
 
 def test_one_entry_shows_its_event_and_its_place(world: World, sequence: Sequence) -> None:
