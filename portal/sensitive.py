@@ -2,7 +2,8 @@
 
 The first look is an entry; the same person's next looks at the same page within ten minutes belong to it,
 or a page that fetches itself anew would fill the record. The entry is written before the answer leaves this
-process: if it cannot be, there is no answer.
+process: if it cannot be, there is no answer. The method does not matter: staff's pages answer a form that does
+nothing with the whole list. Files that are streamed have entries of their own (``record.exported``).
 """
 
 from typing import Any
@@ -73,7 +74,7 @@ class ViewMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response: HttpResponse = self.get_response(request)
-        if response.status_code == 200 and request.method == "GET" and request.user.is_authenticated:
+        if shows(response) and request.user.is_authenticated:
             self._record(request)
         return response
 
@@ -86,7 +87,7 @@ class ViewMiddleware:
         place = place_of(request)
         target = place.target if place.target[0] else ("page", what)
         page = place.route.removesuffix("-live")
-        look = f"viewed:{request.user.pk}:{page}:{'-'.join(target)}"
+        look = f"viewed:{request.user.pk}:{page}:{'-'.join(target)}".replace(" ", "-")
         if caches["shared"].get(look):
             return
         with transaction.atomic():
@@ -99,6 +100,12 @@ class ViewMiddleware:
             )
         # After the entry: a look that could not be recorded is not taken for one that was.
         caches["shared"].set(look, 1, timeout=TOGETHER_SECONDS)
+
+
+def shows(response: HttpResponse) -> bool:
+    """Whether an answer has something to see: a page, also one that says what was wrong, or a document."""
+    page = response.get("Content-Type", "").startswith("text/html")
+    return not response.streaming and (response.status_code == 200 or (response.status_code == 400 and page))
 
 
 def shown_by(request: HttpRequest) -> str:

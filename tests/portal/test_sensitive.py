@@ -88,6 +88,36 @@ def test_hashes_are_no_looks(world: World, sequence: Callable[[], int], url: str
     assert looks() == []
 
 
+@pytest.mark.parametrize("given", [{}, {"action": "nothing", "index": "0"}, {"action": ""}])
+@pytest.mark.parametrize(
+    ("url", "page"),
+    [
+        ("/admin/audit/personaldatum/", "personal data"),
+        ("/admin/auth/user/", "people"),
+        ("/admin/tenants/connectorsecret/", "secrets"),
+        ("/admin/provisioning/egressrecord/", "outside"),
+    ],
+)
+def test_a_list_that_answers_a_form_is_a_look(
+    world: World, url: str, page: str, given: dict[str, str]
+) -> None:
+    """Staff's lists answer a form that does nothing with all their rows, at once or by the page they lead to."""
+    assert world.client("superuser").post(url, given, follow=True).status_code == 200
+    (event,) = looks()
+    assert (event["data"]["page"], event["actor"]["id"]) == (page, str(world.people["superuser"].pk))
+
+
+@pytest.mark.parametrize("asked", ["topic=zzz", "since=yesterday", "before=x"])
+def test_a_wrong_question_is_a_look_that_shows_no_rows(world: World, asked: str) -> None:
+    """The page with the form is there, the entries are not."""
+    answer = world.client("member").get(f"/t/acme/record/?{asked}")
+    assert answer.status_code == 400
+    assert "Created the tenant" in world.client("owner").get("/t/acme/record/").content.decode()
+    assert b"Created the tenant" not in answer.content
+    assert b"None yet" not in answer.content
+    assert looks()[0]["actor"]["id"] == str(world.people["member"].pk)
+
+
 def test_looks_of_ten_minutes_are_one(world: World) -> None:
     """The part that fetches itself belongs to its page; another person, page or row is another look."""
     client = world.client("owner")
