@@ -1,4 +1,4 @@
-"""Pages whose mere sight is recorded: people, their keys, secrets' names, connections, and the record itself.
+"""Pages whose mere sight is recorded: people, their keys, names of secrets, connections, and the record.
 
 The first look is an entry; the same person's next looks at the same page within ten minutes belong to it,
 or a page that fetches itself anew would fill the record. The entry is written before the answer leaves this
