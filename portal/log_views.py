@@ -23,7 +23,7 @@ _ENTRIES = re.compile(rf"entries/{_NUMBER}", re.ASCII)
 @require_GET
 @never_cache
 def checkpoint(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - a view
-    """The newest signed head, with the witnesses' signatures that are there."""
+    """The newest signed head, with the signatures of witnesses outside: machines are named to their own only."""
     found = proofs.latest()
     if found is None:
         raise Http404

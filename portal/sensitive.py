@@ -2,8 +2,8 @@
 
 The first look is an entry; the same person's next looks at the same page within ten minutes belong to it,
 or a page that fetches itself anew would fill the record. The entry is written before the answer leaves this
-process: if it cannot be, there is no answer. The method does not matter: staff's pages answer a form that does
-nothing with the whole list. Files that are streamed have entries of their own (``record.exported``).
+process: if it cannot be, there is no answer. The method does not matter: staff's lists answer a form that
+does nothing with all their rows. Files that are streamed have entries of their own (``record.exported``).
 """
 
 from typing import Any
