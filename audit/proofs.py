@@ -94,7 +94,7 @@ def receipt(
 
 
 def newest_cosigned(above: int = 0, named: QuerySet[Witness] | None = None) -> Checkpoint | None:
-    """The newest head over more than ``above`` leaves that one of these witnesses, not retired, has signed."""
+    """The newest head over more than ``above`` leaves that one of these has signed; no retired one."""
     found = _signatures(named).filter(checkpoint__size__gt=above, witness__retired_at=None)
     newest = found.order_by("-checkpoint__size").select_related("checkpoint").first()
     return newest.checkpoint if newest else None

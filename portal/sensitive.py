@@ -33,9 +33,8 @@ PAGES = {
     "api-secret": "secrets",
     "api-egress": "outside",
 }
-"""Routes of tenants, with the name of what they show. Checkpoints and proofs show hashes: of nobody."""
-BUNDLES = ("log-tile", "entries/")
-"""The route whose addresses that begin so show entries; the others hashes."""
+"""Routes of tenants, with the name of what they show. Checkpoints and proofs show hashes: of nobody;
+who takes the log's bundles of entries exports it (:mod:`portal.log_views`)."""
 MODELS = {
     "auth.User": "people",
     "auth.Group": "people",
@@ -114,6 +113,4 @@ def shown_by(request: HttpRequest) -> str:
 
     route = request.resolver_match.view_name if request.resolver_match else ""
     model = admin_model(route)
-    if route == BUNDLES[0] and str(request.resolver_match.kwargs["where"]).startswith(BUNDLES[1]):
-        return "record"
     return PAGES.get(route, "") or (MODELS.get(model._meta.label, "") if model else "")
