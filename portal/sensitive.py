@@ -2,8 +2,8 @@
 
 The first look is an entry; the same person's next looks at the same page within ten minutes belong to it,
 or a page that fetches itself anew would fill the record. The entry is written before the answer leaves this
-process: if it cannot be, there is no answer. The method does not matter: staff's pages answer a form that does
-nothing with the whole list. Files that are streamed have entries of their own (``record.exported``).
+process: if it cannot be, there is no answer. The method does not matter: staff's lists answer a form that
+does nothing with all their rows. Files that are streamed have entries of their own (``record.exported``).
 """
 
 from typing import Any
@@ -33,9 +33,8 @@ PAGES = {
     "api-secret": "secrets",
     "api-egress": "outside",
 }
-"""Routes of tenants, with the name of what they show. Checkpoints and proofs show hashes: of nobody."""
-BUNDLES = ("log-tile", "entries/")
-"""The route whose addresses that begin so show entries; the others hashes."""
+"""Routes of tenants, with the name of what they show. Checkpoints and proofs show hashes: of nobody;
+who takes the log's bundles of entries exports it (:mod:`portal.log_views`)."""
 MODELS = {
     "auth.User": "people",
     "auth.Group": "people",
@@ -112,9 +111,6 @@ def shown_by(request: HttpRequest) -> str:
     """What sensitive thing an answer shows; empty if none."""
     from portal.places import admin_model
 
-    found = request.resolver_match
-    route = found.view_name if found else ""
+    route = request.resolver_match.view_name if request.resolver_match else ""
     model = admin_model(route)
-    if found and route == BUNDLES[0] and found.kwargs["where"].startswith(BUNDLES[1]):
-        return "record"
     return PAGES.get(route, "") or (MODELS.get(model._meta.label, "") if model else "")

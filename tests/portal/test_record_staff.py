@@ -18,11 +18,13 @@ from audit.context import Actor, bind, command
 from audit.models import Checkpoint, Entry
 from audit.search import Found, search
 from audit.services import record
+from portal import log_views
 from portal.staff_record import downloads, pages
 from protocol.checkpoints import opened
 from protocol.notes import Note
 from protocol.receipts import Receipt, check
 from protocol.tiles import split_tile, unbundle
+from tests.completeness.broken import broken_record
 from tests.portal.conftest import World
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -333,6 +335,46 @@ def test_the_log_has_its_c2sp_addresses(world: World, sequence: Sequence) -> Non
         assert world.client(role).get("/log/tile/entries/000").status_code == status
     bundle = unbundle(world.client("operator").get(f"/log/tile/entries/001.p/{partial}").content)
     assert [json.loads(event)["action"] for event in bundle[-3:]] == ["thing.done"] * 3
+
+
+BUNDLE = "/log/tile/entries/000.p/1"
+
+
+def taken() -> list[tuple[str, str]]:
+    found = Entry.objects.filter(action="record.exported").order_by("pk")
+    return [(row.actor_id, json.loads(row.event)["data"]["form"]) for row in found]
+
+
+def test_whoever_takes_bundles_of_entries_exports_the_log(world: World, sequence: Sequence) -> None:
+    """One entry for all of ten minutes; another person's is another; refused ones and hashes are none."""
+    sequence()
+    for role, where in (("operator", BUNDLE), ("operator", BUNDLE), ("superuser", BUNDLE)):
+        assert world.client(role).get(where).status_code == 200
+    assert world.client("half staff").get(BUNDLE).status_code == 404
+    assert world.client("owner").get("/log/tile/0/000.p/1").status_code == 200
+    assert taken() == [(str(world.people[role].pk), "bundles") for role in ("operator", "superuser")]
+
+
+def test_without_its_entry_there_is_no_bundle(world: World, sequence: Sequence) -> None:
+    """Nothing is read; and what could not be recorded is not taken for what was."""
+    sequence()
+    client = world.client("operator")
+    with broken_record():
+        assert client.get(BUNDLE).status_code == 500
+    assert client.get(BUNDLE).status_code == 200
+    assert len(taken()) == 1
+
+
+def test_bundles_are_bounded(world: World, sequence: Sequence, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many a minute for each person; hashes are free."""
+    monkeypatch.setattr(log_views, "BUNDLES_PER_MINUTE", 2)
+    sequence()
+    client = world.client("operator")
+    assert [client.get(BUNDLE).status_code for _ in range(2)] == [200, 200]
+    refused = client.get(BUNDLE)
+    assert (refused.status_code, 0 < int(refused["Retry-After"]) <= 60) == (429, True)
+    assert client.get("/log/tile/0/000.p/1").status_code == 200
+    assert world.client("superuser").get(BUNDLE).status_code == 200
 
 
 def test_an_archived_entry_says_where_its_event_is(world: World, sequence: Sequence, tmp_path: Any) -> None:
