@@ -64,15 +64,17 @@ class Memory:
         if digest.decode() != sha256(body).hexdigest():
             raise ValueError("damaged")
         document = json.loads(body)
-        if (
-            "seen" in document
-        ):  # an older agent's, which kept no second note: what it called proved is a doubt
+        if "seen" in document:  # an older agent's: its contradictions have no second note, so they are doubts
             del document["seen"]
-            document |= {"contradictions": [], "doubts": document["contradictions"]}
-        lists = {
-            name: tuple(Shown(**each) for each in document[name]) for name in ("contradictions", "doubts")
-        }
-        return cls(**{**document, **lists, "earlier": tuple(document.get("earlier", ()))})
+            document |= {"contradictions": [], "doubts": document["contradictions"], "earlier": []}
+        return cls(
+            **{
+                **document,
+                "earlier": tuple(document["earlier"]),
+                "contradictions": _all_shown(document["contradictions"]),
+                "doubts": _all_shown(document["doubts"]),
+            }
+        )
 
     def to_bytes(self) -> bytes:
         """As it is stored. Not canonical JSON, which normalises texts: a note is kept as it was signed."""
@@ -115,11 +117,7 @@ class Memory:
 
     def all_seen(self) -> Self:
         """With nothing left that no owner has seen."""
-        seen = {
-            name: tuple(replace(each, seen=True) for each in shown)
-            for name, shown in (("contradictions", self.contradictions), ("doubts", self.doubts))
-        }
-        return replace(self, **seen)
+        return replace(self, contradictions=_seen(self.contradictions), doubts=_seen(self.doubts))
 
     def _with_contradiction(self, new: Shown) -> Self:
         known = self.contradictions
@@ -135,6 +133,14 @@ class Memory:
             "doubts": [asdict(each) for each in self.doubts],
             "unseen": self.unseen,
         }
+
+
+def _all_shown(documents: list[dict[str, Any]]) -> tuple[Shown, ...]:
+    return tuple(Shown(**each) for each in documents)
+
+
+def _seen(refused: tuple[Shown, ...]) -> tuple[Shown, ...]:
+    return tuple(replace(each, seen=True) for each in refused)
 
 
 def _differ(one: str, other: str) -> bool:
