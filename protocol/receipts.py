@@ -5,7 +5,7 @@ note with the cosignatures of witnesses. Whoever holds the log's public key chec
 """
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -151,6 +151,11 @@ class Checked:
         """Leaves in the checkpoint's tree."""
         return self.checkpoint.size
 
+    @property
+    def roles(self) -> list[tuple[str, Opening]]:
+        """Each personal datum with its role in the event. Both are the log's text: escape them when shown."""
+        return list(zip(roles(self.personal, self.event), self.personal, strict=True))
+
 
 def check(receipt: Receipt, log_vkey: VerifierKey, witnesses: Collection[VerifierKey] = ()) -> Checked:
     """Recompute the leaf from the event, follow the proof to the signed root, and open the commitments.
@@ -182,7 +187,7 @@ def check_in(receipt: Receipt, checkpoint: Checkpoint) -> dict[str, Any]:
     except ProofError as error:
         raise ReceiptError(str(error)) from None
     event = read_event(raw)
-    _check_openings(receipt.personal, event)
+    roles(receipt.personal, event)
     return event
 
 
@@ -201,25 +206,32 @@ def read_event(raw: bytes) -> dict[str, Any]:
     return event
 
 
-def _check_openings(openings: Sequence[Opening], event: dict[str, Any]) -> None:
-    known = set(_strings(event)) if openings else set()
-    for opening in openings:
-        if opening.commitment not in known:
-            raise ReceiptError(f"the event holds no commitment to this {opening.kind}")
-        try:
-            recomputed = commitment(opening.salt, opening.kind, opening.value).hex()
-        except CanonicalError as error:
-            raise ReceiptError(str(error)) from None
-        if recomputed != opening.commitment:
-            raise ReceiptError(f"the {opening.kind} is not what the event has committed to")
+def roles(openings: Sequence[Opening], event: dict[str, Any]) -> list[str]:
+    """What each opening is in the event: the role under which ``personal`` has its commitment.
+
+    Nowhere else: text elsewhere in an event may be another's, who could then choose what it stands for.
+
+    Raises:
+        ReceiptError: the event has no such commitment, or the datum is not what it commits to.
+    """
+    personal = event.get("personal")
+    known: dict[str, list[str]] = {}
+    for role, text in personal.items() if isinstance(personal, dict) else ():
+        if isinstance(text, str):
+            known.setdefault(text, []).append(role)
+    return [_role(opening, known) for opening in openings]
 
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings(item)
+def _role(opening: Opening, known: dict[str, list[str]]) -> str:
+    if opening.commitment not in known:
+        raise ReceiptError(f"the event's personal holds no commitment to this {opening.kind!r}")
+    try:
+        recomputed = commitment(opening.salt, opening.kind, opening.value).hex()
+    except CanonicalError as error:
+        raise ReceiptError(str(error)) from None
+    if recomputed != opening.commitment:
+        raise ReceiptError(f"the {opening.kind!r} is not what the event has committed to")
+    return ", ".join(known[opening.commitment])
 
 
 def _text(document: Any, name: str) -> str:

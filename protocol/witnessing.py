@@ -73,10 +73,11 @@ def judge(state: State | None, request: Request, log_vkey: VerifierKey) -> Check
     checkpoint = _signed(request, log_vkey, held)
     if checkpoint.size < held:
         raise Refused("smaller", held)
-    if request.old != held:
-        raise Refused("stale", held)
+    # Before the old size is looked at: whatever was asked, these two notes are two histories.
     if state is not None and checkpoint.size == held and checkpoint.root != state.root:
         raise Refused("forked", held)
+    if request.old != held:
+        raise Refused("stale", held)
     _check_proof(state, request, checkpoint)
     return checkpoint
 

@@ -7,73 +7,25 @@ before anybody gets the signature, so at no moment does a stop make it forget wh
 Formats: C2SP tlog-witness, tlog-cosignature and tlog-checkpoint (:mod:`protocol.witnessing`).
 """
 
-import json
-from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from guest.agent.files import FileDamaged, make_private_folder, read_optional, write_atomically
+from guest.agent.witness_memory import Memory
 from protocol.checkpoints import cosign
 from protocol.enrolment import runtime_dns_name
 from protocol.notes import COSIGNATURE_V1, KEY_BYTES, Note, NoteError, VerifierKey, new_key, vkey_of
-from protocol.witnessing import Reason, Refused, Request, State, judge
+from protocol.witnessing import Refused, Request, judge
 
 KEY_FILE = "witness.key"
 MEMORY_FILE = "witness.json"
-CONTRADICTIONS = frozenset({"smaller", "forked", "proof"})
-"""Why a checkpoint that the log itself signed was refused: it does not fit what the log signed before."""
-MAX_CONTRADICTIONS = 8
-"""The first ones are kept: they show where the log went wrong, and later ones do not push them out."""
+SIGNED_BY_THE_LOG = frozenset({"smaller", "stale", "forked", "proof"})
+"""Why a checkpoint was refused that the log itself had signed, so that it says something about the log."""
 
 
 class WitnessFileError(FileDamaged):
     """A file of this module is damaged or missing. A fresh one would sign a second history."""
-
-
-@dataclass(frozen=True)
-class Contradiction:
-    """A checkpoint of the log that does not fit what this machine had accepted."""
-
-    reason: str
-    at: int
-    """Seconds since 1970."""
-    held: int
-    """Size of the tree that this machine had accepted by then."""
-    note: str
-
-
-@dataclass(frozen=True)
-class Memory:
-    """All that is kept, in one file: a line with the SHA-256 of what follows, and JSON."""
-
-    log: str = ""
-    """Verifier key of the log; empty until papers name one."""
-    size: int = 0
-    root: str = ""
-    """Hex; empty while nothing was accepted."""
-    at: int = 0
-    """When the newest was signed, in seconds since 1970."""
-    note: str = ""
-    """The newest accepted checkpoint as the log signed it, with this machine's own signature at its end."""
-    contradictions: tuple[Contradiction, ...] = ()
-    seen: int = 0
-    """How many of the contradictions an owner has seen."""
-
-    @classmethod
-    def parse(cls, data: bytes) -> "Memory":
-        """Raises ValueError, TypeError or KeyError: it is not what was written."""
-        digest, _, body = data.partition(b"\n")
-        if digest.decode() != sha256(body).hexdigest():
-            raise ValueError("damaged")
-        document = json.loads(body)
-        found = tuple(Contradiction(**each) for each in document["contradictions"])
-        return cls(**{**document, "contradictions": found})
-
-    def to_bytes(self) -> bytes:
-        """As it is stored. Not canonical JSON, which normalises texts: a note is kept as it was signed."""
-        body = json.dumps(asdict(self), sort_keys=True).encode()
-        return sha256(body).hexdigest().encode() + b"\n" + body
 
 
 class Witness:
@@ -118,26 +70,20 @@ class Witness:
             return self._refused("origin")
         log = VerifierKey.parse(self._memory.log)
         try:
-            accepted = judge(self._state(), request, log)
+            accepted = judge(self._memory.state, request, log)
         except Refused as refusal:
-            if refusal.reason in CONTRADICTIONS:
-                self._note_contradiction(refusal.reason, request.note, now)
+            if refusal.reason in SIGNED_BY_THE_LOG:
+                shown = _signed_by(request.note, log).to_text()
+                self._keep(self._memory.refusing(refusal.reason, shown, now))
             return self._refused(refusal.reason)
         line = cosign(request.note, self._name, self._seed, now)
-        self._keep(
-            replace(
-                self._memory,
-                size=accepted.size,
-                root=accepted.root.hex(),
-                at=now,
-                note=_signed_by(request.note, log).signed_also(line).to_text(),
-            )
-        )
+        note = _signed_by(request.note, log).signed_also(line).to_text()
+        self._keep(self._memory.accepting(accepted, note, now))
         return {"verdict": "signed", "size": accepted.size, "cosignature": line}
 
-    def saw_contradictions(self) -> None:
-        """An owner has seen those of now. They stay."""
-        self._keep(replace(self._memory, seen=len(self._memory.contradictions)))
+    def saw(self) -> None:
+        """An owner has seen what contradicts the record, and the doubts. They stay."""
+        self._keep(self._memory.all_seen())
 
     def statement(self) -> dict[str, Any]:
         """What the status says: public facts only."""
@@ -150,36 +96,21 @@ class Witness:
             "root": memory.root,
             "at": memory.at,
             "contradictions": len(memory.contradictions),
+            "doubts": len(memory.doubts),
         }
 
     def shown(self) -> dict[str, Any]:
-        """What members see: also the checkpoint itself, and what contradicts it."""
-        memory = self._memory
-        return self.statement() | {
-            "note": memory.note,
-            "contradictions": [asdict(each) for each in memory.contradictions],
-            "unseen": len(memory.contradictions) - memory.seen,
-        }
-
-    def _state(self) -> State | None:
-        memory = self._memory
-        return State(memory.size, bytes.fromhex(memory.root)) if memory.root else None
+        """What members see: also the checkpoint itself, and what the log showed beside it."""
+        return self.statement() | self._memory.shown()
 
     def _refused(self, reason: str) -> dict[str, Any]:
         return {"verdict": "refused", "reason": reason, "size": self._memory.size}
 
-    def _note_contradiction(self, reason: Reason, shown: str, now: int) -> None:
-        known = self._memory.contradictions
-        note = _signed_by(shown, VerifierKey.parse(self._memory.log)).to_text()
-        if len(known) < MAX_CONTRADICTIONS and all(
-            (reason, note) != (each.reason, each.note) for each in known
-        ):
-            new = Contradiction(reason, now, self._memory.size, note)
-            self._keep(replace(self._memory, contradictions=(*known, new)))
-
     def _keep(self, memory: Memory) -> None:
-        write_atomically(self._path, memory.to_bytes())
-        self._memory = memory
+        # Every refusal comes by here: what changes nothing writes nothing.
+        if memory != self._memory or not self._path.exists():
+            write_atomically(self._path, memory.to_bytes())
+            self._memory = memory
 
 
 def _signed_by(note: str, log: VerifierKey) -> Note:

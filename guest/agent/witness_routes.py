@@ -34,5 +34,5 @@ class WitnessRoutes:
         return web.json_response(self._witness.shown())
 
     async def saw(self, _request: web.Request) -> web.Response:
-        self._witness.saw_contradictions()
+        self._witness.saw()
         return web.json_response(self._witness.shown())

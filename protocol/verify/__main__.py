@@ -46,7 +46,8 @@ def _tiles(given: argparse.Namespace, keys: Keys) -> str:
 
 def _receipt(given: argparse.Namespace, keys: Keys) -> str:
     checked = check(Receipt.parse(_read(given.file, MAX_RECEIPT_BYTES)), keys.log, keys.witnesses)
-    opened = "".join(f"\n  {one.kind}: {json.dumps(one.value)}" for one in checked.personal)
+    # Escaped, so that a terminal obeys nothing of it.
+    opened = "".join(f"\n  {role!a} ({one.kind!a}): {json.dumps(one.value)}" for role, one in checked.roles)
     event = json.dumps(checked.event, ensure_ascii=True, indent=2, sort_keys=True)
     found = Verified(1, checked.checkpoint, checked.cosigned)
     return f"entry {checked.index}; {_words(found)}\n{event}{opened}"

@@ -4,6 +4,7 @@ import errno
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from guest.agent import files, witness
-from guest.agent.witness import MAX_CONTRADICTIONS, Memory, Witness, WitnessFileError
+from guest.agent.witness import Witness, WitnessFileError
+from guest.agent.witness_memory import MAX_CONTRADICTIONS, MAX_DOUBTS, MAX_EARLIER, Memory
 from protocol.checkpoints import check_cosignature, opened
 from protocol.enrolment import runtime_dns_name
 from protocol.notes import Note, VerifierKey
@@ -78,6 +80,8 @@ def test_what_extends_it_is_signed(held: Witness) -> None:
         ("stale", lambda: LOG.request(0, 9)),
         ("stale", lambda: LOG.request(8, 9)),
         ("forked", lambda: replace(LOG.fork(3, 7).request(7, 7), proof=())),
+        ("forked", lambda: LOG.fork(3, 7).request(0, 7)),
+        ("forked", lambda: LOG.fork(3, 7).request(8, 7)),
         ("proof", lambda: LOG.fork(3, 12).request(7, 12)),
         ("proof", lambda: replace(LOG.request(7, 9), proof=())),
         ("proof", lambda: replace(LOG.request(7, 7), proof=(bytes(32),))),
@@ -93,7 +97,7 @@ def test_what_does_not_extend_it_is_refused(held: Witness, tmp_path: Path, reaso
     before = held.statement()
     assert refusal(held.consider(make().to_text(), NOW + 1)) == (reason, 7)
     after = held.statement()
-    assert after | {"contradictions": 0} == before
+    assert after | {"contradictions": 0, "doubts": 0} == before
     assert at(tmp_path).statement() == after
     assert offer(held, 7, 20)["verdict"] == "signed"
 
@@ -119,42 +123,142 @@ def test_a_proof_for_another_pair_is_refused(held: Witness) -> None:
     assert held.consider(good.to_text(), NOW)["verdict"] == "signed"
 
 
+def forked(size: int, at_leaf: int = 3) -> str:
+    """A request with another history of that size."""
+    return LOG.fork(at_leaf, size).request(size, size).to_text()
+
+
+def proves(found: dict[str, Any]) -> bool:
+    """To anybody who has the log's key, and nothing else."""
+    one, other = opened(found["note"], LOG.vkey), opened(found["against"], LOG.vkey)
+    return one.size == other.size and one.root != other.root
+
+
 def test_contradictions_are_kept_as_evidence(held: Witness, tmp_path: Path) -> None:
-    """The signed note of a fork, once, across a restart, and no signature of anybody else's with it."""
-    fork = LOG.fork(3, 12)
-    request = fork.request(7, 12)
+    """Both signed notes of a fork, once, across a restart, and no signature of anybody else's with them."""
+    fork = LOG.fork(3, 7)
+    request = fork.request(7, 7)
     noisy = replace(request, note=request.note + "— someone.example AAAAAAAAAA==\n")
+    before = held.shown()["note"]
     for _ in range(3):
-        assert refusal(held.consider(noisy.to_text(), NOW + 5))[0] == "proof"
+        assert refusal(held.consider(noisy.to_text(), NOW + 5))[0] == "forked"
     (found,) = at(tmp_path).shown()["contradictions"]
-    assert found == {"reason": "proof", "at": NOW + 5, "held": 7, "note": fork.note(12)}
-    assert opened(found["note"], LOG.vkey).root != opened(LOG.note(12), LOG.vkey).root
-    assert at(tmp_path).shown()["unseen"] == 1
+    assert found == {
+        "reason": "forked",
+        "at": NOW + 5,
+        "held": 7,
+        "note": fork.note(7),
+        "against": before,
+        "seen": False,
+    }
+    assert proves(found)
+    assert (at(tmp_path).shown()["doubts"], at(tmp_path).shown()["unseen"]) == ([], 1)
 
 
 def test_the_first_contradictions_stay(held: Witness) -> None:
     """Later ones do not push them out, and do not fill the disk."""
-    for size in range(8, 8 + MAX_CONTRADICTIONS + 3):
-        refusal(held.consider(LOG.fork(3, size).request(7, size).to_text(), NOW + size))
+    for number in range(MAX_CONTRADICTIONS + 3):
+        offer(held, held.statement()["size"], 8 + number)
+        assert refusal(held.consider(forked(8 + number), NOW + number))[0] == "forked"
     found = held.shown()["contradictions"]
-    assert [each["at"] for each in found] == [NOW + size for size in range(8, 8 + MAX_CONTRADICTIONS)]
+    assert [each["at"] for each in found] == [NOW + number for number in range(MAX_CONTRADICTIONS)]
+    assert all(map(proves, found))
+
+
+def test_honest_checkpoints_fill_no_evidence(tmp_path: Path) -> None:
+    """Whoever shows the log's own old checkpoints, with junk for proofs, accuses nobody and hides no fork."""
+    made = at(tmp_path)
+    offer(made, 0, 15)
+    for size in range(1, 15):
+        assert refusal(offer(made, 15, size)) == ("smaller", 15)
+    for size in range(16, 20):
+        junk = replace(LOG.request(15, size), proof=(bytes(32),))
+        assert refusal(made.consider(junk.to_text(), NOW))[0] == "proof"
+    assert made.shown()["contradictions"] == []
+    doubts = made.shown()["doubts"]
+    assert [opened(each["note"], LOG.vkey).size for each in doubts][-4:] == [16, 17, 18, 19]
+    assert len(doubts) == MAX_DOUBTS
+    made.consider(forked(15), NOW)
+    (found,) = at(tmp_path).shown()["contradictions"]
+    assert proves(found)
+    assert offer(made, 15, 20)["verdict"] == "signed"
+    assert len(made.shown()["contradictions"]) == 1
+
+
+def test_a_doubt_is_proved_by_the_log_itself(held: Witness, tmp_path: Path) -> None:
+    """A fork ahead of what is held proves nothing, until the log signs its other root for that size."""
+    assert refusal(offer(held, 7, 12, LOG.fork(3, 12)))[0] == "proof"
+    shown = held.shown()
+    assert (len(shown["contradictions"]), len(shown["doubts"]), shown["unseen"]) == (0, 1, 1)
+    held.saw()
+    offer(held, 7, 12)
+    again = at(tmp_path).shown()
+    (found,) = again["contradictions"]
+    assert (found["reason"], found["held"], again["doubts"], again["unseen"]) == ("forked", 7, [], 1)
+    assert proves(found)
+
+
+def test_two_doubts_prove_each_other(held: Witness) -> None:
+    """Two other histories of one size: no matter which of them is true, the log has signed both."""
+    offer(held, 7, 12, LOG.fork(3, 12))
+    offer(held, 7, 12, LOG.fork(4, 12))
+    (found,) = held.shown()["contradictions"]
+    assert proves(found)
+
+
+def test_an_older_checkpoint_is_one_that_was_signed_or_a_fork(held: Witness) -> None:
+    """What was signed here may be shown again; another root of the same size is proved even long after."""
+    for size in range(8, 8 + 10):
+        offer(held, size - 1, size)
+    assert refusal(offer(held, 7, 7))[0] == "smaller"
+    assert (held.shown()["contradictions"], held.shown()["doubts"]) == ([], [])
+    assert refusal(held.consider(forked(7), NOW))[0] == "smaller"
+    (found,) = held.shown()["contradictions"]
+    assert found["reason"] == "forked"
+    assert proves(found)
+
+
+def test_what_was_signed_is_bounded(tmp_path: Path) -> None:
+    """It does not grow with the log."""
+    log, made = Log.of(MAX_EARLIER + 9), at(tmp_path)
+    for size in range(1, MAX_EARLIER + 9):
+        offer(made, size - 1, size, log)
+    kept = Memory.parse((tmp_path / "witness.json").read_bytes()).earlier
+    sizes = [opened(note, LOG.vkey).size for note in kept]
+    assert sizes == list(range(8, 8 + MAX_EARLIER))
 
 
 def test_an_owner_has_seen_them(held: Witness, tmp_path: Path) -> None:
     """They stay, and count as seen; a new one does not."""
+    held.consider(forked(7), NOW)
     refusal(offer(held, 6, 6))
-    held.saw_contradictions()
+    assert held.shown()["unseen"] == 2
+    held.saw()
     again = at(tmp_path)
-    assert (len(again.shown()["contradictions"]), again.shown()["unseen"]) == (1, 0)
+    shown = again.shown()
+    assert (len(shown["contradictions"]), len(shown["doubts"]), shown["unseen"]) == (1, 1, 0)
     refusal(offer(again, 5, 5))
     assert again.shown()["unseen"] == 1
+
+
+def test_an_older_agents_memory_is_read(held: Witness, tmp_path: Path) -> None:
+    """What it had kept without a second note is a doubt; what it had signed stays."""
+    stored = json.loads((tmp_path / "witness.json").read_bytes().partition(b"\n")[2])
+    old = {name: stored[name] for name in ("log", "size", "root", "at", "note")}
+    shown = {"reason": "proof", "at": NOW, "held": 7, "note": LOG.fork(3, 12).note(12)}
+    body = json.dumps(old | {"contradictions": [shown], "seen": 1}).encode()
+    (tmp_path / "witness.json").write_bytes(sha256(body).hexdigest().encode() + b"\n" + body)
+    again = at(tmp_path)
+    assert again.statement() == held.statement() | {"doubts": 1}
+    offer(again, 7, 12)
+    assert len(at(tmp_path).shown()["contradictions"]) == 1
 
 
 @pytest.mark.parametrize("make", [OTHER_KEY.request, replace(LOG, origin="x.example/log").request])
 def test_what_anybody_could_have_made_is_no_evidence(held: Witness, make: Any) -> None:
     """A checkpoint that is not the log's says nothing about the log."""
     refusal(held.consider(make(7, 9).to_text(), NOW))
-    assert held.shown()["contradictions"] == []
+    assert (held.shown()["contradictions"], held.shown()["doubts"]) == ([], [])
 
 
 def test_later_papers_do_not_replace_the_log(held: Witness, tmp_path: Path) -> None:

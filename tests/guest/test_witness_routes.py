@@ -56,7 +56,10 @@ def test_a_life(site: Site) -> None:
         refused = {"verdict": "refused", "reason": "proof", "size": 12}
         assert offer(agent, site, 12, 14, LOG.fork(3, 14)) == refused
         said = stated(agent, site)
-        assert (said["size"], said["contradictions"], said["vkey"]) == (12, 1, before["vkey"])
+        assert (said["size"], said["doubts"], said["vkey"]) == (12, 1, before["vkey"])
+        assert offer(agent, site, 12, 12, LOG.fork(3, 12))["reason"] == "forked"
+        said = stated(agent, site)
+        assert (said["contradictions"], said["doubts"]) == (1, 1)
     with running(site.personalisation, site.data) as agent:
         assert stated(agent, site) == said
         assert offer(agent, site, 7, 9)["reason"] == "smaller"
@@ -100,11 +103,13 @@ def test_what_members_see(agent: Agent, site: Site) -> None:
     pin(agent, site, entry(OWNER.key), entry(MEMBER.key, role="member"))
     offer(agent, site, 0, 7)
     offer(agent, site, 6, 6)
+    offer(agent, site, 7, 7, LOG.fork(3, 7))
     member, owner = person(agent, site, MEMBER), person(agent, site)
     shown = member.ask("GET", "/v1/witness").document
     note = Note.parse(shown["note"])
     assert check_cosignature(note, VerifierKey.parse(shown["vkey"])) == shown["at"]
-    assert (shown["size"], shown["unseen"], shown["contradictions"][0]["reason"]) == (7, 1, "smaller")
+    assert (shown["size"], shown["unseen"], shown["contradictions"][0]["reason"]) == (7, 2, "forked")
+    assert [each["reason"] for each in shown["doubts"]] == ["smaller"]
     assert member.ask("POST", "/v1/witness/seen").code == "not_an_owner"
     assert owner.ask("POST", "/v1/witness/seen").document["unseen"] == 0
     assert len(member.ask("GET", "/v1/witness").document["contradictions"]) == 1

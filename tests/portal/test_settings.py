@@ -166,6 +166,35 @@ def test_production_cookies_and_transport() -> None:
     assert done.stdout.strip() == "True True True False"
 
 
+ASKED_DIRECTLY = """
+import os
+os.environ["DJANGO_SETTINGS_MODULE"] = "portal.settings"
+import django
+django.setup()
+from django.test import Client
+from portal import metrics_views
+metrics_views.render = lambda: b""
+for path in ("/metrics", "/sign-in/", "/metrics/more"):
+    for host in ("127.0.0.1:8000", "portal.example"):
+        print("answer", Client().get(path, headers={"Host": host}).status_code)
+"""
+
+
+def test_production_numbers_are_read_without_tls() -> None:
+    """On the machine itself, past nginx, where there is none; everything else leads to https."""
+    given = {**PRODUCTION_WEB, "PORTAL_BASE_URL": "https://portal.example"}
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED_DIRECTLY],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **given},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    answers = [line[7:] for line in done.stdout.splitlines() if line.startswith("answer ")]
+    assert answers == ["200", "200", *["301"] * 4], done.stderr
+
+
 @pytest.mark.parametrize(("given", "stands"), [({}, "True"), ({"PORTAL_PILOT": "false"}, "False")])
 def test_the_pilots_guardrail_stands_until_it_is_taken_down(given: dict[str, str], stands: str) -> None:
     """Nothing but a plain word takes it down."""

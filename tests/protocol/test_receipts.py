@@ -19,11 +19,14 @@ from tests.protocol.logs import KEY, ORIGIN, TIME, WITNESS, WITNESS_KEY, Log
 SALT, OTHER_SALT = bytes(range(32)), bytes(range(1, 33))
 ADDRESS = Opening(commitment(SALT, "address", "192.0.2.7").hex(), SALT, "address", "192.0.2.7")
 NAME = Opening(commitment(OTHER_SALT, "name", "Zoë").hex(), OTHER_SALT, "name", "Zoë")
+TYPED = Opening(commitment(SALT, "name", "Eve").hex(), SALT, "name", "Eve")
+"""A stranger may write any text into an entry's data, so also one that they can open as they like."""
 
 
 def event(n: int) -> str:
-    document: dict[str, Any] = {"version": 2, "n": n, "data": {"who": [{"name": NAME.commitment}]}}
-    return canonical({**document, "personal": {"address": ADDRESS.commitment}}).decode()
+    document: dict[str, Any] = {"version": 2, "n": n, "data": {"typed": [{"text": TYPED.commitment}]}}
+    personal = {"address": ADDRESS.commitment, "actor": NAME.commitment, "target": NAME.commitment}
+    return canonical({**document, "personal": personal}).decode()
 
 
 LOG = Log([event(n) for n in range(30)])
@@ -36,8 +39,28 @@ def test_a_receipt_proves_its_event() -> None:
     assert (checked.index, checked.size) == (17, 30)
     assert checked.checkpoint == LOG.checkpoint()
     assert checked.event == json.loads(event(17))
-    assert [one.value for one in checked.personal] == ["192.0.2.7", "Zoë"]
+    assert [(role, one.value) for role, one in checked.roles] == [
+        ("address", "192.0.2.7"),
+        ("actor, target", "Zoë"),
+    ]
     assert checked.cosigned == {WITNESS: TIME}
+
+
+@pytest.mark.parametrize("personal", ["x", 7, None, ["x"], {"actor": ["x"]}, {"actor": None}])
+def test_an_event_whose_personal_is_none(personal: Any) -> None:
+    """Nothing can be opened in it."""
+    log = Log([canonical({"personal": personal}).decode()])
+    assert check(log.receipt(0), KEY).roles == []
+    with pytest.raises(ReceiptError, match="holds no commitment"):
+        check(log.receipt(0, (replace(ADDRESS, commitment="x"),)), KEY)
+
+
+def test_an_error_obeys_nothing() -> None:
+    """It is shown in a terminal; the kind is whatever the file says."""
+    for lie in (replace(ADDRESS, kind="\x1b[2J"), replace(TYPED, kind="\x1b[2J")):
+        with pytest.raises(ReceiptError) as caught:
+            check(replace(RECEIPT, personal=(lie,)), KEY)
+        assert str(caught.value).isprintable()
 
 
 def test_erased_personal_data_leave_the_receipt_valid() -> None:
@@ -84,8 +107,9 @@ LIES: dict[str, Receipt] = {
     "another kind": replace(RECEIPT, personal=(replace(ADDRESS, kind="name"),)),
     "a datum that the event does not hold": replace(
         RECEIPT,
-        personal=(Opening(commitment(SALT, "name", "Eve").hex(), SALT, "name", "Eve"),),
+        personal=(Opening(commitment(SALT, "name", "Mallory").hex(), SALT, "name", "Mallory"),),
     ),
+    "a datum whose commitment stands elsewhere in the event": replace(RECEIPT, personal=(TYPED,)),
     "a commitment that is none": replace(RECEIPT, personal=(replace(ADDRESS, commitment="n"),)),
 }
 

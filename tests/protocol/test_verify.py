@@ -4,13 +4,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from protocol.canonical import canonical
 from protocol.checkpoints import hash_lines, signed
 from protocol.merkle import Frontier
 from protocol.notes import encode
+from protocol.personal import commitment
+from protocol.receipts import Opening
 from protocol.tiles import bundle, entries_path, tile_path
 from protocol.verify.__main__ import main
 from protocol.verify.exports import PART_BYTES, checkpoint_line, entry_line, header_line, verify_export
@@ -235,6 +239,21 @@ def test_one_receipt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert said(capsys, "receipt", path) == (1, "NOT VERIFIED: the leaf is not in this tree at this index\n")
     path.write_text(" " * 2_000_000)
     assert said(capsys, "receipt", path)[0] == 1
+
+
+def test_the_personal_data_of_a_receipt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each by its role in the event; a terminal obeys nothing of what the file says."""
+    kind = "\x1b[2Jname"
+    datum = Opening(commitment(bytes(32), kind, "Zoë").hex(), bytes(32), kind, "Zoë")
+    log = Log([canonical({"personal": {"ac\x1btor": datum.commitment}}).decode()])
+    path = tmp_path / "receipt.json"
+    path.write_text(log.receipt(0, (datum,)).to_json())
+    status, text = said(capsys, "receipt", path)
+    assert status == 0
+    assert text.endswith("""\n  'ac\\x1btor' ('\\x1b[2Jname'): "Zo\\u00eb"\n""")
+    path.write_text(log.receipt(0, (replace(datum, value="Eve"),)).to_json())
+    status, text = said(capsys, "receipt", path)
+    assert (status, "\x1b" in text) == (1, False)
 
 
 # Checkpoints

@@ -3,8 +3,8 @@
 
 let witnessed = null;
 const moment = (seconds) => new Date(seconds * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
-const CONTRADICTS = {
-  smaller: "it showed fewer entries than before",
+const REFUSED = {
+  smaller: "it showed fewer entries",
   forked: "it showed other entries in the same number",
   proof: "it could not show that it extends the earlier one",
 };
@@ -12,7 +12,7 @@ const CONTRADICTS = {
 async function openRecord() {
   witnessed = await call("GET", "/v1/witness");
   $("no-checkpoint").hidden = Boolean(witnessed.root);
-  $("checkpoint").hidden = !witnessed.root;
+  $("checkpoint").hidden = $("checkpoint-keep").hidden = !witnessed.root;
   if (witnessed.root) {
     $("checkpoint-size").textContent = witnessed.size.toLocaleString();
     $("checkpoint-at").textContent = moment(witnessed.at);
@@ -20,12 +20,19 @@ async function openRecord() {
     $("checkpoint-root").title = witnessed.root;
   }
   $("other-log").hidden = !witnessed.other_log_offered;
-  $("contradicted").hidden = witnessed.contradictions.length === 0;
-  $("record").classList.toggle("alarm", witnessed.unseen > 0 || witnessed.other_log_offered);
-  $("contradictions-seen").hidden = witnessed.unseen === 0 || me.role !== "owner";
-  $("contradictions").replaceChildren(...witnessed.contradictions.map((one) => {
+  const { contradictions, doubts, unseen } = witnessed;
+  list("contradicted", "contradictions", contradictions);
+  list("doubted", "doubts", doubts);
+  $("evidence").hidden = contradictions.length + doubts.length === 0;
+  $("record").classList.toggle("alarm", unseen > 0 || witnessed.other_log_offered);
+  $("contradictions-seen").hidden = unseen === 0 || me.role !== "owner";
+}
+
+function list(around, name, refused) {
+  $(around).hidden = refused.length === 0;
+  $(name).replaceChildren(...refused.map((one) => {
     const line = document.createElement("li");
-    line.textContent = `${moment(one.at)}, when this machine held ${one.held.toLocaleString()} entries: ${CONTRADICTS[one.reason] || one.reason}`;
+    line.textContent = `${moment(one.at)}, when this machine held ${one.held.toLocaleString()} entries: ${REFUSED[one.reason] || one.reason}`;
     return line;
   }));
 }
@@ -43,7 +50,8 @@ document.addEventListener("signed-in", () => quietly(openRecord));
 document.addEventListener("DOMContentLoaded", () => {
   $("checkpoint-save").addEventListener("click", () => save(`checkpoint-${witnessed.size}.txt`, witnessed.note));
   $("contradictions-save").addEventListener("click", () => {
-    save("contradictions.json", JSON.stringify({ log: witnessed.log, held: witnessed.note, shown: witnessed.contradictions }, null, 1));
+    const { log, note, contradictions, doubts } = witnessed;
+    save("contradictions.json", JSON.stringify({ log, held: note, shown: contradictions, doubts }, null, 1));
   });
   $("contradictions-seen").addEventListener("click", () => act($("contradictions-seen"), async () => {
     await call("POST", "/v1/witness/seen");
