@@ -112,7 +112,7 @@ ELSEWHERE = {
 
 READS = {
     *("fleet_audit", "keys_status", "no_go", "axes_list_attempts", "check", "diffsettings", "findstatic"),
-    *("audit_status", "log_key"),
+    *("audit_status", "audit_verify", "log_key"),
     *("inspectdb", "showmigrations", "sqlflush", "sqlmigrate", "sqlsequencereset", "sendtestemail"),
 }
 """Commands that show something and change nothing."""
