@@ -206,6 +206,40 @@ def test_the_owner_migrates_and_applies_the_file_again(database: str, passwords:
 
 
 @needs_roles
+def test_applying_the_file_is_an_entry(database: str, passwords: dict[str, str]) -> None:
+    """In one transaction with the rights that it names; looking alone leaves none."""
+    with connect(database) as session:
+        session.execute("GRANT UPDATE ON audit_entry TO portal_app")
+    assert manage(database, "portal_owner", passwords, "audit_roles").returncode == 1
+    said = manage(database, "portal_owner", passwords, "audit_roles", "--apply")
+    assert said.returncode == 0, said.stderr
+    with connect(database) as session:
+        events = session.execute(
+            "SELECT event FROM audit_entry WHERE actor_id = 'audit_roles' AND event LIKE '%portal_app%'"
+        ).fetchall()
+    assert [json.loads(event)["data"] for (event,) in events] == [
+        {"changed": 1, "rights": ["portal_app has UPDATE on audit_entry and must not"]}
+    ]
+    assert {json.loads(event)["action"] for (event,) in events} == {"command.ran"}
+
+
+@needs_roles
+def test_rights_stay_as_they_are_where_no_entry_can_be_written(
+    database: str, passwords: dict[str, str]
+) -> None:
+    with connect(database) as session:
+        session.execute("GRANT UPDATE ON audit_entry TO portal_app")
+        session.execute("ALTER TABLE audit_entry ADD CONSTRAINT none_fits CHECK (id < 0) NOT VALID")
+    try:
+        assert manage(database, "portal_owner", passwords, "audit_roles", "--apply").returncode == 1
+        assert "portal_app has UPDATE" in manage(database, "portal_owner", passwords, "audit_roles").stdout
+    finally:
+        with connect(database) as session:
+            session.execute("ALTER TABLE audit_entry DROP CONSTRAINT none_fits")
+            session.execute("REVOKE UPDATE ON audit_entry FROM portal_app")
+
+
+@needs_roles
 def test_the_application_cannot_apply_the_file(database: str, passwords: dict[str, str]) -> None:
     said = manage(database, "portal_app", passwords, "audit_roles", "--apply")
     assert said.returncode == 1

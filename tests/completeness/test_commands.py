@@ -105,14 +105,14 @@ ELSEWHERE = {
     "sequencer": "the record's own tree: tests/audit/test_sequencer.py and its neighbours",
     "audit_archive": "below audit/, with files: tests/audit/test_exports.py and its neighbours",
     "audit_export_tiles": "writes files after its entry: tests/audit/test_exports.py",
-    "audit_roles": "rights in the database, no row: tests/audit/test_roles.py",
+    "audit_roles": "rights in the database, on PostgreSQL only: tests/audit/test_roles.py",
     "operations_drain": "machine.run(), as the task does (test_tasks.py)",
 }
 """Commands whose changes are walked elsewhere."""
 
 READS = {
     *("fleet_audit", "keys_status", "no_go", "axes_list_attempts", "check", "diffsettings", "findstatic"),
-    *("audit_status", "log_key"),
+    *("audit_status", "audit_verify", "log_key"),
     *("inspectdb", "showmigrations", "sqlflush", "sqlmigrate", "sqlsequencereset", "sendtestemail"),
 }
 """Commands that show something and change nothing."""

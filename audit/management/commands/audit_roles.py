@@ -1,11 +1,16 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 
+from audit.context import command
+from audit.models import Entry
 from audit.roles import RolesError, apply, differences
+from audit.services import record
 
 INSUFFICIENT_PRIVILEGE = "42501"
+RIGHTS_NAMED = 100
+"""The most changed rights that the entry names; it says how many there were."""
 
 
 class Command(BaseCommand):
@@ -21,7 +26,7 @@ class Command(BaseCommand):
         try:
             found = differences(connection)
             if given["apply"]:
-                apply(connection)
+                self._apply(found)
         except RolesError as error:
             raise CommandError(str(error)) from None
         except DatabaseError as error:
@@ -34,3 +39,16 @@ class Command(BaseCommand):
         if found and not given["apply"]:
             raise CommandError(f"{len(found)} rights differ. `manage.py audit_roles --apply` mends that.")
         self.stdout.write("Roles and rights are as deploy/postgresql/roles.sql says.")
+
+    def _apply(self, found: list[str]) -> None:
+        """The rights and the entry that tells of them, or neither: one transaction."""
+        with transaction.atomic():
+            apply(connection)
+            if Entry._meta.db_table not in connection.introspection.table_names():
+                return  # before the first `migrate` there is no record, and nothing to have rights on
+            record(
+                action="command.ran",
+                actor=command("audit_roles"),
+                target=("command", "audit_roles"),
+                data={"changed": len(found), "rights": found[:RIGHTS_NAMED]},
+            )
