@@ -36,4 +36,4 @@ class DisputeAdmin(AlarmAdmin[Dispute]):
     @admin.display(description="the checkpoint that was shown")
     def checkpoint(self, obj: Dispute) -> str:
         """The evidence."""
-        return format_html("<pre>{}</pre>", obj.note)
+        return format_html('<pre class="vkey">{}</pre>', obj.note)

@@ -42,7 +42,7 @@ class WitnessAdmin(ServiceAdmin[Witness]):
     """Who has signed which checkpoint, and when."""
 
     form = WitnessForm
-    list_display = ("name", "kind", "signed", "behind", "signed_at", "trouble")
+    list_display = ("name", "trouble", "signed", "behind", "signed_at")
     list_filter = (StateFilter,)
     search_fields = ("name", "url", "=target")
     show_full_result_count = False
@@ -67,7 +67,7 @@ class WitnessAdmin(ServiceAdmin[Witness]):
         """A new one has a URL and a key; of one that is there, everything is shown and nothing is changed."""
         if obj is None:
             return ("url", "vkey")
-        return ("name", "vkey", "kind", "url", "signed", "signed_at", "trouble", "added_at", "retired_at")
+        return ("name", "vkey", "kind", "signed", "signed_at", "trouble", "added_at", "retired_at")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Witness | None = None) -> Any:
         """All of one that is there: another key is another witness."""
@@ -188,4 +188,4 @@ class WitnessRefusalAdmin(AlarmAdmin[WitnessRefusal]):
     @admin.display(description="the checkpoint")
     def note(self, obj: WitnessRefusal) -> str:
         """As the log had signed it."""
-        return format_html("<pre>{}</pre>", obj.checkpoint.note) if obj.checkpoint else _MISSING
+        return format_html('<pre class="vkey">{}</pre>', obj.checkpoint.note) if obj.checkpoint else _MISSING

@@ -111,6 +111,7 @@ def shown_by(request: HttpRequest) -> str:
     """What sensitive thing an answer shows; empty if none."""
     from portal.places import admin_model
 
-    route = request.resolver_match.view_name if request.resolver_match else ""
+    found = request.resolver_match
+    route = found.view_name if found else ""
     model = admin_model(route)
     return PAGES.get(route, "") or (MODELS.get(model._meta.label, "") if model else "")
