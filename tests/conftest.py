@@ -20,6 +20,7 @@ from django.utils import timezone
 from audit import triggers
 from audit.context import Actor, command
 from audit.personal import forget
+from portal import streams
 from portal.management.commands.demo_people import OPERATOR_PERMISSIONS
 from provisioning.models import GuestImage, Host
 from provisioning.seals import seal
@@ -73,6 +74,7 @@ def fresh_counters() -> Iterator[None]:
     a key away would leave its own fixtures to clean up without it.
     """
     shared = {**django_settings.CACHES["shared"], "KEY_PREFIX": f"test-{uuid.uuid4().hex}"}
+    streams.forget()
     with override_settings(CACHES={**django_settings.CACHES, "shared": shared}):
         yield
 

@@ -16,6 +16,7 @@ from portal.record.asked import Asked
 from portal.record.heads import Head
 from portal.record.proving import NotProved, newest
 from portal.record.reading import MAX_RECEIPTS, entries_of
+from portal.streams import Busy, Stream, place_for
 from protocol.receipts import Proof, Receipt
 from protocol.tiles import ReadTile, inclusion_from_tiles
 from tenants.models import Tenant
@@ -29,12 +30,10 @@ _TILES = 1024
 
 
 class TooMany(NotProved):
-    """Downloads."""
+    """Downloads: in this minute, or at this moment."""
 
-    def __init__(self, wait: int) -> None:
-        super().__init__(
-            "too_many_downloads", f"{PER_MINUTE} downloads a minute are the most. Try again in {wait} s."
-        )
+    def __init__(self, words: str, wait: int) -> None:
+        super().__init__("too_many_downloads", words)
         self.wait = wait
 
 
@@ -51,13 +50,17 @@ def begin(
     """
     head = newest(tenant)
     try:
-        spend(DOWNLOADS, tenant.pk, PER_MINUTE)
+        with place_for(f"tenant:{tenant.pk}") as place:
+            spend(DOWNLOADS, tenant.pk, PER_MINUTE)
+            ids = list(_wanted(tenant, asked, head, after).values_list("pk", flat=True)[: MAX_RECEIPTS + 1])
+            _note(reader, tenant, asked, after, min(len(ids), MAX_RECEIPTS))
+    except Busy as busy:
+        raise TooMany(str(busy), busy.wait) from None
     except RateExceeded as refused:
-        raise TooMany(refused.wait) from None
-    ids = list(_wanted(tenant, asked, head, after).values_list("pk", flat=True)[: MAX_RECEIPTS + 1])
-    _note(reader, tenant, asked, after, min(len(ids), MAX_RECEIPTS))
+        words = f"{PER_MINUTE} downloads a minute are the most. Try again in {refused.wait} s."
+        raise TooMany(words, refused.wait) from None
     following = ids[MAX_RECEIPTS - 1] if len(ids) > MAX_RECEIPTS else None
-    return _lines(reader, tenant, head, ids[:MAX_RECEIPTS]), following
+    return Stream(place, _lines(reader, tenant, head, ids[:MAX_RECEIPTS])), following
 
 
 def _wanted(tenant: Tenant, asked: Asked, head: Head, after: int) -> QuerySet[Entry]:

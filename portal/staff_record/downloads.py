@@ -16,6 +16,7 @@ from audit.proofs import witnesses_about
 from audit.services import record
 from portal.rates import DOWNLOADS, RateExceeded, spend
 from portal.staff_record.asked import SearchForm, scope_of
+from portal.streams import Busy, Stream, place_for
 
 PER_MINUTE = 6
 """Downloads of one person: each keeps a thread of a web process busy."""
@@ -48,14 +49,21 @@ def export(request: HttpRequest) -> HttpResponseBase:
         )
         return HttpResponse(words, status=403, content_type="text/plain")
     try:
-        spend(DOWNLOADS, UUID(int=request.user.pk or 0), PER_MINUTE)
+        with place_for(f"user:{request.user.pk}") as place:
+            spend(DOWNLOADS, UUID(int=request.user.pk or 0), PER_MINUTE)
+            _note(Actor.of(request.user), "log" if complete else "receipts", form.asked(), head)
+    except Busy as busy:
+        return _too_many(str(busy), busy.wait)
     except RateExceeded as refused:
         words = f"{PER_MINUTE} exports a minute are the most. Try again in {refused.wait} s."
-        return HttpResponse(words, status=429, content_type="text/plain")
-    _note(Actor.of(request.user), "log" if complete else "receipts", form.asked(), head)
+        return _too_many(words, refused.wait)
     lines = partial(whole, head, log.vkey().name) if complete else partial(receipts, form.filters, head)
-    response = StreamingHttpResponse(_bytes(lines()), content_type="application/jsonl")
+    response = StreamingHttpResponse(Stream(place, _bytes(lines())), content_type="application/jsonl")
     return _file(response, f"{'log' if complete else 'entries'}-{head.size}.jsonl")
+
+
+def _too_many(words: str, wait: int) -> HttpResponse:
+    return HttpResponse(words, status=429, content_type="text/plain", headers={"Retry-After": str(wait)})
 
 
 @transaction.atomic

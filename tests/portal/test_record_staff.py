@@ -298,10 +298,9 @@ def test_exports_are_bounded(world: World, sequence: Sequence) -> None:
     client = world.client("operator")
     assert client.post(LIST + "export/", {"form": "whole"}).status_code == 400
     sequence()
-    answers = [
-        client.post(LIST + "export/", {"form": "whole"}).status_code for _ in range(downloads.PER_MINUTE + 1)
-    ]
-    assert answers == [200] * downloads.PER_MINUTE + [429]
+    for _ in range(downloads.PER_MINUTE):
+        assert streamed(client.post(LIST + "export/", {"form": "whole"}))
+    assert client.post(LIST + "export/", {"form": "whole"}).status_code == 429
 
 
 def test_the_log_has_its_c2sp_addresses(world: World, sequence: Sequence) -> None:
@@ -372,7 +371,7 @@ def test_bundles_are_bounded(world: World, sequence: Sequence, monkeypatch: pyte
     client = world.client("operator")
     assert [client.get(BUNDLE).status_code for _ in range(2)] == [200, 200]
     refused = client.get(BUNDLE)
-    assert (refused.status_code, 0 < int(refused["Retry-After"]) <= 60) == (429, True)
+    assert (refused.status_code, int(refused["Retry-After"]) > 0) == (429, True)
     assert client.get("/log/tile/0/000.p/1").status_code == 200
     assert world.client("superuser").get(BUNDLE).status_code == 200
 
