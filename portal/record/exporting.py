@@ -49,24 +49,24 @@ def begin(
     Raises:
         NotProved: there is no checkpoint yet. TooMany: too many downloads.
     """
-    head = newest(tenant)
+    newest(tenant)
     try:
         spend(DOWNLOADS, tenant.pk, PER_MINUTE)
     except RateExceeded as refused:
         raise TooMany(refused.wait) from None
-    ids = list(_wanted(tenant, asked, head, after).values_list("pk", flat=True)[: MAX_RECEIPTS + 1])
-    _note(reader, tenant, asked, after, min(len(ids), MAX_RECEIPTS))
-    following = ids[MAX_RECEIPTS - 1] if len(ids) > MAX_RECEIPTS else None
-    return _lines(reader, tenant, head, ids[:MAX_RECEIPTS]), following
+    found = list(_wanted(tenant, asked, after).values_list("pk", "leaf__index")[: MAX_RECEIPTS + 1])
+    chosen = found[:MAX_RECEIPTS]
+    # A head that witnesses have signed, if it holds every one of these; a newer one if not.
+    head = newest(tenant, holding=1 + max((place for _, place in chosen), default=-1))
+    _note(reader, tenant, asked, after, len(chosen))
+    following = chosen[-1][0] if len(found) > MAX_RECEIPTS else None
+    return _lines(reader, tenant, head, [pk for pk, _ in chosen]), following
 
 
-def _wanted(tenant: Tenant, asked: Asked, head: Head, after: int) -> QuerySet[Entry]:
-    found = (
-        asked.narrowed(entries_of(tenant.pk))
-        .filter(pk__gt=after, leaf__index__lt=head.size)
-        .exclude(event="")
-    )
-    return found.order_by("pk")
+def _wanted(tenant: Tenant, asked: Asked, after: int) -> QuerySet[Entry]:
+    """Those in the tree: with their leaves the sequencer stores the checkpoint that holds them."""
+    found = asked.narrowed(entries_of(tenant.pk)).filter(pk__gt=after, leaf__isnull=False)
+    return found.exclude(event="").order_by("pk")
 
 
 @transaction.atomic
