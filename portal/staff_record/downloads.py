@@ -51,18 +51,20 @@ def export(request: HttpRequest) -> HttpResponseBase:
     except RateExceeded as refused:
         words = f"{PER_MINUTE} exports a minute are the most. Try again in {refused.wait} s."
         return HttpResponse(words, status=429, content_type="text/plain")
-    _note(Actor.of(request.user), "log" if complete else "receipts", form.asked(), head)
+    about = None if complete else form.about
+    _note(Actor.of(request.user), "log" if complete else "receipts", form.asked(), head, about)
     lines = partial(whole, head, log.vkey().name) if complete else partial(receipts, form.filters, head)
     response = StreamingHttpResponse(_bytes(lines()), content_type="application/jsonl")
     return _file(response, f"{'log' if complete else 'entries'}-{head.size}.jsonl")
 
 
 @transaction.atomic
-def _note(actor: Actor, form: str, asked: dict[str, str], head: Checkpoint) -> None:
+def _note(actor: Actor, form: str, asked: dict[str, str], head: Checkpoint, tenant_id: UUID | None) -> None:
     """Which fields narrowed it, not what stood in them: people type names there."""
     record(
         action="record.exported",
         actor=actor,
+        tenant_id=tenant_id,
         target=("checkpoint", head.size),
         data={"form": form, "narrowed_by": sorted(asked), "most": MAX_RECEIPTS},
     )
