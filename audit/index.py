@@ -1,7 +1,7 @@
 """The search index: one row of words per entry, apart from the entries and out of the way of their writers.
 
 PostgreSQL keeps a ``tsvector`` under a GIN index, SQLite an FTS5 table; both hold the words of
-:mod:`audit.words` verbatim. It can be thrown away and built again: the entries are the truth.
+:mod:`audit.words` verbatim. The entries are the truth; of archived ones the words are here alone.
 """
 
 from collections.abc import Iterable, Iterator

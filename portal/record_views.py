@@ -15,7 +15,7 @@ from audit.context import Actor
 from portal.record import exporting, proving
 from portal.record.asked import CHANGES, Asked, WrongQuestion, number
 from portal.record.entry import entry_page
-from portal.record.heads import head
+from portal.record.heads import current
 from portal.record.proving import NotProved
 from portal.record.reading import line, record_page
 from tenants.selectors import tenants_for
@@ -98,7 +98,7 @@ def tenant_record_checkpoint(request: HttpRequest, slug: str) -> HttpResponse:
             )
         except NotProved as refusal:
             context |= {"refusal": str(refusal), "forked": refusal.code == "forked"}
-    context |= {"head": head(found), "key": str(log.vkey())}
+    context |= {"head": current(found), "key": str(log.vkey())}
     return render(request, "portal/record_checkpoint.html", context)
 
 

@@ -16,6 +16,8 @@ from audit.context import Actor
 from audit.services import record
 
 TOGETHER_SECONDS = 600
+SHOWN_TENANT = "shown_tenant"
+"""A view's note on its request: the one tenant that the answer is about, where the address does not say."""
 PAGES = {
     "tenant-members": "members",
     "tenant-secrets": "secrets",
@@ -86,14 +88,16 @@ class ViewMiddleware:
         place = place_of(request)
         target = place.target if place.target[0] else ("page", what)
         page = place.route.removesuffix("-live")
-        look = f"viewed:{request.user.pk}:{page}:{'-'.join(target)}".replace(" ", "-")
+        # Staff's search of one tenant's entries is that tenant's to know, as its own page would be.
+        tenant_id = place.tenant_id or getattr(request, SHOWN_TENANT, None)
+        look = f"viewed:{request.user.pk}:{page}:{'-'.join(target)}:{tenant_id or ''}".replace(" ", "-")
         if caches["shared"].get(look):
             return
         with transaction.atomic():
             record(
                 action="record.viewed",
                 actor=Actor.of(request.user),
-                tenant_id=place.tenant_id,
+                tenant_id=tenant_id,
                 target=target,
                 data={"page": what, "route": place.route},
             )

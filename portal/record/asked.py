@@ -60,10 +60,15 @@ class Asked:
 
     def narrowed(self, entries: QuerySet[Entry]) -> QuerySet[Entry]:
         """Those of ``entries`` that are meant, whatever ``before`` says."""
+        entries = self.timed(entries)
         if self.topic == CHANGES:
             entries = entries.exclude(action__in=actions({Topic.REQUESTS}))
         elif self.topic:
             entries = entries.filter(action__in=actions({self.topic}))
+        return entries
+
+    def timed(self, entries: QuerySet[Entry]) -> QuerySet[Entry]:
+        """Those of ``entries`` that are of the time that is meant, whatever their topic."""
         # By id as well: there is no index on time.
         if self.since:
             entries = entries.filter(at__gte=self.since, pk__gte=first_id(self.since))

@@ -48,28 +48,28 @@ def begin(
     Raises:
         NotProved: there is no checkpoint yet. TooMany: too many downloads.
     """
-    head = newest(tenant)
+    newest(tenant)
     try:
         with place_for(f"tenant:{tenant.pk}") as place:
             spend(DOWNLOADS, tenant.pk, PER_MINUTE)
-            ids = list(_wanted(tenant, asked, head, after).values_list("pk", flat=True)[: MAX_RECEIPTS + 1])
-            _note(reader, tenant, asked, after, min(len(ids), MAX_RECEIPTS))
+            found = list(_wanted(tenant, asked, after).values_list("pk", "leaf__index")[: MAX_RECEIPTS + 1])
+            chosen = found[:MAX_RECEIPTS]
+            # A head that witnesses have signed, if it holds every one of these; a newer one if not.
+            head = newest(tenant, holding=1 + max((index for _, index in chosen), default=-1))
+            _note(reader, tenant, asked, after, len(chosen))
     except Busy as busy:
         raise TooMany(str(busy), busy.wait) from None
     except RateExceeded as refused:
         words = f"{PER_MINUTE} downloads a minute are the most. Try again in {refused.wait} s."
         raise TooMany(words, refused.wait) from None
-    following = ids[MAX_RECEIPTS - 1] if len(ids) > MAX_RECEIPTS else None
-    return Stream(place, _lines(reader, tenant, head, ids[:MAX_RECEIPTS])), following
+    following = chosen[-1][0] if len(found) > MAX_RECEIPTS else None
+    return Stream(place, _lines(reader, tenant, head, [pk for pk, _ in chosen])), following
 
 
-def _wanted(tenant: Tenant, asked: Asked, head: Head, after: int) -> QuerySet[Entry]:
-    found = (
-        asked.narrowed(entries_of(tenant.pk))
-        .filter(pk__gt=after, leaf__index__lt=head.size)
-        .exclude(event="")
-    )
-    return found.order_by("pk")
+def _wanted(tenant: Tenant, asked: Asked, after: int) -> QuerySet[Entry]:
+    """Those in the tree: with their leaves the sequencer stores the checkpoint that holds them."""
+    found = asked.narrowed(entries_of(tenant.pk)).filter(pk__gt=after, leaf__isnull=False)
+    return found.exclude(event="").order_by("pk")
 
 
 @transaction.atomic

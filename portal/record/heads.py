@@ -1,17 +1,26 @@
 """The log's signed heads as people see them: how large, when, and who has witnessed them."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from django.utils import timezone
+
 from audit import log, proofs
-from audit.models import Checkpoint, Cosignature
+from audit.models import Checkpoint, Cosignature, Entry
 from portal.secrets import present_runtime
 from protocol.notes import Note, encode
 from tenants.models import Tenant
 
 OUTSIDE = ""
 """The target of a witness that is nobody's machine."""
+PATIENCE = timedelta(minutes=2)
+"""How old an entry may be and still be missing from a head, because witnesses have not signed a later one.
+
+Some of their rounds. Looking at the record is itself an entry: without this nobody would see a signed head.
+"""
+_NEWEST = 100
+"""Entries looked at for the highest place in the log: places grow with ids, all but a little."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +79,27 @@ def head(tenant: Tenant, *, holding: int = 0) -> Head | None:
     return _head(found, own) if found and found.size >= holding else None
 
 
+def current(tenant: Tenant, *, holding: int = 0) -> Head | None:
+    """The head to go by: of ``holding`` entries if there are so many, and of all the tenant's but the latest.
+
+    A witness that has stopped signing must not hide what came since: then it is a head without its signature.
+    """
+    due = _due(tenant)
+    found = head(tenant, holding=max(holding, due))
+    return found or (head(tenant, holding=due) if holding > due else None)
+
+
 def of_size(tenant: Tenant, size: int) -> Head | None:
     """The head of just this size, if the log ever signed one."""
     found = Checkpoint.objects.filter(size=size).first()
     return _head(found, _machine(tenant)) if found else None
+
+
+def _due(tenant: Tenant) -> int:
+    """The size of the tree that holds all the tenant's entries that witnesses have had time for."""
+    rows = Entry.objects.filter(tenant_id=tenant.pk, leaf__isnull=False, at__lte=timezone.now() - PATIENCE)
+    places = rows.order_by("-pk").values_list("leaf__index", flat=True)[:_NEWEST]
+    return max(places, default=-1) + 1
 
 
 def _machine(tenant: Tenant) -> str:

@@ -8,7 +8,7 @@ from audit.context import Actor
 from audit.disputes import dispute
 from audit.models import Entry
 from portal.record import openings
-from portal.record.heads import Head, head, of_size
+from portal.record.heads import Head, current, head, of_size
 from protocol.checkpoints import Checkpoint, hash_lines, opened
 from protocol.merkle import ProofError
 from protocol.notes import Note, NoteError
@@ -79,8 +79,8 @@ def consistency(tenant: Tenant, old: int, size: int | None = None) -> Consistenc
 
 
 def newest(tenant: Tenant, holding: int = 0) -> Head:
-    """The newest head, of ``holding`` entries if there are so many. Raises NotProved: there is none yet."""
-    found = head(tenant, holding=holding) or head(tenant)
+    """As :func:`portal.record.heads.current`. Raises NotProved: there is none yet."""
+    found = current(tenant, holding=holding)
     if found is None:
         raise NotProved("no_checkpoint_yet", "The log has no checkpoint yet. Try again in some seconds.")
     return found

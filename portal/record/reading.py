@@ -14,6 +14,8 @@ from portal.record.words import TOPICS, sentence, topic
 from tenants.models import Tenant
 
 PAGE = 50
+WALK = 20_000
+"""The tenant's entries that one page looks through: no index holds topics, and requests can be a million."""
 MAX_RECEIPTS = 10_000
 """In one download."""
 
@@ -54,9 +56,19 @@ def entries_of(tenant_id: UUID) -> QuerySet[Entry]:
 
 
 def lines(tenant: Tenant, asked: Asked) -> tuple[list[Line], int | None]:
-    """One page, and where the next begins; None at the end."""
-    rows = list(asked.narrowed(entries_of(tenant.pk)).filter(pk__lt=asked.before)[: PAGE + 1])
-    return told(tenant, rows[:PAGE]), rows[PAGE - 1].pk if len(rows) > PAGE else None
+    """One page, and where the next begins; None at the end. A page may end early, and be empty."""
+    entries = entries_of(tenant.pk).filter(pk__lt=asked.before)
+    edge = _edge(tenant, asked) if asked.topic else None
+    if edge is not None:
+        entries = entries.filter(pk__gte=edge)
+    rows = list(asked.narrowed(entries)[: PAGE + 1])
+    return told(tenant, rows[:PAGE]), rows[PAGE - 1].pk if len(rows) > PAGE else edge
+
+
+def _edge(tenant: Tenant, asked: Asked) -> int | None:
+    """The last of the entries to look through; None if there are no more than that."""
+    rows = asked.timed(Entry.objects.filter(tenant_id=tenant.pk, pk__lt=asked.before)).order_by("-pk")
+    return rows.values_list("pk", flat=True)[WALK - 1 : WALK].first()
 
 
 def told(tenant: Tenant, rows: list[Entry]) -> list[Line]:

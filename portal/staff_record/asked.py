@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 
 from audit.search import Filters
+from portal.staff_record.rows import people_of
 from tenants.models import Tenant
 from tenants.selectors import Person, tenants_for
 
@@ -76,7 +77,7 @@ class SearchForm(forms.Form):
         return Filters(
             scope=scope_of(self.person),
             tenant=_tenant(self.person, given["tenant"].strip()),
-            actors=_actors(given["actor"].strip()),
+            actors=_actors(scope_of(self.person), given["actor"].strip()),
             action=given["action"],
             target_type=target_type,
             target_id=target_id,
@@ -85,6 +86,20 @@ class SearchForm(forms.Form):
             until=given["until"],
             text=given["q"],
         )
+
+    @property
+    def about(self) -> UUID | None:
+        """The one tenant whose entries a valid form asks for, whose record then holds that somebody did.
+
+        None: of several, or of none that exists and the person may know of.
+        """
+        filters = self.filters
+        wanted = filters.tenant
+        if wanted is None and filters.scope is not None and len(filters.scope) == 1:
+            (wanted,) = filters.scope
+        if wanted is None or (filters.scope is not None and wanted not in filters.scope):
+            return None
+        return wanted if Tenant.objects.filter(pk=wanted).exists() else None
 
     def asked(self) -> dict[str, str]:
         """What was typed, without what was left empty: for links and for the record."""
@@ -121,14 +136,14 @@ def _tenant(person: Person, given: str) -> UUID | None:
         return found or UUID(int=0)
 
 
-def _actors(given: str) -> tuple[tuple[str, str], ...] | None:
-    """A person by name; otherwise a kind, or a kind with an id. A name that nobody has finds nothing."""
+def _actors(scope: tuple[UUID, ...] | None, given: str) -> tuple[tuple[str, str], ...] | None:
+    """A person by name, or a kind, or a kind with an id. A name that nobody in scope has finds nothing."""
     if not given:
         return None
     kind, colon, actor = given.partition(":")
     if colon:
         return ((kind, actor),)
-    person = User.objects.filter(username=given).values_list("pk", flat=True).first()
+    person = people_of(scope).filter(username=given).values_list("pk", flat=True).first()
     if person is not None:
         return (("user", str(person)),)
     return ((given, "*"),) if given in {"user", "system", "command", "anonymous"} else _NOBODY

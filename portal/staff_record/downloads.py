@@ -51,7 +51,8 @@ def export(request: HttpRequest) -> HttpResponseBase:
     try:
         with place_for(f"user:{request.user.pk}") as place:
             spend(DOWNLOADS, UUID(int=request.user.pk or 0), PER_MINUTE)
-            _note(Actor.of(request.user), "log" if complete else "receipts", form.asked(), head)
+            about = None if complete else form.about
+            _note(Actor.of(request.user), "log" if complete else "receipts", form.asked(), head, about)
     except Busy as busy:
         return _too_many(str(busy), busy.wait)
     except RateExceeded as refused:
@@ -67,11 +68,12 @@ def _too_many(words: str, wait: int) -> HttpResponse:
 
 
 @transaction.atomic
-def _note(actor: Actor, form: str, asked: dict[str, str], head: Checkpoint) -> None:
+def _note(actor: Actor, form: str, asked: dict[str, str], head: Checkpoint, tenant_id: UUID | None) -> None:
     """Which fields narrowed it, not what stood in them: people type names there."""
     record(
         action="record.exported",
         actor=actor,
+        tenant_id=tenant_id,
         target=("checkpoint", head.size),
         data={"form": form, "narrowed_by": sorted(asked), "most": MAX_RECEIPTS},
     )

@@ -12,6 +12,7 @@ from audit.context import Actor
 from audit.models import Checkpoint, Cosignature, Entry, Leaf, Segment
 from audit.proofs import note_of, witnesses_about
 from audit.services import record
+from portal.staff_record.asked import scope_of
 from portal.staff_record.rows import rows_of
 from protocol.checkpoints import hash_lines
 from protocol.merkle import ProofError
@@ -59,7 +60,7 @@ def context_of(request: HttpRequest, entry: Entry) -> dict[str, Any]:
     place = _place(entry, leaf, head)
     since, problem = _since(request.GET.get("since", ""), head)
     return {
-        "row": rows_of([entry])[0],
+        "row": rows_of([entry], scope=scope_of(request.user))[0],
         "event": _pretty(entry),
         "place": place,
         "segment": None if entry.event or leaf is None else _segment(leaf.index),

@@ -11,6 +11,7 @@ from audit import index
 from audit.models import Entry, Leaf
 from audit.search import NEAR_MOST, PAGE, Cursor, Found, search
 from audit.tail import Tail, tail
+from portal.sensitive import SHOWN_TENANT
 from portal.staff_record.asked import SearchForm, scope_of
 from portal.staff_record.rows import rows_of
 
@@ -20,17 +21,19 @@ _IDS = re.compile(rf"[0-9]{{1,18}}(,[0-9]{{1,18}}){{0,{PAGE - 1}}}")
 def list_page(request: HttpRequest, extra: dict[str, Any]) -> HttpResponse:
     """One page of what was asked for, the newest first."""
     form = SearchForm(request.GET, person=request.user)
-    size = _size()  # before the search: what enters the tree meanwhile is for the tail
+    follow = request.GET.get("follow") == "1"
+    size = _size() if follow else 0  # before the search: what enters the tree meanwhile is for the tail
     found, problem = _found(form, request)
+    setattr(request, SHOWN_TENANT, form.about if found else None)
     asked = form.asked()
-    following = request.GET.get("follow") == "1" and found is not None
+    following = follow and found is not None
     context = {
         **extra,
         "form": form,
         "problem": problem,
         "asked": asked,
         "query": urlencode(asked),
-        "rows": rows_of(found.entries) if found else [],
+        "rows": rows_of(found.entries, scope=scope_of(request.user)) if found else [],
         "found": found,
         "at_top": not (request.GET.get("before") or request.GET.get("after")),
         "upward": bool(request.GET.get("after")),
@@ -55,10 +58,11 @@ def tail_rows(request: HttpRequest) -> HttpResponse:
     if wrong or not form.is_valid():
         return HttpResponse("Give a valid search, and from: a place in the log.", status=400)
     paused = request.GET.get("pause") == "1"
+    setattr(request, SHOWN_TENANT, form.about)
     shown = [int(pk) for pk in early.split(",") if pk]
     found = Tail([], int(after), 0) if paused else tail(form.filters, int(after), but=shown)
     context = {
-        "rows": rows_of(found.entries),
+        "rows": rows_of(found.entries, scope=scope_of(request.user)),
         "tail": found,
         "paused": paused,
         "early": early,

@@ -13,6 +13,7 @@ from django.utils import timezone
 from audit.context import SYSTEM, Actor, command
 from audit.models import Entry
 from audit.services import record
+from portal.record import reading
 from portal.record.asked import Asked, WrongQuestion
 from portal.record.reading import PAGE
 from tenants.services import membership_remove
@@ -126,6 +127,31 @@ def test_pages_leave_nothing_out(world: World) -> None:
         query = f"?before={answer['next']}" if answer["next"] else None
         write(world.mine, kind="start")
     assert found == expected
+
+
+def test_a_page_looks_only_so_far(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes among very many requests: a page ends early and says so, and nothing is left out."""
+    monkeypatch.setattr(reading, "WALK", 10)
+    wanted = set(Entry.objects.filter(tenant_id=world.mine.tenant.pk).values_list("pk", flat=True))
+    for number in range(35):
+        entry = write(world.mine, "request.routed", method="GET", path="/v1/jobs")
+        wanted |= {write(world.mine, kind="stop").pk} if number == 20 else set()
+    client, found, pages = world.client("owner"), [], 0
+    wanted |= set(
+        Entry.objects.filter(tenant_id=world.mine.tenant.pk, pk__gt=entry.pk).values_list("pk", flat=True)
+    )
+    query: str | None = "?topic=changes"
+    while query is not None:
+        answer = client.get(API + query).json()
+        found += [row["id"] for row in answer["entries"]]
+        pages += 1
+        query = f"?topic=changes&before={answer['next']}" if answer["next"] else None
+    assert set(found) >= wanted
+    assert len(found) == len(set(found))
+    assert pages >= 4
+    shown = page(world, f"{PAGE_URL}?before={entry.pk - 1}")
+    assert "None in this stretch" in shown
+    assert 'rel="next"' in shown
 
 
 def test_the_pages_links_lead_on_and_keep_the_question(world: World) -> None:

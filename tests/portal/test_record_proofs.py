@@ -26,7 +26,7 @@ from audit.models import Dispute, Entry, PersonalDatum, Witness
 from audit.personal import Personal
 from audit.services import record
 from portal.rates import WINDOW
-from portal.record import exporting
+from portal.record import exporting, heads
 from protocol.checkpoints import Checkpoint, cosign, opened, parse_hash_lines, signed
 from protocol.enrolment import runtime_dns_name
 from protocol.merkle import verify_consistency
@@ -500,6 +500,40 @@ def test_other_tenants_machines_are_not_named(world: World, sequence: Sequence, 
     for answer in answers:
         assert answer.status_code == 200
         assert str(world.other.runtime.pk) not in body(answer).decode()
+
+
+def test_a_witness_that_has_stopped_hides_nothing(
+    world: World, sequence: Sequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Downloads hold all the same, and checkpoint and proofs go on; while it signs, what it has signed is shown."""
+    make_witness(world, "outside")
+    sequence()
+    old = witness_newest(world, "outside")
+    late = write(world.mine, kind="restart")
+    sequence()
+    assert opened(checkpoint(world), log.vkey()).size == old.size  # it will sign the next one in seconds
+    assert late.event in {one.event for one in downloaded(world)}
+    monkeypatch.setattr(heads, "PATIENCE", timedelta())
+    place = Entry.objects.get(pk=late.pk).leaf.index
+    client = world.client("owner")
+    assert opened(checkpoint(world), log.vkey()).size > place
+    assert client.get(f"{API}consistency/?old={old.size}").json()["size"] > place
+    assert opened(client.get(f"{PAGE_URL}download/").content.decode(), log.vkey()).size > place
+    assert client.get(f"{PAGE_URL}checkpoint/").context["head"].size > place
+
+
+def test_a_download_prefers_a_signed_head_that_holds_all_of_it(world: World, sequence: Sequence) -> None:
+    """Later entries, which were not asked for, do not matter."""
+    make_witness(world, "outside")
+    write(world.mine, "secret.put", name="N", version=1)
+    sequence()
+    old = witness_newest(world, "outside")
+    write(world.mine, kind="restart")
+    sequence()
+    assert {opened(one.proof.note, log.vkey()).size for one in downloaded(world, topic="secrets")} == {
+        old.size
+    }
+    assert {opened(one.proof.note, log.vkey()).size > old.size for one in downloaded(world)} == {True}
 
 
 def test_a_retired_witness_vouches_no_more(world: World, sequence: Sequence) -> None:

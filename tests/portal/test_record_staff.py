@@ -143,6 +143,29 @@ def test_half_staff_find_only_their_tenants(world: World, asked: dict[str, str])
         assert other not in client.get(url, {**asked, "from": "0"}).content.decode()
 
 
+def test_half_staff_read_names_of_their_tenants_people_only(world: World, sequence: Sequence) -> None:
+    """In the list, the tail and on an entry's page; nor does a search by name tell whose an entry is."""
+    entries = {
+        role: write(actor=Actor.of(world.people[role]), tenant_id=world.mine.tenant.pk)
+        for role in ("owner", "stranger", "operator")
+    }
+    sequence()
+    urls = {f"{LIST}?action=thing": entries, f"{LIST}tail/?action=thing&from=0": entries}
+    urls |= {f"{LIST}{entry.pk}/change/": {role: entry} for role, entry in entries.items()}
+    for reader, named in (("half staff", {"owner"}), ("operator", set(entries))):
+        client = world.client(reader)
+        for url, roles in urls.items():
+            page = (
+                client.get(url).content.decode().partition('id="content"')[2]
+                or client.get(url).content.decode()
+            )
+            for role in roles:
+                assert (world.people[role].username in page) is (role in named), (reader, url, role)
+        for role, entry in entries.items():
+            found = [entry.pk] if role in named else []
+            assert shown(client, actor=world.people[role].username, action="thing") == found
+
+
 def test_an_export_of_half_staff_holds_only_their_tenants(world: World, sequence: Sequence) -> None:
     """The whole log is not for them."""
     sequence()
@@ -278,6 +301,48 @@ def test_an_export_is_on_record_before_its_first_byte(world: World, sequence: Se
     assert (noted.action, noted.actor_id) == ("record.exported", str(world.people["operator"].pk))
     assert "owner-of-acme" not in noted.event
     assert len(streamed(response).splitlines()) > 0
+
+
+@pytest.mark.parametrize(
+    ("role", "asked", "whose"),
+    [
+        ("operator", {"tenant": "acme"}, "acme"),
+        ("operator", {"tenant": "zebra", "action": "tenant"}, "zebra"),
+        ("operator", {}, ""),
+        ("operator", {"tenant": "nobody"}, ""),
+        ("operator", {"tenant": "00000000-0000-0000-0000-000000000007"}, ""),
+        ("half staff", {}, "acme"),
+        ("half staff", {"tenant": "acme"}, "acme"),
+        ("half staff", {"tenant": "zebra"}, ""),
+    ],
+)
+def test_a_tenant_sees_that_staff_looked_at_its_entries(
+    world: World, sequence: Sequence, role: str, asked: dict[str, str], whose: str
+) -> None:
+    """And took them: both are entries of that tenant's record; of a search across tenants they are nobody's."""
+    sequence()
+    tenants = {"acme": world.mine.tenant.pk, "zebra": world.other.tenant.pk, "": None}
+    client = world.client(role)
+    streamed(client.post(LIST + "export/", {"form": "receipts", **asked}))
+    client.get(LIST, asked)
+    client.get(LIST + "tail/", {"from": "0", **asked})
+    noted = Entry.objects.filter(action__in=["record.exported", "record.viewed"])
+    assert {entry.tenant_id for entry in noted} == {tenants[whose]}
+    assert set(noted.values_list("action", flat=True)) == {"record.exported", "record.viewed"}
+
+
+def test_a_look_at_another_tenants_entries_is_another_look(world: World) -> None:
+    client = world.client("operator")
+    for slug in ("acme", "zebra", "acme"):
+        client.get(LIST, {"tenant": slug})
+    assert Entry.objects.filter(action="record.viewed").count() == 2
+
+
+def test_the_whole_log_is_no_tenants(world: World, sequence: Sequence) -> None:
+    """Though the search that stood in the form named one."""
+    sequence()
+    streamed(world.client("operator").post(LIST + "export/", {"form": "whole", "tenant": "acme"}))
+    assert Entry.objects.get(action="record.exported").tenant_id is None
 
 
 def test_without_its_entry_nothing_is_exported(
