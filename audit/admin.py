@@ -195,12 +195,17 @@ def _code(row: models.Model) -> str:
 class PersonalAdmin(ReadOnlyAdmin[PersonalDatum]):
     """What leaves commit to. It is erased here, by subject, after a typed reason; the leaves stay."""
 
-    list_display = ("subject", "kind", "value", "made_at")
+    list_display = ("subject", "kind", "shown", "made_at")
     search_fields = ("=subject", "=value", "=commitment")
-    fields = ("subject", "kind", "value", "made_at", "commitment")
+    fields = ("subject", "kind", "shown", "made_at", "commitment")
     show_full_result_count = False
     list_per_page = 50
     actions = ("erase",)
+
+    @admin.display(description="value", ordering="value")
+    def shown(self, datum: PersonalDatum) -> str:
+        """What the leaves have committed to, or that it is not that."""
+        return datum.shown
 
     def has_erase_permission(self, request: HttpRequest) -> bool:
         """Whether the action is offered; the service asks again."""

@@ -9,14 +9,14 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
 from audit import log
-from audit.admin import ReadOnlyAdmin, ReasonForm, ScopedAdmin, ServiceAdmin, ServiceForm
+from audit.admin import ReasonForm, ServiceAdmin, ServiceForm
+from audit.admin_alarms import AlarmAdmin, OpenFilter, StateFilter, ask_reason
 from audit.context import Actor
-from audit.models import Checkpoint, Cosignature, PersonalDatum, Witness, WitnessRefusal
+from audit.models import Checkpoint, Cosignature, Witness, WitnessRefusal
 from audit.witnesses import WitnessError, refusal_acknowledge, witness_register, witness_retire
 
 SIGNATURES_SHOWN = 20
@@ -38,33 +38,11 @@ class WitnessForm(ServiceForm[Witness]):
             self.fields["url"].required = True
 
 
-class StateFilter(admin.SimpleListFilter):
-    """Active witnesses, unless somebody asks for the others."""
-
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """What may be chosen beside the active ones."""
-        return [("retired", "retired"), ("all", "all")]
-
-    def queryset(self, request: HttpRequest, queryset: "QuerySet[Witness]") -> "QuerySet[Witness]":
-        """Those chosen."""
-        if self.value() == "all":
-            return queryset
-        return queryset.filter(retired_at__isnull=self.value() != "retired")
-
-    def choices(self, changelist: Any) -> Any:
-        """The first choice is called what it is."""
-        for index, choice in enumerate(super().choices(changelist)):
-            yield {**choice, "display": "active"} if index == 0 else choice
-
-
 class WitnessAdmin(ServiceAdmin[Witness]):
     """Who has signed which checkpoint, and when."""
 
     form = WitnessForm
-    list_display = ("name", "kind", "signed", "behind", "signed_at", "trouble")
+    list_display = ("name", "trouble", "signed", "behind", "signed_at")
     list_filter = (StateFilter,)
     search_fields = ("name", "url", "=target")
     show_full_result_count = False
@@ -89,7 +67,7 @@ class WitnessAdmin(ServiceAdmin[Witness]):
         """A new one has a URL and a key; of one that is there, everything is shown and nothing is changed."""
         if obj is None:
             return ("url", "vkey")
-        return ("name", "vkey", "kind", "url", "signed", "signed_at", "trouble", "added_at", "retired_at")
+        return ("name", "vkey", "kind", "signed", "signed_at", "trouble", "added_at", "retired_at")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Witness | None = None) -> Any:
         """All of one that is there: another key is another witness."""
@@ -135,7 +113,7 @@ class WitnessAdmin(ServiceAdmin[Witness]):
         """Ask them no more, after a typed reason."""
         form = ReasonForm(request.POST if "reason" in request.POST else None)
         if not form.is_valid():
-            return _ask_reason(self, request, chosen, form, "retire", "admin/audit/witness/retire.html")
+            return ask_reason(self, request, chosen, form, "retire", "admin/audit/witness/retire.html")
         for witness in chosen:
             try:
                 witness_retire(
@@ -176,67 +154,26 @@ class WitnessAdmin(ServiceAdmin[Witness]):
         return obj.problem or _MISSING
 
 
-class OpenFilter(StateFilter):
-    """Refusals that nobody has looked into, unless somebody asks for the others."""
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """What may be chosen beside the open ones."""
-        return [("acknowledged", "acknowledged"), ("all", "all")]
-
-    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
-        """Those chosen."""
-        if self.value() == "all":
-            return queryset
-        return queryset.filter(acknowledgement__isnull=self.value() != "acknowledged")
-
-    def choices(self, changelist: Any) -> Any:
-        """The first choice is called what it is."""
-        for index, choice in enumerate(admin.SimpleListFilter.choices(self, changelist)):
-            yield {**choice, "display": "open"} if index == 0 else choice
-
-
-class WitnessRefusalAdmin(ReadOnlyAdmin[WitnessRefusal]):
+class WitnessRefusalAdmin(AlarmAdmin[WitnessRefusal]):
     """What witnesses have refused to sign, and who looked into it."""
 
     list_display = ("at", "witness", "what", "size", "shown", "looked_into")
-    list_display_links = ("at",)
     list_filter = (OpenFilter, "reason")
     list_select_related = ("witness", "checkpoint", "acknowledgement")
     fields = ("at", "witness", "what", "size", "shown", "note", "looked_into")
     readonly_fields = fields
-    show_full_result_count = False
-    actions = ("acknowledge",)
-
-    def get_queryset(self, request: HttpRequest) -> "QuerySet[WitnessRefusal]":
-        """With the reason of whoever looked into it, unless it was erased."""
-        why = PersonalDatum.objects.filter(commitment=OuterRef("acknowledgement__why"))
-        return super().get_queryset(request).annotate(words=Subquery(why.values("value")[:1]))
+    consequence = (
+        "A refusal may mean that somebody rewrites the audit record. Run manage.py audit_verify, find out "
+        "why, and say here what you found. The refusal stays in the record."
+    )
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """One witness's, for the link on its row."""
         return lookup == "witness" or super().lookup_allowed(lookup, value, request)
 
-    def has_acknowledge_permission(self, request: HttpRequest) -> bool:
-        """For the action."""
-        return request.user.has_perm("audit.change_witnessrefusal")
-
-    @admin.action(description="Acknowledge the chosen refusals", permissions=["acknowledge"])
-    def acknowledge(self, request: HttpRequest, chosen: "QuerySet[WitnessRefusal]") -> HttpResponse | None:
-        """End their alarm, after a typed reason."""
-        form = ReasonForm(request.POST if "reason" in request.POST else None)
-        if not form.is_valid():
-            template = "admin/audit/witnessrefusal/acknowledge.html"
-            return _ask_reason(self, request, chosen, form, "acknowledge", template)
-        for refusal in chosen:
-            try:
-                refusal_acknowledge(
-                    actor=Actor.of(request.user), refusal=refusal, reason=form.cleaned_data["reason"]
-                )
-            except WitnessError as error:
-                self.message_user(request, f"{refusal}: {' '.join(error.messages)}", messages.ERROR)
-            else:
-                self.message_user(request, f"{refusal}: acknowledged")
-        return None
+    def end_alarm(self, actor: Actor, row: WitnessRefusal, reason: str) -> None:
+        """By the service."""
+        refusal_acknowledge(actor=actor, refusal=row, reason=reason)
 
     @admin.display(description="why", ordering="reason")
     def what(self, obj: WitnessRefusal) -> str:
@@ -251,29 +188,4 @@ class WitnessRefusalAdmin(ReadOnlyAdmin[WitnessRefusal]):
     @admin.display(description="the checkpoint")
     def note(self, obj: WitnessRefusal) -> str:
         """As the log had signed it."""
-        return format_html("<pre>{}</pre>", obj.checkpoint.note) if obj.checkpoint else _MISSING
-
-    @admin.display(description="looked into", empty_value="not yet")
-    def looked_into(self, obj: Any) -> str | None:
-        """When, and what was found."""
-        found = getattr(obj, "acknowledgement", None)
-        return f"{found.at:%d %b %H:%M}: {obj.words or '(erased)'}" if found else None
-
-
-def _ask_reason(
-    page: "ScopedAdmin[Any]",
-    request: HttpRequest,
-    chosen: "QuerySet[Any]",
-    form: ReasonForm,
-    action: str,
-    template: str,
-) -> TemplateResponse:
-    context = {
-        **page.admin_site.each_context(request),
-        "title": f"{action.capitalize()}: why?",
-        "chosen": chosen,
-        "form": form,
-        "action": action,
-        "opts": page.model._meta,
-    }
-    return TemplateResponse(request, template, context)
+        return format_html('<pre class="vkey">{}</pre>', obj.checkpoint.note) if obj.checkpoint else _MISSING

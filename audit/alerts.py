@@ -12,6 +12,7 @@ from django.db.models import Max, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from audit.disputes import open_disputes
 from audit.models import Checkpoint, Cosignature, SequencerFence
 from audit.proofs import unsequenced
 from audit.witnesses import active, open_refusals
@@ -39,12 +40,13 @@ class Alert:
 def alerts() -> list[Alert]:
     """All, the loudest first. Few and cheap queries, whatever the size of the record."""
     fence = _fence()
-    return [*_trouble(fence), *_refusals(), *_unsequenced(fence), *_unwatched(), *_silent()]
+    watchers = [*_unwatched(), *_silent()]
+    return [*_trouble(fence), *_refusals(), *_disputes(), *_unsequenced(fence), *watchers]
 
 
 def loud() -> list[Alert]:
     """Those that stand on every page of the staff's site."""
-    return [*_trouble(_fence()), *_refusals()]
+    return [*_trouble(_fence()), *_refusals(), *_disputes()]
 
 
 def _trouble(row: SequencerFence | None) -> list[Alert]:
@@ -64,6 +66,19 @@ def _refusals() -> list[Alert]:
             refusal.witness.name,
         )
         for refusal in open_refusals()[:SHOWN]
+    ]
+
+
+def _disputes() -> list[Alert]:
+    return [
+        Alert(
+            "record_disputed",
+            "loud",
+            "Somebody has shown a checkpoint with the log's own signature that the audit record does not "
+            f"continue: another history of {dispute.size} entries.",
+            dispute.at,
+        )
+        for dispute in open_disputes()[:SHOWN]
     ]
 
 

@@ -1,21 +1,28 @@
 """Carries the context from whoever sends a task to whoever runs it.
 
-A message's header holds it, signed: a broker could otherwise name anybody as the one who asked. It holds no
-address in clear, only the commitment to it, and no session key, only the session's name.
+A message's header holds it, signed under ``PORTAL_CONTEXT_KEY``: a broker could otherwise name anybody as
+the one who asked. The signature binds it to the whole message (id, task, arguments) and ages, so that it
+cannot be put on another. It holds no address in clear, only the commitment to it, and no session key, only
+the session's name.
 """
 
 import logging
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 from celery import Task
 from celery.signals import before_task_publish
+from django.conf import settings
 from django.core import signing
+from kombu.utils import json
 
 from audit.context import Actor, Context, bind_only, current
 
 HEADER = "portal_context"
-_SALT = "audit context v1"
+MAX_AGE_SECONDS = 3600
+"""A message that waited longer is nobody's. Lost ones are sent again within seconds: none waits so long."""
+_SALT = "audit context v2"
 _MAXIMUM = 2048
 log = logging.getLogger(__name__)
 
@@ -27,28 +34,32 @@ class ContextTask(Task):  # type: ignore[type-arg]
         """What a worker calls; called by other code, it inherits that code's context."""
         if self.request.id is None:
             return super().__call__(*args, **kwargs)
-        with bind_only(received(getattr(self.request, HEADER, None), str(self.request.id))):
+        message = seal(self.request.id, self.name, args, kwargs)
+        with bind_only(received(getattr(self.request, HEADER, None), str(self.request.id), message)):
             return self.run(*args, **kwargs)
 
 
 @before_task_publish.connect
-def send(headers: dict[str, Any] | None = None, **kwargs: Any) -> None:  # noqa: ARG001 - the signal's
+def send(
+    sender: str = "",
+    headers: dict[str, Any] | None = None,
+    body: Any = ((), {}),
+    **_: Any,
+) -> None:
     """Put the context of the sender into the message."""
     if headers is not None and (packed := _packed(current())):
-        headers[HEADER] = signing.dumps([str(headers.get("id")), packed], salt=_SALT)
+        message = seal(headers.get("id"), sender, body[0], body[1])
+        headers[HEADER] = signing.dumps([message, packed], key=settings.CONTEXT_KEY, salt=_SALT)
 
 
-def received(header: object, task_id: str) -> Context:
-    """The context of a task: what the header carries, if it was signed for just this task."""
-    said: dict[str, str] = {}
-    try:
-        if isinstance(header, str) and len(header) <= _MAXIMUM:
-            signed_for, packed = signing.loads(header, salt=_SALT)
-            said = packed if signed_for == task_id else {}
-            if not said:
-                log.warning("task %s: its context is another task's, and is left out", task_id[:64])
-    except signing.BadSignature:
-        log.warning("task %s: its context is not signed by us, and is left out", task_id[:64])
+def seal(task_id: object, name: str, args: Any, kwargs: Any) -> str:
+    """What a context is signed for: SHA-256 of a message's id, task and arguments as the broker has them."""
+    return sha256(json.dumps([str(task_id), name, args, kwargs], sort_keys=True).encode()).hexdigest()
+
+
+def received(header: object, task_id: str, message: str) -> Context:
+    """The context of a task: what the header carries, if it was signed for this :func:`seal`, and lately."""
+    said = _opened(header, task_id[:64], message)
     kind: Any = said.get("kind", "")
     return Context(
         request_id=said.get("request", ""),
@@ -57,6 +68,25 @@ def received(header: object, task_id: str) -> Context:
         session=partial(str, said.get("session", "")),
         asker=partial(_asker, Actor(kind, said.get("id", "")) if kind else None),
     )
+
+
+def _opened(header: object, task_id: str, message: str) -> dict[str, str]:
+    """What the header says; nothing where it cannot be believed. Its own words are not logged."""
+    if not isinstance(header, str) or len(header) > _MAXIMUM:
+        return {}
+    try:
+        signed_for, packed = signing.loads(
+            header, key=settings.CONTEXT_KEY, salt=_SALT, max_age=MAX_AGE_SECONDS, fallback_keys=[]
+        )
+    except signing.SignatureExpired:
+        log.warning("task %s: its context is too old, and is left out", task_id)
+    except signing.BadSignature:
+        log.warning("task %s: its context is not signed by us, and is left out", task_id)
+    else:
+        if signed_for == message:
+            return dict(packed)
+        log.warning("task %s: its context is another message's, and is left out", task_id)
+    return {}
 
 
 def _asker(actor: Actor | None) -> Actor | None:

@@ -111,12 +111,20 @@ def address_of(person: Actor | None, address: str) -> Personal:
 
 
 def openings(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Opening | None]]:
-    """For each event, what its commitments stand for, by role; None for what was erased. One query for all.
+    """As :func:`data_of`, only what opens: None as well for a value that is not what was committed to."""
+    return [
+        {role: row.opening if row and row.opens else None for role, row in found.items()}
+        for found in data_of(events)
+    ]
 
-    It says everything: whoever shows it decides who may see which.
+
+def data_of(events: Sequence[Mapping[str, Any]]) -> list[dict[str, PersonalDatum | None]]:
+    """For each event, what stands behind its commitments, by role; None: erased. One query for all.
+
+    It says everything: whoever shows it decides who may see which, and shows no value that does not open.
     """
     wanted = {text for event in events for text in event.get("personal", {}).values()}
-    found = {row.commitment: row.opening for row in PersonalDatum.objects.filter(commitment__in=wanted)}
+    found = {row.commitment: row for row in PersonalDatum.objects.filter(commitment__in=wanted)}
     return [{role: found.get(text) for role, text in event.get("personal", {}).items()} for event in events]
 
 

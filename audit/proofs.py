@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
-from django.db.models import Count, Exists, Min, OuterRef, QuerySet
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from audit.models import Checkpoint, Cosignature, Entry, Leaf, SequencerFence
+from audit.models import Checkpoint, Cosignature, Entry, Leaf, SequencerFence, Witness
 from audit.tiles import read_tile as read_tile
 from audit.tiles import reader
 from protocol.merkle import ProofError, consistency_ranges, inclusion_ranges
@@ -68,37 +69,58 @@ def latest() -> Checkpoint | None:
 
 
 def receipt(
-    entry: Entry, *, checkpoint: Checkpoint | None = None, openings: tuple[Opening, ...] = ()
+    entry: Entry,
+    *,
+    checkpoint: Checkpoint | None = None,
+    named: QuerySet[Witness] | None = None,
+    openings: tuple[Opening, ...] = (),
 ) -> Receipt | None:
     """The entry with its proof; None while no checkpoint holds it, and when its body stands in an archive.
 
     Args:
         checkpoint: which head to prove it in. If none is given: the newest that a witness has signed, since
             heads come each second and witnesses' rounds do not; the newest of all, where none has.
+        named: as for :func:`note_of`; the signatures of others do not count either.
         openings: the personal data that the reader may see.
     """
     index = Leaf.objects.filter(entry=entry).values_list("index", flat=True).first()
     if index is None or not entry.event:
         return None
-    head = checkpoint or newest_cosigned(index) or latest()
+    head = checkpoint or newest_cosigned(index, named) or latest()
     if head is None or index >= head.size:
         return None
-    proof = Proof(index, tuple(inclusion(index, head.size)), note_of(head))
+    proof = Proof(index, tuple(inclusion(index, head.size)), note_of(head, named))
     return Receipt(entry.event, proof, openings)
 
 
-def newest_cosigned(above: int = 0) -> Checkpoint | None:
-    """The newest head over more than ``above`` leaves that a witness of now has signed."""
-    found = Cosignature.objects.filter(checkpoint__size__gt=above, witness__retired_at=None)
+def newest_cosigned(above: int = 0, named: QuerySet[Witness] | None = None) -> Checkpoint | None:
+    """The newest head over more than ``above`` leaves that one of these has signed; no retired one."""
+    found = _signatures(named).filter(checkpoint__size__gt=above, witness__retired_at=None)
     newest = found.order_by("-checkpoint__size").select_related("checkpoint").first()
     return newest.checkpoint if newest else None
 
 
-def note_of(checkpoint: Checkpoint) -> str:
-    """The checkpoint under the log's own signature and those of all witnesses."""
-    lines = Cosignature.objects.filter(checkpoint=checkpoint).order_by("witness__name")
+def note_of(checkpoint: Checkpoint, named: QuerySet[Witness] | None = None) -> str:
+    """The checkpoint under the log's own signature and those of witnesses; those outside come first.
+
+    Args:
+        named: the witnesses that the reader may know of, for a guest's name is its runtime's id. Only those
+            outside, if not given; see :func:`witnesses_about`.
+    """
+    lines = _signatures(named).filter(checkpoint=checkpoint).order_by("witness__target", "witness__name")
+    # No more than a note may have: an outside witness is never the one that is cut off, as its target is "".
     shown = lines.values_list("line", flat=True)[: MAX_SIGNATURES - 1]
     return Note.parse(checkpoint.note).signed_also(*shown).to_text()
+
+
+def witnesses_about(tenant_id: UUID | None = None) -> QuerySet[Witness]:
+    """The witnesses outside, and the machines of one tenant."""
+    outside = Q(target="")
+    return Witness.objects.filter(outside | Q(tenant_id=tenant_id) if tenant_id else outside)
+
+
+def _signatures(named: QuerySet[Witness] | None) -> QuerySet[Cosignature]:
+    return Cosignature.objects.filter(witness__in=witnesses_about() if named is None else named)
 
 
 def lag(now: datetime | None = None) -> Lag:

@@ -1,6 +1,6 @@
 """From a moment to an entry's id, without an index on time: ids and times grow together, all but a little."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from audit.models import Entry
 
@@ -12,12 +12,20 @@ DISORDER = timedelta(minutes=10)
 
 def first_id(moment: datetime) -> int:
     """An id such that no entry of ``moment`` or later lies below it, found in a few steps."""
-    return _bisect(moment - DISORDER)
+    return _bisect(shifted(moment, -DISORDER))
 
 
 def end_id(moment: datetime) -> int:
     """An id such that no entry before ``moment`` lies at or above it."""
-    return _bisect(moment + DISORDER)
+    return _bisect(shifted(moment, DISORDER))
+
+
+def shifted(moment: datetime, by: timedelta) -> datetime:
+    """``moment + by``, or the first or last moment that there is: people ask for all until the year 9999."""
+    try:
+        return moment + by
+    except OverflowError:
+        return (datetime.min if by < timedelta() else datetime.max).replace(tzinfo=UTC)
 
 
 def _bisect(moment: datetime) -> int:

@@ -6,11 +6,12 @@ those are problems too.
 
 from typing import Any
 
-from audit.triggers import TABLES, postgresql_body, sqlite_triggers
+from audit.triggers import FITTING, TABLES, postgresql_body, postgresql_fitting, sqlite_triggers
 
-_ROW, _BEFORE, _DELETE, _UPDATE, _TRUNCATE = 1, 2, 8, 16, 32
+_ROW, _BEFORE, _INSERT, _DELETE, _UPDATE, _TRUNCATE = 1, 2, 4, 8, 16, 32
 """Bits of pg_trigger.tgtype (PostgreSQL's catalog/pg_trigger.h)."""
 _TYPES = {"no_change": _ROW | _BEFORE | _DELETE | _UPDATE, "no_truncate": _BEFORE | _TRUNCATE}
+_FITTING = _ROW | _BEFORE | _INSERT
 
 _TRIGGERS = """
     SELECT t.tgname, c.relname, t.tgtype, p.proname, btrim(p.prosrc),
@@ -49,6 +50,9 @@ def _postgresql(connection: Any) -> list[str]:
         (f"{table}_{name}", table, kind, f"{table}_refuse", postgresql_body(table), True)
         for table in TABLES
         for name, kind in _TYPES.items()
+    } | {
+        (f"{table}_no_misfit", table, _FITTING, f"{table}_fits", postgresql_fitting(table), True)
+        for table in FITTING
     }
     with connection.cursor() as cursor:
         cursor.execute(_TRIGGERS, [list(TABLES)])

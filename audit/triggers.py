@@ -20,6 +20,8 @@ TABLES: tuple[str, ...] = (
     "audit_cosignature",
     "audit_witnessrefusal",
     "audit_refusalacknowledgement",
+    "audit_dispute",
+    "audit_disputeacknowledgement",
     "audit_segment",
 )
 """Every table whose rows are written once."""
@@ -35,7 +37,22 @@ ALLOWED: Mapping[str, str] = {
 }
 """Table → the one kind of UPDATE that passes: an SQL condition over OLD and NEW that both engines read."""
 
+FITTING: Mapping[str, Mapping[str, str]] = {
+    # Whoever may insert could otherwise leave what no bundle holds, what no reader parses, or what is dated
+    # such that alarms and archives wait for it. By the clock, not by the transaction's begin: a long
+    # transaction writes its entries when they happen.
+    "audit_entry": {
+        "postgresql": "octet_length(NEW.event) BETWEEN 2 AND 60000 AND json_typeof(NEW.event::json) = 'object' "
+        "AND NEW.at BETWEEN clock_timestamp() - interval '15 minutes' AND clock_timestamp() + interval '15 minutes'",
+        "sqlite": "typeof(NEW.event) = 'text' AND length(CAST(NEW.event AS BLOB)) BETWEEN 2 AND 60000 "
+        "AND CASE WHEN json_valid(NEW.event) THEN json_type(NEW.event) = 'object' ELSE 0 END "
+        "AND abs(julianday(NEW.at) - julianday('now')) * 1440 <= 15",
+    },
+}
+"""Table → what must hold of a new row, an SQL condition over NEW for each engine."""
+
 _TOLD = "is append-only: its rows are neither changed nor removed"
+_MISFIT = "takes no such row: an event is a JSON object of 2 to 60000 bytes, dated within 15 minutes of now"
 
 
 def install(connection: Any, *tables: str) -> None:
@@ -63,9 +80,13 @@ def sqlite_triggers(connection: Any, table: str) -> dict[str, str]:
         "no_delete": f"BEFORE DELETE ON {table}",
         "no_replace": f"BEFORE INSERT ON {table} WHEN {_taken(connection, table)}",
     }
+    said = dict.fromkeys(heads, _TOLD)
+    if table in FITTING:
+        heads["no_misfit"] = f"BEFORE INSERT ON {table} WHEN NOT coalesce({FITTING[table]['sqlite']}, 0)"
+        said["no_misfit"] = _MISFIT
     return {
         f"{table}_{name}": f"CREATE TRIGGER {table}_{name} {head} "
-        f"BEGIN SELECT RAISE(ABORT, '{table} {_TOLD}'); END"
+        f"BEGIN SELECT RAISE(ABORT, '{table} {said[name]}'); END"
         for name, head in heads.items()
     }
 
@@ -76,6 +97,14 @@ def postgresql_body(table: str) -> str:
     if table in ALLOWED:
         passing = f"IF TG_OP = 'UPDATE' THEN IF {ALLOWED[table]} THEN RETURN NEW; END IF; END IF; "
     return f"BEGIN {passing}RAISE EXCEPTION '{table} {_TOLD}' USING ERRCODE = 'insufficient_privilege'; END"
+
+
+def postgresql_fitting(table: str) -> str:
+    """The text of the function that looks at new rows."""
+    return (
+        f"BEGIN IF ({FITTING[table]['postgresql']}) IS NOT TRUE THEN "
+        f"RAISE EXCEPTION '{table} {_MISFIT}' USING ERRCODE = 'check_violation'; END IF; RETURN NEW; END"
+    )
 
 
 def _taken(connection: Any, table: str) -> str:
@@ -96,24 +125,42 @@ def _sqlite_install(connection: Any, table: str) -> Sequence[str]:
 
 def _postgresql_install(_: Any, table: str) -> Sequence[str]:
     return (
-        # pg_temp last: a temporary table of a name that ALLOWED mentions must not answer for it.
-        f"CREATE OR REPLACE FUNCTION {table}_refuse() RETURNS trigger LANGUAGE plpgsql "
-        f"SET search_path = pg_catalog, public, pg_temp AS $$ {postgresql_body(table)} $$",
+        _function(f"{table}_refuse", postgresql_body(table)),
         f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE ON {table} "
         f"FOR EACH ROW EXECUTE FUNCTION {table}_refuse()",
         f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
         f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_refuse()",
         f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_no_change, "
         f"ENABLE ALWAYS TRIGGER {table}_no_truncate",
+        *(_postgresql_fitting(table) if table in FITTING else ()),
+    )
+
+
+def _postgresql_fitting(table: str) -> Sequence[str]:
+    return (
+        _function(f"{table}_fits", postgresql_fitting(table)),
+        f"CREATE TRIGGER {table}_no_misfit BEFORE INSERT ON {table} "
+        f"FOR EACH ROW EXECUTE FUNCTION {table}_fits()",
+        f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_no_misfit",
+    )
+
+
+def _function(name: str, body: str) -> str:
+    # pg_temp last: a temporary table of a name that ALLOWED mentions must not answer for it.
+    return (
+        f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql "
+        f"SET search_path = pg_catalog, public, pg_temp AS $$ {body} $$"
     )
 
 
 def _sqlite_remove(table: str) -> Sequence[str]:
-    return [f"DROP TRIGGER IF EXISTS {table}_{name}" for name in ("no_update", "no_delete", "no_replace")]
+    names = ("no_update", "no_delete", "no_replace", "no_misfit")
+    return [f"DROP TRIGGER IF EXISTS {table}_{name}" for name in names]
 
 
 def _postgresql_remove(table: str) -> Sequence[str]:
-    return [f"DROP TRIGGER IF EXISTS {table}_{name} ON {table}" for name in ("no_change", "no_truncate")]
+    names = ("no_change", "no_truncate", "no_misfit")
+    return [f"DROP TRIGGER IF EXISTS {table}_{name} ON {table}" for name in names]
 
 
 _INSTALL = {"sqlite": _sqlite_install, "postgresql": _postgresql_install}

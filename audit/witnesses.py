@@ -12,9 +12,10 @@ from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 
 from audit import proofs
+from audit.acknowledging import acknowledge
 from audit.context import SYSTEM, Actor
 from audit.models import Checkpoint, Cosignature, RefusalAcknowledgement, Witness, WitnessRefusal
-from audit.personal import commit, reason_of
+from audit.personal import reason_of
 from audit.reasons import reason_problem
 from audit.services import record
 from audit.witness_urls import url_problem
@@ -92,17 +93,9 @@ def refusal_acknowledge(*, actor: Actor, refusal: WitnessRefusal, reason: str) -
     """End the alarm of one refusal: somebody has found out why, and says so.
 
     Raises:
-        WitnessError: somebody else was first, or the reason is too short or long.
+        NotAcknowledged: somebody else was first, or the reason is too short or long.
     """
-    if problem := reason_problem(reason):
-        raise WitnessError(problem)
-    # What people write may have to be erased, and this row never can be.
-    why = commit(reason_of(actor, reason.strip()))
-    _, made = RefusalAcknowledgement.objects.get_or_create(
-        refusal=refusal, defaults={"by": actor.id, "why": why}
-    )
-    if not made:
-        raise WitnessError("Somebody has acknowledged this refusal already.")
+    acknowledge(RefusalAcknowledgement, actor, reason, refusal=refusal)
     about = {"refusal": refusal.pk, "code": refusal.reason}
     _record("witness.refusal_acknowledged", actor, refusal.witness, about, reason)
 

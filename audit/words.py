@@ -5,6 +5,7 @@ combination of filters. The columns and the event stay the truth: a word only le
 """
 
 import json
+import logging
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ PREFIX_LENGTH = 3
 """From this length on a word that was typed also finds longer words that begin with it."""
 _COMPOUND = re.compile(r"\w(?:[\w.:\-/@+]*\w)?")
 _PART = re.compile(r"[^\W_]+")
+_log = logging.getLogger(__name__)
 _STRANGE = re.compile(r"[^0-9a-z_.:\-/@+=]")
 
 
@@ -27,8 +29,15 @@ def sign(kind: str, value: object) -> str:
 
 
 def words_of(entry: Entry) -> list[str]:
-    """Every word of an entry, sorted, each once."""
-    event = _event(entry)
+    """Every word of an entry, sorted, each once. One whose event cannot be read has those of its columns."""
+    try:
+        return _words(entry, _event(entry))
+    except Exception:  # whatever somebody put there: one row must not end the index, or a search
+        _log.exception("The event of entry %s cannot be read.", entry.pk)
+        return _words(entry, {})
+
+
+def _words(entry: Entry, event: dict[str, Any]) -> list[str]:
     found = set(_signs(entry, event))
     for text in _texts(event):
         found |= _split(text)
@@ -78,7 +87,7 @@ def _event(entry: Entry) -> dict[str, Any]:
     """The event; nothing where its body stands in an archive, or is no longer what was written."""
     try:
         found = json.loads(entry.event)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

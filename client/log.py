@@ -5,9 +5,12 @@ that. The log's key is taken as it comes at first, or as it was given by hand; t
 """
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,7 +24,8 @@ from protocol.merkle import ProofError, verify_consistency
 from protocol.notes import NoteError, VerifierKey
 
 FILE = "log.json"
-EVIDENCE = "log-evidence.json"
+EVIDENCE = "log-evidence-{}.json"
+"""With the beginning of its own SHA-256."""
 
 
 class Contradiction(Failure):
@@ -48,11 +52,6 @@ class Memory:
     def __init__(self, folder: Path, portal: str) -> None:
         self._folder, self._portal = folder, portal
 
-    @property
-    def evidence(self) -> Path:
-        """Where a contradiction is kept."""
-        return self._folder / EVIDENCE
-
     def get(self) -> Seen | None:
         """What was seen last. Raises Failure: the file is damaged."""
         found = self._all().get(self._portal)
@@ -75,10 +74,25 @@ class Memory:
             everything = {**self._all(), self._portal: told}
             files.replace(self._folder / FILE, json.dumps(everything, indent=1).encode() + b"\n")
 
-    def keep_evidence(self, seen: Seen, shown: str) -> None:
-        """Put two checkpoints that contradict each other beside each other, for people to look at."""
+    def keep_evidence(self, seen: Seen, shown: str) -> Path:
+        """Put two checkpoints that contradict each other beside each other, for people to look at.
+
+        In a new file each time: a portal that was caught and then tells another lie must not wipe the proof
+        of the first with it.
+        """
         document = {"key": str(seen.key), "seen": seen.note, "shown": shown}
-        files.replace(self.evidence, json.dumps(document, indent=1).encode() + b"\n")
+        raw = json.dumps(document, indent=1).encode() + b"\n"
+        digest = sha256(raw).hexdigest()[:16]
+        with files.alone(self._folder):
+            # The same again is kept already; what a crash has cut short is not the same.
+            for number in count(1):
+                path = self._folder / EVIDENCE.format(digest if number == 1 else f"{digest}-{number}")
+                if not os.path.lexists(path):
+                    files.create(path, raw)
+                    return path
+                if files.read(path) == raw:
+                    return path
+        raise AssertionError("counting has no end")
 
     def _all(self) -> dict[str, Any]:
         try:
@@ -178,11 +192,11 @@ class Log:
             )
 
     def _contradicts(self, seen: Seen, shown: str, what: str) -> NoReturn:
-        self._memory.keep_evidence(seen, shown)
+        kept = self._memory.keep_evidence(seen, shown)
         # So that an honest operator, who has restored an old backup, say, hears of it.
         with suppress(Failure):
             self._portal.log_dispute(self._slug, seen.note)
         raise Contradiction(
             f"WARNING: the audit log is {what}. Somebody has rewritten the record, or shows you another one. "
-            f"Both checkpoints are in {self._memory.evidence}: keep it, and show it to the other owners."
+            f"Both checkpoints are in {kept}: keep it, and show it to the other owners."
         )

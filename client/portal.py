@@ -168,6 +168,10 @@ class Portal:
         told = self._call("GET", f"{API}/tenants/{slug}/record/?{query}").expect(200).json()
         return objects(told, "entries"), optional(told, "next", int)
 
+    def record_entry(self, slug: str, entry: int) -> Any:
+        """One entry as the list has it. Raises Refused, WrongAnswer."""
+        return self._call("GET", f"{API}/tenants/{slug}/record/{entry}/").expect(200).json()
+
     def receipt(self, slug: str, entry: int) -> bytes:
         """An entry with its proof. Raises Refused, WrongAnswer."""
         return self._call("GET", f"{API}/tenants/{slug}/record/{entry}/receipt/").expect(200).body

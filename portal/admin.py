@@ -12,10 +12,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from audit.admin import PersonalAdmin, RecordedAdmin
+from audit.admin_disputes import DisputeAdmin
 from audit.admin_witnesses import WitnessAdmin, WitnessRefusalAdmin
 from audit.context import Actor
-from audit.models import Entry, PersonalDatum, Witness, WitnessRefusal
-from portal.selectors import personal_for, refusals_for, witnesses_for
+from audit.models import Dispute, Entry, PersonalDatum, Witness, WitnessRefusal
+from portal.selectors import disputes_for, personal_for, refusals_for, witnesses_for
 from portal.staff_record.admin import StaffRecord
 from tenants.services import key_forget, membership_remove
 
@@ -86,3 +87,12 @@ class ScopedWitnessRefusalAdmin(WitnessRefusalAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[WitnessRefusal]:
         """Only what this person may know of."""
         return super().get_queryset(request).filter(pk__in=refusals_for(request.user))
+
+
+@admin.register(Dispute)
+class ScopedDisputeAdmin(DisputeAdmin):
+    """Disputes that their tenants' members raised."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Dispute]:
+        """Only what this person may know of."""
+        return super().get_queryset(request).filter(pk__in=disputes_for(request.user))

@@ -2,15 +2,21 @@
 
 import re
 from collections.abc import Callable
+from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
+from django.core.cache import caches
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from audit import proofs
 from audit.bodies import entry_bundle
+from audit.context import Actor
 from audit.proofs import note_of
+from audit.services import record
+from portal.rates import BUNDLES, RateExceeded, spend
 from portal.staff_record.asked import scope_of
 from protocol.tiles import TILE_WIDTH, TileError, entries_path, tile_path
 
@@ -23,11 +29,16 @@ _ENTRIES = re.compile(rf"entries/{_NUMBER}", re.ASCII)
 @require_GET
 @never_cache
 def checkpoint(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - a view
-    """The newest signed head, with the witnesses' signatures that are there."""
+    """The newest signed head, with the signatures of witnesses outside: no tenant's machine is named."""
     found = proofs.latest()
     if found is None:
         raise Http404
     return HttpResponse(note_of(found), content_type="text/plain; charset=utf-8")
+
+
+BUNDLES_PER_MINUTE = 120
+"""Of one person: a copy of the log is taken in bundles of 256 entries."""
+TOGETHER_SECONDS = 600
 
 
 @login_required
@@ -42,8 +53,32 @@ def tile(request: HttpRequest, where: str) -> HttpResponse:
     found = _ENTRIES.fullmatch(where)
     if found is None or not _may_read_entries(request):
         raise Http404
+    try:
+        spend(BUNDLES, UUID(int=request.user.pk or 0), BUNDLES_PER_MINUTE)
+    except RateExceeded as refused:
+        words = f"{BUNDLES_PER_MINUTE} bundles a minute are the most. Try again in {refused.wait} s."
+        return HttpResponse(
+            words, status=429, content_type="text/plain", headers={"Retry-After": str(refused.wait)}
+        )
+    _note(request)
     index, width = _index(found["number"]), int(found["width"] or TILE_WIDTH)
     return _answer(where, lambda: entries_path(index, width), lambda: entry_bundle(index, width))
+
+
+def _note(request: HttpRequest) -> None:
+    """Put on record that this person takes the log, once in ten minutes, before the first bundle is read."""
+    taken = f"exported:{request.user.pk}:bundles"
+    if caches["shared"].get(taken):
+        return
+    with transaction.atomic():
+        record(
+            action="record.exported",
+            actor=Actor.of(request.user),
+            target=("page", "log-tile"),
+            data={"form": "bundles"},
+        )
+    # After the entry, as for looks: one that could not be recorded is not taken for one that was.
+    caches["shared"].set(taken, 1, timeout=TOGETHER_SECONDS)
 
 
 def _may_read_entries(request: HttpRequest) -> bool:

@@ -17,11 +17,13 @@ from audit.services import record
 
 WINDOW = 60
 """Seconds."""
-API, ROUTED, DOWNLOADS = "api_per_minute", "routed_per_minute", "record_downloads"
+API, ROUTED = "api_per_minute", "routed_per_minute"
+DOWNLOADS, BUNDLES = "record_downloads", "record_bundles"  # the same for every plan
 LABELS = {
     API: "API requests",
     ROUTED: "requests to the machine",
-    DOWNLOADS: "downloads of the record",  # the same for every plan
+    DOWNLOADS: "downloads of the record",
+    BUNDLES: "bundles of entries",
 }
 
 

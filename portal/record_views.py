@@ -33,7 +33,7 @@ def tenant_record(request: HttpRequest, slug: str) -> HttpResponse:
     except WrongQuestion as error:
         asked = Asked(topic=CHANGES)
         context["problem"] = str(error)
-    context |= record_page(found, asked)
+    context |= record_page(found, asked, shown="problem" not in context)
     return render(request, "portal/record.html", context, status=400 if "problem" in context else 200)
 
 

@@ -81,10 +81,13 @@ class RefusalMiddleware:
         from portal.places import place_of  # reads models, which are not ready when middleware is imported
 
         place = place_of(request)
+        actor = request.META.get("portal.actor") or Actor.of(request.user)
         refused(
             action="request.refused",
-            actor=request.META.get("portal.actor") or Actor.of(request.user),
-            tenant_id=place.tenant_id,
+            actor=actor,
+            # A tenant's record is its own people's: a stranger who knows its name writes nothing into it.
+            # The target says to staff whose door it was.
+            tenant_id=place.tenant_id if _belongs(actor, place.tenant_id) else None,
             target=place.target,
             data={
                 "status": response.status_code,
@@ -93,6 +96,18 @@ class RefusalMiddleware:
                 "route": place.route,
             },
         )
+
+
+def _belongs(actor: Actor, tenant_id: UUID | None) -> bool:
+    """Whether the tenant is one that the person may know of."""
+    from django.contrib.auth.models import User
+
+    from tenants.selectors import tenants_for
+
+    if tenant_id is None or actor.kind != "user":
+        return False
+    person = User.objects.filter(pk=actor.id).first()
+    return person is not None and tenants_for(person).filter(pk=tenant_id).exists()
 
 
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}

@@ -25,6 +25,7 @@ from django.utils import timezone
 
 from audit.context import Actor, bind, session_name
 from audit.services import record
+from portal import routed_paths
 from portal.models import RouteGrant
 from portal.rates import ROUTED, RateExceeded, note_refusal, spend
 from protocol.enrolment import CONTROL_PLANE_URI
@@ -166,14 +167,12 @@ def _passage(actor: Actor, tenant: Tenant, role: str, method: str, path: str) ->
     if len(path) > MAX_PATH:
         raise RouteRefused(403, "path_too_long", "The address is too long.")
     runtime = _reachable(tenant)
-    # Names of files stand further down the path; they are the tenant's and not for the record.
-    shown = "/".join(path.partition("?")[0].split("/")[:3])
     record(
         action="request.routed",
         actor=actor,
         tenant_id=tenant.pk,
         target=("runtime", runtime.pk),
-        data={"method": method, "path": shown},
+        data={"method": routed_paths.method_of(method), "path": routed_paths.named(path)},
     )
     token = new_runtime_token(
         issuer=CONTROL_PLANE_URI,

@@ -3,7 +3,7 @@
 from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 
-from audit.models import Entry, PersonalDatum, Witness, WitnessRefusal
+from audit.models import Dispute, Entry, PersonalDatum, Witness, WitnessRefusal
 from tenants.selectors import Person, tenants_for
 
 
@@ -37,3 +37,12 @@ def witnesses_for(user: Person) -> QuerySet[Witness]:
 def refusals_for(user: Person) -> QuerySet[WitnessRefusal]:
     """The refusals of those witnesses."""
     return WitnessRefusal.objects.filter(witness__in=witnesses_for(user))
+
+
+def disputes_for(user: Person) -> QuerySet[Dispute]:
+    """The disputes that ``user`` may read: all, for operators of every tenant, else their tenants'."""
+    if not isinstance(user, User) or not (user.is_active and user.is_staff):
+        return Dispute.objects.none()
+    if user.has_perm("tenants.operate_tenant"):
+        return Dispute.objects.all()
+    return Dispute.objects.filter(tenant_id__in=tenants_for(user).values("pk"))

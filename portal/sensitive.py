@@ -1,8 +1,9 @@
-"""Pages whose mere sight is recorded: people, their keys, secrets' names, connections, and the record itself.
+"""Pages whose mere sight is recorded: people, their keys, names of secrets, connections, and the record.
 
 The first look is an entry; the same person's next looks at the same page within ten minutes belong to it,
 or a page that fetches itself anew would fill the record. The entry is written before the answer leaves this
-process: if it cannot be, there is no answer.
+process: if it cannot be, there is no answer. The method does not matter: staff's lists answer a form that
+does nothing with all their rows. Files that are streamed have entries of their own (``record.exported``).
 """
 
 from typing import Any
@@ -22,15 +23,18 @@ PAGES = {
     "tenant-outside": "outside",
     "tenant-record": "record",
     "tenant-record-entry": "record",
+    "tenant-record-receipt": "record",
     "api-record": "record",
     "api-record-entry": "record",
+    "api-record-receipt": "record",
     "api-keyring": "members",
     "api-secrets": "secrets",
     "api-secrets-key": "secrets",
     "api-secret": "secrets",
     "api-egress": "outside",
 }
-"""Routes of tenants, with the name of what they show."""
+"""Routes of tenants, with the name of what they show. Checkpoints and proofs show hashes: of nobody;
+who takes the log's bundles of entries exports it (:mod:`portal.log_views`)."""
 MODELS = {
     "auth.User": "people",
     "auth.Group": "people",
@@ -50,6 +54,7 @@ PLAIN = {
     "tenants.Plan",
     "audit.Witness",
     "audit.WitnessRefusal",
+    "audit.Dispute",
     "tenants.TenantConnector",
     "provisioning.Host",
     "provisioning.GuestImage",
@@ -68,7 +73,7 @@ class ViewMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response: HttpResponse = self.get_response(request)
-        if response.status_code == 200 and request.method == "GET" and request.user.is_authenticated:
+        if shows(response) and request.user.is_authenticated:
             self._record(request)
         return response
 
@@ -81,7 +86,7 @@ class ViewMiddleware:
         place = place_of(request)
         target = place.target if place.target[0] else ("page", what)
         page = place.route.removesuffix("-live")
-        look = f"viewed:{request.user.pk}:{page}:{'-'.join(target)}"
+        look = f"viewed:{request.user.pk}:{page}:{'-'.join(target)}".replace(" ", "-")
         if caches["shared"].get(look):
             return
         with transaction.atomic():
@@ -94,6 +99,12 @@ class ViewMiddleware:
             )
         # After the entry: a look that could not be recorded is not taken for one that was.
         caches["shared"].set(look, 1, timeout=TOGETHER_SECONDS)
+
+
+def shows(response: HttpResponse) -> bool:
+    """Whether an answer has something to see: a page, also one that says what was wrong, or a document."""
+    page = response.get("Content-Type", "").startswith("text/html")
+    return not response.streaming and (response.status_code == 200 or (response.status_code == 400 and page))
 
 
 def shown_by(request: HttpRequest) -> str:

@@ -6,8 +6,6 @@ hold both; ``beat`` holds neither. ``sequencer`` alone holds the key that signs 
 the others' keys.
 """
 
-import base64
-import binascii
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from environs import Env
 
 from audit.log_keys import log_keys
+from portal.keys import thirty_two_bytes
 
 # Lets `ModelAdmin[Runtime]` and the like be written at run time; the type checker reads them.
 django_stubs_ext.monkeypatch()
@@ -60,10 +59,7 @@ LIBVIRT_URI = ""
 if PORTAL_ROLE in ROLES_WITH_KEYS:
     LIBVIRT_URI = env.str("LIBVIRT_URI", "qemu:///system")
     EXTRA_ROUTE_KEYS = env.list("PORTAL_EXTRA_ROUTE_KEYS", [])
-    try:
-        WRAPPING_KEY = base64.b64decode(env.str("PORTAL_WRAPPING_KEY", ""), validate=True)
-    except binascii.Error:
-        raise ImproperlyConfigured("PORTAL_WRAPPING_KEY is not base64. Give 32 random bytes.") from None
+    WRAPPING_KEY = thirty_two_bytes("PORTAL_WRAPPING_KEY", env.str("PORTAL_WRAPPING_KEY", ""))
 elif env.str("PORTAL_WRAPPING_KEY", "") or env.str("LIBVIRT_URI", ""):
     raise ImproperlyConfigured(
         f"The {PORTAL_ROLE} process must not hold PORTAL_WRAPPING_KEY or LIBVIRT_URI. "
@@ -71,16 +67,17 @@ elif env.str("PORTAL_WRAPPING_KEY", "") or env.str("LIBVIRT_URI", ""):
     )
 ROLES_WITH_ROUTE_KEY = {"web", "worker", "manage"}
 if PORTAL_ROLE in ROLES_WITH_ROUTE_KEY:
-    try:
-        ROUTE_KEY = base64.b64decode(env.str("PORTAL_ROUTE_KEY", ""), validate=True)
-    except binascii.Error:
-        raise ImproperlyConfigured("PORTAL_ROUTE_KEY is not base64. Give 32 random bytes.") from None
-for _name, _key in {
-    "PORTAL_WRAPPING_KEY": WRAPPING_KEY,
-    "PORTAL_ROUTE_KEY": ROUTE_KEY,
-}.items():
-    if _key and len(_key) != 32:
-        raise ImproperlyConfigured(f"{_name} must be 32 bytes, as base64.")
+    ROUTE_KEY = thirty_two_bytes("PORTAL_ROUTE_KEY", env.str("PORTAL_ROUTE_KEY", ""))
+# Signs who asked in messages between these processes (audit/carrying.py). SECRET_KEY differs by role.
+ROLES_WITH_CONTEXT_KEY = {"web", "worker", "beat", "manage"}
+CONTEXT_KEY = thirty_two_bytes("PORTAL_CONTEXT_KEY", env.str("PORTAL_CONTEXT_KEY", ""))
+if PORTAL_ROLE not in ROLES_WITH_CONTEXT_KEY and CONTEXT_KEY:
+    raise ImproperlyConfigured(
+        f"The {PORTAL_ROLE} process must not hold PORTAL_CONTEXT_KEY. Remove it from its environment."
+    )
+_DEVELOPMENT_CONTEXT_KEY = b"development only: who has asked."
+if PORTAL_ROLE in ROLES_WITH_CONTEXT_KEY and not PRODUCTION:
+    CONTEXT_KEY = CONTEXT_KEY or _DEVELOPMENT_CONTEXT_KEY
 if not 1 <= GATEWAY_IDLE_SECONDS <= 7 * 24 * 3600:
     raise ImproperlyConfigured("PORTAL_GATEWAY_IDLE_SECONDS must be from 1 to 604800 (a week).")
 if EGRESS_RETENTION_DAYS < 1 or EGRESS_RECORDS < 1:
@@ -111,6 +108,10 @@ if PRODUCTION:
         raise ImproperlyConfigured("PORTAL_WRAPPING_KEY is missing or weak. Set 32 random bytes as base64.")
     if PORTAL_ROLE in ROLES_WITH_ROUTE_KEY and (not ROUTE_KEY or len(set(ROUTE_KEY)) < 8):
         raise ImproperlyConfigured("PORTAL_ROUTE_KEY is missing or weak. Set 32 random bytes as base64.")
+    if PORTAL_ROLE in ROLES_WITH_CONTEXT_KEY and (
+        len(set(CONTEXT_KEY)) < 8 or CONTEXT_KEY == _DEVELOPMENT_CONTEXT_KEY
+    ):
+        raise ImproperlyConfigured("PORTAL_CONTEXT_KEY is missing or weak. Set 32 random bytes as base64.")
     if DEBUG:
         raise ImproperlyConfigured("DEBUG must be off in production.")
     if env.bool("PORTAL_ALLOW_FAULTS", False):
@@ -277,6 +278,7 @@ SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_HSTS_SECONDS = 31536000 if PRODUCTION else 0
 SECURE_SSL_REDIRECT = PRODUCTION and env.bool("PORTAL_SSL_REDIRECT", True)
+SECURE_REDIRECT_EXEMPT = [r"^metrics$"]  # asked on the machine itself, past nginx, where there is no TLS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PRODUCTION else None
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024

@@ -1,5 +1,4 @@
 from django.contrib import admin
-from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
 from portal import (
@@ -16,7 +15,7 @@ from portal import (
 urlpatterns = [
     path("", views.home, name="home"),
     path("sign-in/", views.SignIn.as_view(), name="sign-in"),
-    path("sign-out/", LogoutView.as_view(), name="sign-out"),
+    path("sign-out/", views.SignOut.as_view(), name="sign-out"),
     path("t/<slug:slug>/", views.tenant, name="tenant"),
     path("t/<slug:slug>/live/", views.tenant_live, name="tenant-live"),
     path("t/<slug:slug>/operations/", views.tenant_operation, name="tenant-operation"),

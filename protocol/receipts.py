@@ -153,7 +153,7 @@ class Checked:
 
     @property
     def roles(self) -> list[tuple[str, Opening]]:
-        """Each personal datum and its role in the event. Escape both before a terminal sees them."""
+        """Each personal datum with its role in the event. Both are the log's text: escape them when shown."""
         return list(zip(roles(self.personal, self.event), self.personal, strict=True))
 
 

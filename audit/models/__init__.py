@@ -1,6 +1,7 @@
 """The tables of the record."""
 
 from audit.models.append_only import AppendOnlyError, AppendOnlyModel, AppendOnlyQuerySet
+from audit.models.disputes import Dispute, DisputeAcknowledgement
 from audit.models.entry import Entry
 from audit.models.personal import PersonalDatum
 from audit.models.search import SearchIndex
@@ -14,6 +15,8 @@ __all__ = [
     "AppendOnlyQuerySet",
     "Checkpoint",
     "Cosignature",
+    "Dispute",
+    "DisputeAcknowledgement",
     "Entry",
     "Leaf",
     "PersonalDatum",

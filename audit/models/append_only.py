@@ -36,3 +36,15 @@ class AppendOnlyModel(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise AppendOnlyError(f"A row of {self._meta.verbose_name_plural} cannot be deleted.")
+
+
+class Acknowledgement(AppendOnlyModel):
+    """A person has looked into an alarm, and says what they found. One for each alarm."""
+
+    by = models.CharField(max_length=64, help_text="The actor's id.")
+    why = models.CharField(max_length=64, help_text="The commitment to the reason (PersonalDatum), in hex.")
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+        default_permissions = ("view",)

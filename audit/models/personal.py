@@ -7,11 +7,14 @@ from django.db.models.functions import Length
 from django.db.models.lookups import Exact
 
 from audit.models.append_only import AppendOnlyError
-from protocol.personal import SALT_BYTES
+from protocol.canonical import CanonicalError
+from protocol.personal import SALT_BYTES, commitment
 from protocol.receipts import Opening
 
 MAX_VALUE = 512
 """Characters: less than what an index row of PostgreSQL holds, whatever the script."""
+
+DOES_NOT_OPEN = "Does not open: another value stands where the recorded one was."
 
 
 class PersonalQuerySet(models.QuerySet["PersonalDatum"]):
@@ -55,6 +58,19 @@ class PersonalDatum(models.Model):
         if not self._state.adding:
             raise AppendOnlyError("Personal data of the record cannot be changed. Erase it.")
         super().save(*args, **kwargs)
+
+    @property
+    def opens(self) -> bool:
+        """Whether it is what leaves commit to: who may write the table can put in another value."""
+        try:
+            return commitment(bytes(self.salt), self.kind, self.value).hex() == self.commitment
+        except (ValueError, CanonicalError):
+            return False
+
+    @property
+    def shown(self) -> str:
+        """The value for people's eyes: only what opens its commitment is shown as what was recorded."""
+        return self.value if self.opens else DOES_NOT_OPEN
 
     @property
     def opening(self) -> Opening:

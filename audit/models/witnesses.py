@@ -6,7 +6,7 @@ retirements, refusals and their acknowledgements are entries (docs/adr/0035-witn
 
 from django.db import models
 
-from audit.models.append_only import AppendOnlyModel
+from audit.models.append_only import Acknowledgement, AppendOnlyModel
 from audit.models.tree import Checkpoint
 
 
@@ -102,16 +102,10 @@ class WitnessRefusal(AppendOnlyModel):
         return f"{self.witness}: {self.reason}"
 
 
-class RefusalAcknowledgement(AppendOnlyModel):
+class RefusalAcknowledgement(Acknowledgement):
     """A person has looked into a refusal. The alarm ends; the refusal stays."""
 
     refusal = models.OneToOneField(WitnessRefusal, models.PROTECT, related_name="acknowledgement")
-    by = models.CharField(max_length=64, help_text="The actor's id.")
-    why = models.CharField(max_length=64, help_text="The commitment to the reason (PersonalDatum), in hex.")
-    at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        default_permissions = ("view",)
 
     def __str__(self) -> str:
         return f"{self.refusal} was looked into"

@@ -56,6 +56,6 @@ def _index() -> bool:
     """One batch for the search index, which must never hold up the tree. Answers whether more waits."""
     try:
         return catch_up() == INDEX_BATCH
-    except (Error, ValueError) as error:
-        _log.error("The search index does not go on: %s: %s", type(error).__name__, error)
+    except Exception:
+        _log.exception("The search index does not go on.")
         return False

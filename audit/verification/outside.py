@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit import log
+from audit.disputes import open_disputes
 from audit.models import Checkpoint, Cosignature, WitnessRefusal
 from audit.sequencer import memory
 from audit.verification.findings import Findings
@@ -51,6 +52,12 @@ def kept(notes: Iterable[tuple[str, str]], found: Findings) -> Iterator[Claim]:
             found.add("signature_wrong", f"{name}: {error}")
         else:
             yield Claim(checkpoint.size, checkpoint.root, name)
+
+
+def disputed() -> Iterator[Claim]:
+    """Checkpoints that members have shown, whose signature was checked, and that nobody has looked into."""
+    for dispute in open_disputes():
+        yield Claim(dispute.size, bytes(dispute.root), f"dispute {dispute.pk}")
 
 
 def check_witnesses(after: int, found: Findings) -> int:

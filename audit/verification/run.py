@@ -31,7 +31,7 @@ class Report:
     checkpoints: int = 0
     cosignatures: int = 0
     claims: int = 0
-    """Roots from outside the database: the sequencer's memory and kept checkpoints."""
+    """Roots from outside: the sequencer's memory, kept checkpoints, and disputes."""
     seconds: float = 0.0
     findings: Findings = field(default_factory=Findings)
 
@@ -63,7 +63,11 @@ def verify(
     report.first = min(since, size) // CHUNK * CHUNK
     report.leaves = size - report.first
     found = report.findings
-    claims = [*outside.kept(kept, found), *(outside.remembered(memory, found) if memory else ())]
+    claims = [
+        *outside.kept(kept, found),
+        *outside.disputed(),
+        *(outside.remembered(memory, found) if memory else ()),
+    ]
     report.claims = len(claims)
     _check_tree(report, size, claims, processes)
     outside.too_large(size, found)

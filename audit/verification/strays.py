@@ -79,5 +79,5 @@ def _archived(event: str) -> tuple[object, ...]:
     try:
         data = json.loads(event)["data"]
         return data["first"], data["end"], data["digest"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ()

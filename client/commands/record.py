@@ -13,7 +13,7 @@ from client.errors import Failure, WrongAnswer
 from client.log import Log, Memory, Seen
 from client.portal import Portal
 from client.reading import optional, take
-from client.receipts import Receipts, checked
+from client.receipts import Listed, Receipts, checked, same_tenant
 from client.screen import plain, say, table, warn
 from protocol.checkpoints import check_cosignature
 from protocol.notes import NoteError, VerifierKey, encode
@@ -41,9 +41,12 @@ def listing(context: Context, args: argparse.Namespace) -> int:
 def receipt(context: Context, args: argparse.Namespace) -> int:
     """Download one, check it, show it, and keep it if a file is named."""
     with _following(context, args.tenant) as (portal, log, seen):
+        tenant_id = _tenant_id(context, portal, args.tenant)
         raw = portal.receipt(args.tenant, args.id)
         found = checked(seen, raw)
         log.fits(seen, Receipt.parse(raw).proof.note)
+        same_tenant(found, tenant_id)
+        Listed.of(portal.record_entry(args.tenant, args.id)).fits(found)
     if args.file is not None:
         files.create(args.file, raw)
     say(f"Entry {found.index} of {found.size} in the log {plain(found.checkpoint.origin)}, word for word:")
@@ -56,14 +59,20 @@ def receipt(context: Context, args: argparse.Namespace) -> int:
 def verify(context: Context, args: argparse.Namespace) -> int:
     """Download and check all of the tenant's entries; with ``--machine`` ask its own machine, too."""
     with _following(context, args.tenant) as (portal, log, seen):
-        with Receipts(seen, args.file) as receipts:
+        tenant_id = _tenant_id(context, portal, args.tenant)
+        newest, _following_page = portal.record(args.tenant, {})
+        with Receipts(seen, args.file, tenant_id, map(Listed.of, newest)) as receipts:
             following: int | None = 0
             while following is not None:
                 following = portal.receipts(args.tenant, following, receipts.take)
                 receipts.end()
             for note in sorted(receipts.notes):
                 log.fits(seen, note)
+            receipts.fit_list()
         say(f"{receipts.count} entries of {args.tenant} are in the log, word for word as they are told.")
+        if receipts.unproved:
+            # An entry that the log has not taken yet, or one whose words stand in an archive.
+            warn(f"{receipts.unproved} of the newest entries in the list came without proof: look at them.")
         if args.machine:
             with context.runtime(portal, context.device(), args.tenant) as runtime:
                 _machine(log, seen, runtime.get("/v1/witness"))
@@ -82,6 +91,17 @@ def pin(context: Context, args: argparse.Namespace) -> int:
     for line in _witnesses(head):
         say(line)
     return 0
+
+
+def _tenant_id(context: Context, portal: Portal, slug: str) -> str:
+    """Whose entries they must be: by the keyring that this device has seen."""
+    pinned = context.pins().get(slug)
+    if pinned is not None:
+        return pinned.tenant_id
+    seen, verdict = context.judged(portal, slug)
+    if verdict is None:
+        warn("There is no keyring yet: that these are this tenant's entries is the portal's word.")
+    return seen.tenant_id
 
 
 @contextmanager
@@ -118,8 +138,8 @@ def _believe(context: Context, args: argparse.Namespace) -> None:
     except NoteError as error:
         raise Failure(f"The portal's log is not signed with that key: {plain(str(error))}.") from None
     if before is not None:
-        memory.keep_evidence(before, shown.note)
-        warn(f"Another key than before. What this device has seen so far is in {memory.evidence}.")
+        kept = memory.keep_evidence(before, shown.note)
+        warn(f"Another key than before. What this device has seen so far is in {kept}.")
     memory.put(shown, whatever=True)
 
 

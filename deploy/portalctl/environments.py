@@ -32,6 +32,7 @@ Role = Literal["web", "worker", "beat", "manage", "sequencer", "proxy", "egress"
 ROLES: tuple[Role, ...] = ("web", "worker", "beat", "manage", "sequencer", "proxy", "egress")
 _HOLDS_LIBVIRT: tuple[Role, ...] = ("worker", "manage")
 _SIGNS_ROUTES: tuple[Role, ...] = ("web", "worker", "manage")
+_CARRIES_CONTEXT: tuple[Role, ...] = ("web", "worker", "beat", "manage")
 _FLEET_LETTERS = string.ascii_lowercase + string.digits
 _MACHINE_ID = Path("/etc/machine-id")
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -117,6 +118,8 @@ def settings(
         values["PORTAL_LOG_KEY"] = kept["PORTAL_LOG_KEY"]
     if role in _SIGNS_ROUTES:
         values["PORTAL_ROUTE_KEY"] = kept["PORTAL_ROUTE_KEY"]
+    if role in _CARRIES_CONTEXT:
+        values["PORTAL_CONTEXT_KEY"] = kept["PORTAL_CONTEXT_KEY"]
     if role in _HOLDS_LIBVIRT:
         values |= {
             "LIBVIRT_URI": uri,
@@ -231,7 +234,7 @@ def _secrets(places: Places) -> dict[str, str]:
     path = places.env / "secrets.json"
     kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     made = {f"{role.upper()}_SECRET_KEY": secrets.token_urlsafe(48) for role in ROLES}
-    for name in ("PORTAL_WRAPPING_KEY", "PORTAL_ROUTE_KEY"):
+    for name in ("PORTAL_WRAPPING_KEY", "PORTAL_ROUTE_KEY", "PORTAL_CONTEXT_KEY"):
         made[name] = base64.b64encode(secrets.token_bytes(32)).decode()
     if "PORTAL_LOG_KEY" not in kept:
         made |= logkey.pair(places, f"{urlsplit(base_url()).hostname}/log/{fleet_id(places.state)}")

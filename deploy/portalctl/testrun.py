@@ -101,6 +101,7 @@ def environment(places: Places, redis_url: str) -> dict[str, str]:
         "PORTAL_ROLE": "manage",
         "SECRET_KEY": secrets.token_urlsafe(48),
         "PORTAL_WRAPPING_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+        "PORTAL_CONTEXT_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
         "PORTAL_ROUTE_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
         "DATABASE_URL": f"sqlite:///{state}/db/portal.sqlite3",
         "REDIS_URL": redis_url,

@@ -155,6 +155,10 @@ BEGIN
             ('audit_witnessrefusal', 'portal_verifier',  'SELECT'),
             ('audit_refusalacknowledgement', 'portal_app', 'SELECT, INSERT'),
             ('audit_refusalacknowledgement', 'portal_verifier', 'SELECT'),
+            ('audit_dispute',        'portal_app',       'SELECT, INSERT'),
+            ('audit_dispute',        'portal_verifier',  'SELECT'),
+            ('audit_disputeacknowledgement', 'portal_app', 'SELECT, INSERT'),
+            ('audit_disputeacknowledgement', 'portal_verifier', 'SELECT'),
             -- Outside the leaves so that it can be erased; a changed one would open nothing. A right to update
             -- some column is what PostgreSQL asks of who locks rows, as the erasure does.
             ('audit_personaldatum',  'portal_app',       'SELECT, INSERT, DELETE, UPDATE (made_at)'),

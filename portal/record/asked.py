@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils.dateparse import parse_date, parse_datetime
 
 from audit.models import Entry
-from audit.times import end_id, first_id
+from audit.times import end_id, first_id, shifted
 from portal.record.words import TOPICS, Topic, actions
 
 CHANGES = "changes"
@@ -51,7 +51,7 @@ class Asked:
     @property
     def last_day(self) -> datetime | None:
         """The last moment that is meant, whose day stands in the form."""
-        return self.until - timedelta(seconds=1) if self.until else None
+        return shifted(self.until, -timedelta(seconds=1)) if self.until else None
 
     @property
     def narrows(self) -> bool:
@@ -99,12 +99,16 @@ def _moment(name: str, text: str, *, end: bool = False) -> datetime | None:
         moment = parse_datetime(text) if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC)
         if moment is not None and day is not None and end:
             moment += timedelta(days=1)
+        if moment is not None:
+            # Where no year is left for it in UTC, no database can compare it either.
+            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         moment = None
     if moment is None:
         raise WrongQuestion(f"{name}: give a day like 2026-11-26 or a time like 2026-11-26T09:30Z.")
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment
 
 
 def _told(moment: datetime | None) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
+    # Not strftime, which writes the year 1 with one digit.
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z" if moment else ""

@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
+from audit.models import PersonalDatum
 from portal.record import openings
 from portal.record.heads import head
 from portal.record.reading import Line
 from portal.record.words import TOPICS
-from protocol.receipts import Opening
 from tenants.models import Tenant
 from tenants.selectors import Person
 
@@ -16,7 +16,7 @@ LABELS = {"reason": "Reason", "address": "Address", "username": "Name", "name": 
 
 def entry_page(reader: Person, tenant: Tenant, found: Line) -> dict[str, Any]:
     """What the page shows to this reader."""
-    (mine,) = openings.readable(reader, tenant, [found.entry])
+    (mine,) = openings.visible(reader, tenant, [found.entry])
     newest = head(tenant, holding=found.index + 1) if found.index is not None else None
     return {
         "line": found,
@@ -33,8 +33,8 @@ def _verbatim(event: str) -> str:
     return json.dumps(json.loads(event), indent=2, ensure_ascii=False) if event else ""
 
 
-def _opened(one: Opening) -> tuple[str, str]:
-    return LABELS.get(one.kind, one.kind), one.value
+def _opened(one: PersonalDatum) -> tuple[str, str]:
+    return LABELS.get(one.kind, one.kind), one.shown
 
 
 def _readable(found: dict[str, Any]) -> list[tuple[str, str]]:

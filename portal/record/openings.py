@@ -17,15 +17,16 @@ TOLD = {"reason", "name"}
 
 
 def readable(reader: Person, tenant: Tenant, entries: Sequence[Entry]) -> list[tuple[Opening, ...]]:
-    """For each entry of the tenant's, what ``reader`` may see. Three queries for all of them."""
+    """For each entry of the tenant's, what ``reader`` may see and opens. Three queries for all of them."""
+    return [tuple(row.opening for row in rows if row.opens) for rows in visible(reader, tenant, entries)]
+
+
+def visible(reader: Person, tenant: Tenant, entries: Sequence[Entry]) -> list[tuple[PersonalDatum, ...]]:
+    """The same as it stands in the table, with what opens no commitment: that is for nobody to see."""
     wanted = [sorted(set(_commitments(entry))) for entry in entries]
     rows = PersonalDatum.objects.filter(commitment__in={text for one in wanted for text in one})
     seen = _subjects(reader, tenant)
-    found = {
-        row.commitment: row.opening
-        for row in rows
-        if row.kind in TOLD or row.subject in seen.get(row.kind, ())
-    }
+    found = {row.commitment: row for row in rows if row.kind in TOLD or row.subject in seen.get(row.kind, ())}
     return [tuple(found[text] for text in one if text in found) for one in wanted]
 
 

@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import transaction
-
 from audit import log, proofs
 from audit.context import Actor
+from audit.disputes import dispute
 from audit.models import Entry
-from audit.services import record
 from portal.record import openings
 from portal.record.heads import Head, head, of_size
 from protocol.checkpoints import Checkpoint, hash_lines, opened
 from protocol.merkle import ProofError
-from protocol.notes import Note, NoteError, encode
+from protocol.notes import Note, NoteError
 from protocol.receipts import Receipt
 from protocol.tiles import root_from_tiles
 from tenants.models import Tenant
@@ -27,7 +25,7 @@ class NotProved(Refused):
 
 FORKED = (
     "THIS LOG DOES NOT CONTINUE THAT CHECKPOINT, which bears the log's own signature. Somebody has rewritten "
-    "the record. Keep your file: it is evidence. Staff have been told by an entry of the record."
+    "the record. Keep your file: it is evidence. Staff see it in red on every page of theirs."
 )
 
 
@@ -114,7 +112,7 @@ def since(*, actor: Actor, tenant: Tenant, kept: str) -> Consistency:
     if old.size == 0:
         raise NotProved("unknown_size", "A checkpoint of an empty log says nothing. Give a later one.")
     if not _continues(old, new):
-        _dispute(actor, tenant, old, new, kept)
+        dispute(actor=actor, tenant_id=tenant.pk, kept=kept, here=new.size)
         raise NotProved("forked", FORKED)
     return _between(old.size, new)
 
@@ -132,17 +130,3 @@ def _continues(old: Checkpoint, new: Head) -> bool:
 
 def _between(old: int, new: Head) -> Consistency:
     return Consistency(old, new.size, tuple(proofs.consistency(old, new.size)), new.note)
-
-
-@transaction.atomic
-def _dispute(actor: Actor, tenant: Tenant, old: Checkpoint, new: Head, kept: str) -> None:
-    mine = Note.parse(kept)
-    signed = Note(mine.text, tuple(mine.of(log.vkey())))
-    record(
-        action="record.disputed",
-        actor=actor,
-        tenant_id=tenant.pk,
-        target=("tenant", tenant.pk),
-        # The evidence itself: the log's own signature under another history.
-        data={"size": old.size, "root": encode(old.root), "checkpoint": signed.to_text(), "here": new.size},
-    )

@@ -71,9 +71,9 @@ def line(tenant: Tenant, entry_id: int) -> Line | None:
     return next(iter(told(tenant, list(entries_of(tenant.pk).filter(pk=entry_id)))), None)
 
 
-def record_page(tenant: Tenant, asked: Asked) -> dict[str, Any]:
-    """What the page shows."""
-    rows, following = lines(tenant, asked)
+def record_page(tenant: Tenant, asked: Asked, *, shown: bool = True) -> dict[str, Any]:
+    """What the page shows; no rows to a question that was not understood."""
+    rows, following = lines(tenant, asked) if shown else ([], None)
     return {
         "rows": rows,
         "next": following,

@@ -136,6 +136,7 @@ WORDS: dict[str, Words] = {
             "witness.retired": "Took the witness {name} out of account",
             "witness.refused": "Was refused a signature by the witness {name}: {code}",
             "witness.refusal_acknowledged": "Looked into the refusal of the witness {name}",
+            "record.dispute_acknowledged": "Looked into a checkpoint that this log does not continue",
             "record.viewed": "Looked at the page of {page}",
             "record.exported": "Downloaded entries with their proofs",
             "record.archived": "Moved the entries from {first} to before {end} into an archive",

@@ -1,6 +1,7 @@
 """What staff type into the search form, turned into filters within their scope."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -51,6 +52,14 @@ class SearchForm(forms.Form):
             raise ValidationError("Give an action such as tenant.created, or its first word.")
         return given
 
+    def clean_since(self) -> datetime | None:
+        """In UTC."""
+        return _in_utc(self.cleaned_data["since"])
+
+    def clean_until(self) -> datetime | None:
+        """In UTC."""
+        return _in_utc(self.cleaned_data["until"])
+
     def clean(self) -> dict[str, Any]:
         """The times must leave something between them."""
         given = super().clean() or {}
@@ -89,6 +98,14 @@ def scope_of(person: Person) -> tuple[UUID, ...] | None:
     if person.has_perm("tenants.operate_tenant"):
         return None
     return tuple(tenants_for(person).values_list("pk", flat=True))
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    """A zone may be given, and leave no year for the time in UTC, in which databases compare."""
+    try:
+        return moment.astimezone(UTC) if moment else None
+    except OverflowError:
+        raise ValidationError("Give a time between the years 1 and 9999 in UTC.") from None
 
 
 def _tenant(person: Person, given: str) -> UUID | None:

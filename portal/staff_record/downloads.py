@@ -12,6 +12,7 @@ from audit import log, proofs
 from audit.context import Actor
 from audit.exporting import MAX_ENTRIES, MAX_RECEIPTS, receipts, whole
 from audit.models import Checkpoint, Entry, Segment
+from audit.proofs import witnesses_about
 from audit.services import record
 from portal.rates import DOWNLOADS, RateExceeded, spend
 from portal.staff_record.asked import SearchForm, scope_of
@@ -22,7 +23,7 @@ PER_MINUTE = 6
 
 def receipt(entry: Entry) -> HttpResponseBase:
     """The entry with its proof, without personal data."""
-    made = proofs.receipt(entry)
+    made = proofs.receipt(entry, named=witnesses_about(entry.tenant_id))
     if made is None:
         words = (
             "This entry is not in a signed checkpoint yet, or it has been archived. Try again in a moment."

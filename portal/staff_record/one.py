@@ -10,12 +10,11 @@ from django.http import HttpRequest
 from audit import log, personal, proofs
 from audit.context import Actor
 from audit.models import Checkpoint, Cosignature, Entry, Leaf, Segment
-from audit.proofs import note_of
+from audit.proofs import note_of, witnesses_about
 from audit.services import record
 from portal.staff_record.rows import rows_of
 from protocol.checkpoints import hash_lines
 from protocol.merkle import ProofError
-from protocol.receipts import Opening
 
 MAY_OPEN = ["tenants.operate_tenant", "audit.view_personaldatum"]
 """As for :func:`portal.selectors.personal_for`: people cross tenants."""
@@ -37,7 +36,7 @@ class Place:
     index: int
     checkpoint: Checkpoint
     note: str
-    """With the witnesses' signatures."""
+    """With the signatures of witnesses outside and of the tenant's own machine."""
     cosignatures: list[Cosignature]
     inclusion: str
     """The hashes, one a line, as C2SP writes them."""
@@ -57,7 +56,7 @@ def context_of(request: HttpRequest, entry: Entry) -> dict[str, Any]:
     """For the page."""
     leaf = Leaf.objects.filter(entry=entry).first()
     head = proofs.latest()
-    place = _place(leaf, head)
+    place = _place(entry, leaf, head)
     since, problem = _since(request.GET.get("since", ""), head)
     return {
         "row": rows_of([entry])[0],
@@ -75,7 +74,7 @@ def context_of(request: HttpRequest, entry: Entry) -> dict[str, Any]:
 
 
 @transaction.atomic
-def opened(actor: Actor, entry: Entry) -> list[tuple[str, Opening | None]]:
+def opened(actor: Actor, entry: Entry) -> list[tuple[str, str | None]]:
     """What the entry's commitments stand for, by role; None: erased. That somebody looked is on record."""
     record(
         action="record.personal_opened",
@@ -83,8 +82,8 @@ def opened(actor: Actor, entry: Entry) -> list[tuple[str, Opening | None]]:
         tenant_id=entry.tenant_id,
         target=("entry", entry.pk),
     )
-    found = personal.openings([_event(entry)])[0]
-    return [(ROLES.get(role, role), opening) for role, opening in sorted(found.items())]
+    found = personal.data_of([_event(entry)])[0]
+    return [(ROLES.get(role, role), datum.shown if datum else None) for role, datum in sorted(found.items())]
 
 
 def _event(entry: Entry) -> dict[str, Any]:
@@ -105,15 +104,18 @@ def _commitments(entry: Entry) -> list[str]:
     return [ROLES.get(role, role) for role in sorted(held)] if isinstance(held, dict) else []
 
 
-def _place(leaf: Leaf | None, head: Checkpoint | None) -> Place | None:
+def _place(entry: Entry, leaf: Leaf | None, head: Checkpoint | None) -> Place | None:
     if leaf is None or head is None or leaf.index >= head.size:
         return None
     try:
         inclusion = hash_lines(tuple(proofs.inclusion(leaf.index, head.size)))
     except ProofError as error:
         inclusion = f"The tree does not hang together: {error}. Run manage.py audit_verify."
-    signed = list(head.cosignatures.select_related("witness").order_by("witness__name"))
-    return Place(leaf.index, head, note_of(head), signed, inclusion, bytes(head.root).hex())
+    # Other tenants' machines sign too: their names are for none who reads of this one.
+    named = witnesses_about(entry.tenant_id)
+    signed = head.cosignatures.filter(witness__in=named).select_related("witness")
+    rows = list(signed.order_by("witness__target", "witness__name"))
+    return Place(leaf.index, head, note_of(head, named), rows, inclusion, bytes(head.root).hex())
 
 
 def _segment(index: int) -> Segment | None:

@@ -1,5 +1,6 @@
 """The page of the record, and the rows that a live tail adds to it."""
 
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -8,15 +9,18 @@ from django.template.response import TemplateResponse
 
 from audit import index
 from audit.models import Entry, Leaf
-from audit.search import NEAR_MOST, Cursor, Found, search
+from audit.search import NEAR_MOST, PAGE, Cursor, Found, search
 from audit.tail import Tail, tail
 from portal.staff_record.asked import SearchForm, scope_of
 from portal.staff_record.rows import rows_of
+
+_IDS = re.compile(rf"[0-9]{{1,18}}(,[0-9]{{1,18}}){{0,{PAGE - 1}}}")
 
 
 def list_page(request: HttpRequest, extra: dict[str, Any]) -> HttpResponse:
     """One page of what was asked for, the newest first."""
     form = SearchForm(request.GET, person=request.user)
+    size = _size()  # before the search: what enters the tree meanwhile is for the tail
     found, problem = _found(form, request)
     asked = form.asked()
     following = request.GET.get("follow") == "1" and found is not None
@@ -31,7 +35,8 @@ def list_page(request: HttpRequest, extra: dict[str, Any]) -> HttpResponse:
         "at_top": not (request.GET.get("before") or request.GET.get("after")),
         "upward": bool(request.GET.get("after")),
         "may_take_all": scope_of(request.user) is None,
-        "tail": Tail([], _size(), 0) if following else None,
+        "tail": Tail([], size, 0) if following else None,
+        "early": _early(found.entries, size) if following and found else "",
         "behind": _behind() if asked else 0,
     }
     return TemplateResponse(
@@ -43,14 +48,20 @@ def tail_rows(request: HttpRequest) -> HttpResponse:
     """What has come since, as rows; with ``pause``, only the row that says so."""
     form = SearchForm(request.GET, person=request.user)
     after = request.GET.get("from", "")
-    if not form.is_valid() or not (after.isascii() and after.isdigit() and len(after) < 19):
+    early = request.GET.get("early", "")
+    wrong = not (after.isascii() and after.isdigit() and len(after) < 19) or (
+        early and not _IDS.fullmatch(early)
+    )
+    if wrong or not form.is_valid():
         return HttpResponse("Give a valid search, and from: a place in the log.", status=400)
     paused = request.GET.get("pause") == "1"
-    found = Tail([], int(after), 0) if paused else tail(form.filters, int(after))
+    shown = [int(pk) for pk in early.split(",") if pk]
+    found = Tail([], int(after), 0) if paused else tail(form.filters, int(after), but=shown)
     context = {
         "rows": rows_of(found.entries),
         "tail": found,
         "paused": paused,
+        "early": early,
         "query": urlencode(form.asked()),
     }
     return TemplateResponse(request, "admin/audit/entry/_tail.html", context)
@@ -69,6 +80,12 @@ def _found(form: SearchForm, request: HttpRequest) -> tuple[Found | None, str]:
 def _size() -> int:
     newest = Leaf.objects.order_by("-index").values_list("index", flat=True).first()
     return 0 if newest is None else newest + 1
+
+
+def _early(entries: list[Entry], size: int) -> str:
+    """Ids of what the page shows and the tail from ``size`` on would show again."""
+    inside = Leaf.objects.filter(entry__in=entries, index__lt=size).values_list("entry_id", flat=True)
+    return ",".join(str(pk) for pk in sorted({entry.pk for entry in entries} - set(inside)))
 
 
 def _behind() -> int:

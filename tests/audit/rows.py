@@ -1,6 +1,7 @@
 """One row for each insert-only table, made as the portal makes it."""
 
 from collections.abc import Callable
+from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
@@ -9,6 +10,8 @@ from audit.context import command
 from audit.models import (
     Checkpoint,
     Cosignature,
+    Dispute,
+    DisputeAcknowledgement,
     Entry,
     Leaf,
     RefusalAcknowledgement,
@@ -56,6 +59,15 @@ def _acknowledgement() -> RefusalAcknowledgement:
     return RefusalAcknowledgement.objects.create(refusal=_refusal(), by="1")
 
 
+def _dispute() -> Dispute:
+    size = Dispute.objects.count() + 1
+    return Dispute.objects.create(tenant_id=UUID(int=1), size=size, root=bytes(32), note="")
+
+
+def _dispute_acknowledgement() -> DisputeAcknowledgement:
+    return DisputeAcknowledgement.objects.create(dispute=_dispute(), by="1")
+
+
 def _segment() -> Segment:
     first = Segment.objects.count()
     place = {"first": first, "end": first + 1, "checkpoint": first + 1}
@@ -70,6 +82,8 @@ ROWS: dict[str, Callable[[], object]] = {
     "audit_cosignature": _cosignature,
     "audit_witnessrefusal": _refusal,
     "audit_refusalacknowledgement": _acknowledgement,
+    "audit_dispute": _dispute,
+    "audit_disputeacknowledgement": _dispute_acknowledgement,
     "audit_segment": _segment,
 }
 

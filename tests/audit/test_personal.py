@@ -17,6 +17,7 @@ from audit import personal
 from audit.context import SYSTEM, Actor, bind, command
 from audit.erasure import personal_erase
 from audit.models import AppendOnlyError, Entry, PersonalDatum
+from audit.models.personal import DOES_NOT_OPEN
 from audit.personal import Personal, commit, committed, forget, openings
 from audit.services import EventTooLong, record
 from protocol.merkle import leaf_hash
@@ -70,6 +71,20 @@ def test_a_commitment_is_the_protocols(maria: User) -> None:
         assert opening is not None
         assert commitment(opening.salt, opening.kind, opening.value).hex() == opening.commitment
     assert set(said.values()) == set(PersonalDatum.objects.values_list("commitment", flat=True))
+
+
+def test_what_opens_nothing_is_no_opening(maria: User) -> None:
+    """Who may write the table can delete a row and insert the same commitment with another value."""
+    said = by(maria)["personal"]
+    row = PersonalDatum.objects.get(commitment=said["actor"])
+    row.delete()
+    for change in ({"value": "somebody else"}, {"kind": "reason"}, {"salt": bytes(32)}, {"value": "\ud800"}):
+        usual = {each.attname: getattr(row, each.attname) for each in PersonalDatum._meta.concrete_fields}
+        forged = PersonalDatum(**{**usual, **change})
+        assert (forged.opens, forged.shown) == (False, DOES_NOT_OPEN)
+    assert PersonalDatum(**usual).shown == NAME
+    PersonalDatum.objects.create(**{**usual, "value": "somebody else"})
+    assert openings([{"personal": said}])[0]["actor"] is None
 
 
 def test_salts_differ(maria: User) -> None:

@@ -40,6 +40,8 @@ RECORD = {
     "audit_cosignature": (ADD, NONE, READ),
     "audit_witnessrefusal": (ADD, NONE, READ),
     "audit_refusalacknowledgement": (ADD, NONE, READ),
+    "audit_dispute": (ADD, NONE, READ),
+    "audit_disputeacknowledgement": (ADD, NONE, READ),
     "audit_personaldatum": (ADD | {"DELETE"}, NONE, NONE),
 }
 ELSEWHERE: tuple[set[str], ...] = (ALL, NONE, NONE)

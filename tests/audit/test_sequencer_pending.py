@@ -11,7 +11,7 @@ from psycopg import sql
 
 from audit.models import Entry, Leaf, SequencerFence
 from audit.sequencer import Sequencer
-from tests.audit.conftest import assert_sound, elsewhere, write
+from tests.audit.conftest import assert_sound, elsewhere, triggers_down, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -85,6 +85,19 @@ def test_an_id_without_a_transaction_id_yet(make_sequencer: Callable[..., Sequen
         other.commit()
     assert sequencer.once() == 1
     assert sequenced(late)
+
+
+def test_what_fits_into_no_bundle_gets_no_leaf(make_sequencer: Callable[..., Sequencer]) -> None:
+    """As it may stand there from before the triggers: it neither ends nor holds up the sequencer."""
+    given = {"at": timezone.now(), "action": "a.b", "actor_kind": "system", "actor_id": ""}
+    events = ["", "{", "x" * 60_001, "ß" * 30_001, "{}"]
+    with triggers_down():
+        made = [Entry.objects.create(event=event, **given) for event in events]
+    (entry,) = write()
+    sequencer = make_sequencer(batch=3)
+    assert [sequencer.once() for _ in range(3)] == [2, 0, 0]
+    assert [sequenced(one.pk) for one in [*made, entry]] == [False] * 4 + [True] * 2
+    assert low() == entry.pk
 
 
 def test_a_rolled_back_one_holds_nothing_back(make_sequencer: Callable[..., Sequencer]) -> None:

@@ -1,9 +1,14 @@
 """Each insert-only table refuses each way of changing it, and a database that no longer refuses is told of."""
 
+import json
+from datetime import timedelta
+
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
 
 from audit import triggers
+from audit.models import Entry
 from audit.trigger_check import trigger_problems
 from tests.audit.rows import ROWS, row_of
 
@@ -99,6 +104,50 @@ def test_rows_are_still_added(table: str) -> None:
     assert len(content(table)) >= 2
 
 
+NOW = timedelta()
+MISFITS: dict[str, tuple[str, timedelta]] = {
+    "nothing": ("", NOW),
+    "one byte": ("1", NOW),
+    "no JSON": ("{'a':1}", NOW),
+    "no object": ("[1]", NOW),
+    "a number": ("12", NOW),
+    "brackets without end": ("[" * 50_000, NOW),
+    "too long": (json.dumps({"a": "x" * 60_000}), NOW),
+    "too long in bytes": (json.dumps({"a": "ß" * 30_000}, ensure_ascii=False), NOW),
+    "of the past": ("{}", -timedelta(minutes=16)),
+    "of the future": ("{}", timedelta(minutes=16)),
+    "of 2099": ("{}", timedelta(days=27_000)),
+}
+FITS = {
+    "the smallest": ("{}", NOW),
+    "the longest": (json.dumps({"a": "x" * (60_000 - len('{"a": ""}'))}), NOW),
+    "a slow writer": ("{}", -timedelta(minutes=14)),
+    "a fast clock": ("{}", timedelta(minutes=14)),
+}
+
+
+def add(event: str, off: timedelta) -> None:
+    given = {"action": "a.b", "actor_kind": "system", "actor_id": ""}
+    with transaction.atomic():
+        if connection.vendor == "postgresql":
+            execute("SET LOCAL session_replication_role = replica")
+        Entry.objects.create(at=timezone.now() + off, event=event, **given)
+
+
+@pytest.mark.parametrize("what", MISFITS)
+def test_an_entry_that_nobody_could_read_is_refused(what: str) -> None:
+    """Whoever may insert past record() cannot leave what no bundle holds, or what is dated elsewhere."""
+    with pytest.raises(DatabaseError):
+        add(*MISFITS[what])
+    assert content("audit_entry") == []
+
+
+@pytest.mark.parametrize("what", FITS)
+def test_an_entry_that_fits_is_taken(what: str) -> None:
+    add(*FITS[what])
+    assert len(content("audit_entry")) == 1
+
+
 def test_a_whole_database_has_no_problem() -> None:
     assert trigger_problems(connection) == []
 
@@ -144,6 +193,10 @@ WEAKENED = {
             "CREATE RULE deaf AS ON INSERT TO {0} DO INSTEAD NOTHING",
             "the rule deaf stands on {0}",
         ),
+        "takes anything": (
+            "DROP TRIGGER {0}_no_misfit ON {0}",
+            "{0}_no_misfit is missing, switched off or altered",
+        ),
         "row security": ("ALTER TABLE {0} ENABLE ROW LEVEL SECURITY", "row security t"),
         "a child": ("CREATE TABLE below () INHERITS ({0})", "below inherits from {0}"),
     },
@@ -153,6 +206,7 @@ WEAKENED = {
             "CREATE TRIGGER {0}_no_update BEFORE UPDATE ON {0} BEGIN SELECT 1; END",
             "{0}_no_update is missing",
         ),
+        "takes anything": ("DROP TRIGGER {0}_no_misfit", "{0}_no_misfit is missing"),
         "one that follows": (
             "CREATE TRIGGER follow AFTER INSERT ON {0} BEGIN SELECT 1; END",
             "the trigger follow is none of the portal's",

@@ -7,18 +7,21 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
 from audit import log, proofs
 from audit.models import Entry, Leaf
+from audit.search import Filters, catch_up, search
+from audit.sequencer import loop
 from audit.verification import Findings, verify
 from audit.verification import chunk as chunks
 from audit.verification.chunk import Result, Task
 from audit.verification.entries import Pass, check_rows
 from audit.verification.rows import rows
 from protocol import checkpoints, merkle
-from tests.audit.conftest import write
+from tests.audit.conftest import triggers_down, write
 from tests.audit.tampering import flipped, tamper
 
 LEAVES = [merkle.leaf_hash(str(number).encode()) for number in range(1500)]
@@ -63,6 +66,17 @@ def row(index: int, entry: int | None = None, at: int = 50) -> tuple[object, ...
     return index, merkle.leaf_hash(raw), number, raw, at, None, "a.b", "user", "1", "", "", ""
 
 
+STRANGE = [
+    "[" * 50_000,
+    json.dumps(dict(json.loads(str(row(0)[3], "utf-8")), tenant=5)),  # type: ignore[call-overload]
+    json.dumps(dict(json.loads(str(row(0)[3], "utf-8")), tenant=["x"])),  # type: ignore[call-overload]
+    "[1]",
+    "null",
+    '{"at":"1970-01-01T00:00:00","action":{},"actor":{"kind":{},"id":[]},"target":3,"tenant":null}',
+    '{"data":' + '{"a":' * 5000 + "1" + "}" * 5001,
+]
+
+
 def checked(*given: tuple[object, ...], end: int, passes: tuple[Pass, ...] = ()) -> dict[str, int]:
     found = Findings()
     assert len(check_rows(given, 0, end, passes, 0, found)) >= end
@@ -90,6 +104,37 @@ def test_the_order_counts_within_a_pass_only() -> None:
 )
 def test_times_lie_within_their_pass(at: int, names: dict[str, int]) -> None:
     assert checked(row(0, at=at), end=1, passes=(Pass(1, 10, 20),)) == names
+
+
+@pytest.mark.parametrize("raw", STRANGE)
+def test_a_text_that_is_no_event_is_a_finding(raw: str) -> None:
+    """Whatever stands there, the verification goes on to the next row."""
+    data = raw.encode()
+    bad = (0, merkle.leaf_hash(data), 0, data, 50, None, "a.b", "user", "1", "", "", "")
+    assert checked(bad, row(1), end=2) == {"column_differs": 1}
+
+
+@pytest.mark.parametrize("raw", STRANGE)
+@pytest.mark.django_db(transaction=True)
+def test_a_text_that_is_no_event_ends_neither_index_nor_search(raw: str) -> None:
+    """It is indexed by its columns alone, and those behind it as ever."""
+    with triggers_down():
+        Entry.objects.create(at=timezone.now(), action="odd.one", actor_kind="system", actor_id="", event=raw)
+    write(1)
+    call_command("sequencer", "--once", stdout=StringIO())
+    search(Filters(text="thing"))
+    assert catch_up() == len(Leaf.objects.all()) > 0
+    assert [one.action for one in search(Filters(text="thing")).entries] == ["thing.done"]
+    assert [one.action for one in search(Filters(action="odd.one")).entries] == ["odd.one"]
+    assert "column_differs" in verify().findings.counts
+
+
+def test_nothing_in_the_index_ends_the_sequencer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> int:
+        raise RecursionError
+
+    monkeypatch.setattr(loop, "catch_up", broken)
+    assert loop._index() is False
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ class LogFake:
                 return self._consistency(int(query["old"]), int(query.get("size", len(self.events))))
             case "POST", ["receipts"]:
                 return self._receipts(json.loads(body).get("after", 0))
+            case "GET", [index] if int(index) - 1 in self._own():
+                return _told(200, self.told(int(index) - 1))
             case "GET", [index, "receipt"] if int(index) - 1 in self._own():
                 return 200, None, self.receipt(int(index) - 1).encode(), {}, {}
         return _told(404, {"detail": "Not found."})
@@ -82,17 +84,14 @@ class LogFake:
     def _list(self, query: dict[str, str]) -> Told:
         before = int(query.get("before", 10**9))
         rows = [index for index in reversed(self._own()) if index + 1 < before]
-        told = [
-            {
-                "id": index + 1,
-                "index": index,
-                "at": "2026-01-01T00:00:00",
-                "who": "owner",
-                "what": self.events[index],
-            }
-            for index in rows[:4]
-        ]
+        told = [self.told(index) for index in rows[:4]]
         return _told(200, {"entries": told, "next": rows[3] + 1 if len(rows) > 4 else None})
+
+    def told(self, index: int) -> dict[str, Any]:
+        """As the list has it."""
+        event = json.loads(self.events[index])
+        told = {"id": index + 1, "index": index, "who": "owner", "what": self.events[index]}
+        return {**told, "at": event["at"], "action": event["action"]}
 
     def _head(self) -> Told:
         line = cosign(self.note(), WITNESS, self.witness_seed, int(time.time()))

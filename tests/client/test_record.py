@@ -141,8 +141,10 @@ def test_a_log_that_is_not_the_one_seen_before(
     lie(fake)
     said = owner.refused(*asked(owner, words))
     assert LIES[lie] in said
-    assert "log-evidence.json" in said
-    evidence = json.loads((owner.folder / "log-evidence.json").read_text())
+    (path,) = owner.folder.glob("log-evidence-*.json")
+    assert str(path) in said
+    assert path.stat().st_mode & 0o777 == 0o600
+    evidence = json.loads(path.read_text())
     assert opened(evidence["seen"], VerifierKey.parse(evidence["key"])) == opened(
         seen, VerifierKey.parse(evidence["key"])
     )
@@ -150,7 +152,66 @@ def test_a_log_that_is_not_the_one_seen_before(
     assert opened(fake.log.disputed[-1], VerifierKey.parse(evidence["key"])).size == 10
 
 
-@pytest.mark.parametrize("words", [["receipt", "1"], ["verify"]], ids=lambda words: words[0])
+def test_evidence_is_never_wiped(fake: Fake, owner: Person) -> None:
+    """A portal that was caught tells another lie; the same lie again is kept once."""
+    owner.ok("record", "pin", "acme")
+    rewrite(fake)
+    owner.refused("record", "list", "acme")
+    (first,) = owner.folder.glob("log-evidence-*.json")
+    proof = first.read_bytes()
+    lied = list(fake.log.events)
+    shrink(fake)
+    for _ in range(2):
+        assert "ROLLED BACK" in owner.refused("record", "list", "acme")
+        assert len(list(owner.folder.glob("log-evidence-*.json"))) == 2
+        assert first.read_bytes() == proof
+    first.write_bytes(proof[:100])  # a machine that lost its power
+    fake.log.events = lied
+    owner.refused("record", "list", "acme")
+    assert proof in [path.read_bytes() for path in owner.folder.glob("log-evidence-*-2.json")]
+
+
+every_receipt = pytest.mark.parametrize("words", [["receipt", "1"], ["verify"]], ids=lambda words: words[0])
+
+
+@every_receipt
+def test_another_tenants_entries_are_not_taken_for_ours(fake: Fake, owner: Person, words: list[str]) -> None:
+    """Proved, all of one tenant, and not of the one whose keyring this device has seen."""
+    raw = f"{fake.log.receipt(1)}\n".encode()
+    method, path = ("GET", "1/receipt/") if words[0] == "receipt" else ("POST", "receipts/")
+    fake.breaks(method, f"{RECORD}{path}", Answer(200, raw=raw))
+    assert "another tenant" in owner.refused(*asked(owner, words))
+
+
+@every_receipt
+@pytest.mark.parametrize(
+    "lie", [{"action": "other.done"}, {"at": "2026-01-01T00:00:59"}, {"at": "x"}, {"index": 4}], ids=str
+)
+def test_the_list_must_say_what_the_log_says(
+    fake: Fake, owner: Person, words: list[str], lie: dict[str, object]
+) -> None:
+    """A good receipt for another entry than the one that people see in the list."""
+    told = {**fake.log.told(0), **lie}
+    fake.bend("GET", f"{RECORD}1/", **told)
+    rows = [fake.log.told(8), told] if "index" not in lie else [{**told, "index": 6}]
+    fake.bend("GET", RECORD, entries=rows)
+    assert "tells another thing" in owner.refused(*asked(owner, words))
+
+
+def test_an_entry_in_the_list_without_a_proof_is_said(fake: Fake, owner: Person) -> None:
+    """It may be too new, or archived; it may also be hidden."""
+    assert "without proof" not in owner.run("record", "verify", "acme").err
+    fake.bend("GET", RECORD, entries=[{**fake.log.told(8), "index": 77}])
+    assert "1 of the newest entries" in owner.run("record", "verify", "acme").err
+
+
+def test_without_a_keyring_the_tenant_is_the_portals_word(fake: Fake, newcomer: Person) -> None:
+    """Which is said."""
+    fake.know(newcomer.device.key, "Ann's laptop")
+    assert "is the portal's word" in newcomer.run("record", "verify", "acme").err
+
+
+@every_receipt
 def test_a_receipt_of_another_log_proves_nothing(fake: Fake, owner: Person, words: list[str]) -> None:
     """Its checkpoint must be of the log that was seen, though the log's key has signed it."""
     owner.ok("record", "pin", "acme")
@@ -187,7 +248,7 @@ def test_changed_words_are_noticed(fake: Fake, owner: Person, tmp_path: Path) ->
     for raw, words in [
         (good.replace("first.0", "first.9") + "\n", "proves nothing"),
         (good, "in the middle of a receipt"),
-        (good + "\n" + fake.log.receipt(1) + "\n", "more than one tenant"),
+        (good + "\n" + fake.log.receipt(1) + "\n", "another tenant"),
         ("x" * 1_100_000, "too long"),
     ]:
         fake.breaks("POST", f"{RECORD}receipts/", Answer(200, raw=raw.encode()))
@@ -257,7 +318,14 @@ def test_a_damaged_memory_is_not_begun_anew(owner: Person, content: str) -> None
 
 def test_nothing_that_a_terminal_would_obey(fake: Fake, owner: Person) -> None:
     fake.log.events[0] = fake.log.events[0].replace("first", "\\u001b[2J")
-    entry = {"id": 1, "index": None, "at": "\x1b[2J", "who": "\x1b[2J", "what": "\x1b[2J"}
+    entry = {
+        "id": 1,
+        "index": None,
+        "at": "\x1b[2J",
+        "action": "\x1b[2J",
+        "who": "\x1b[2J",
+        "what": "\x1b[2J",
+    }
     fake.bend("GET", RECORD, entries=[entry])
     for words in (["list"], ["receipt", "1"]):
         assert "\x1b" not in owner.ok(*asked(owner, words))

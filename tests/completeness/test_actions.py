@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.db.models import Model
 from django.test import Client, RequestFactory
 
-from audit.models import Entry, PersonalDatum, Witness, WitnessRefusal
+from audit.models import Dispute, Entry, PersonalDatum, Witness, WitnessRefusal
 from audit.witnesses import witness_register
 from provisioning.models import Operation, Runtime
 from provisioning.transitions import TRANSITIONS
@@ -59,6 +59,11 @@ def watched_by(world: World) -> None:
     WitnessRefusal.objects.create(witness=witness, reason=WitnessRefusal.Reason.SMALLER, size=9)
 
 
+def disputed(world: World) -> None:
+    """A history that somebody has shown, and that nobody has looked into."""
+    Dispute.objects.create(tenant_id=world.mine.tenant.pk, size=9, root=bytes(32), note="")
+
+
 DEEDS: dict[tuple[str, str], Deed] = {
     **{
         ("provisioning.Runtime", f"request_{kind}"): Deed(machine, "operation.requested", settled(kind))
@@ -73,9 +78,16 @@ DEEDS: dict[tuple[str, str], Deed] = {
     ("provisioning.GuestImage", "retire_images"): Deed(
         lambda world: world.mine.runtime.image, "image.retired"
     ),
-    ("audit.Witness", "retire"): Deed(lambda world: Witness.objects.get(), "witness.retired", watched_by),
+    ("audit.Witness", "retire"): Deed(
+        lambda world: Witness.objects.get(target=""), "witness.retired", watched_by
+    ),
     ("audit.WitnessRefusal", "acknowledge"): Deed(
-        lambda world: WitnessRefusal.objects.get(), "witness.refusal_acknowledged", watched_by
+        lambda world: WitnessRefusal.objects.get(acknowledgement=None),
+        "witness.refusal_acknowledged",
+        watched_by,
+    ),
+    ("audit.Dispute", "acknowledge"): Deed(
+        lambda world: Dispute.objects.get(acknowledgement=None), "record.dispute_acknowledged", disputed
     ),
     ("audit.PersonalDatum", "erase"): Deed(
         lambda world: PersonalDatum.objects.filter(subject=f"user:{world.mine.membership.user_id}")[0],

@@ -62,6 +62,24 @@ def test_only_the_sequencer_can_sign_the_log_and_all_can_check_it(written: Place
         assert told(written, "sequencer")["PORTAL_LOG_KEY"] not in (written.env / f"{role}.env").read_text()
 
 
+def test_those_who_send_and_carry_out_tasks_share_one_key_for_it(written: Places) -> None:
+    holders = {role for role in ROLES if "PORTAL_CONTEXT_KEY" in told(written, role)}
+    assert holders == {"web", "worker", "beat", "manage"}
+    keys = {told(written, role)["PORTAL_CONTEXT_KEY"] for role in holders}
+    assert len(keys) == 1
+    assert len(base64.b64decode(keys.pop())) == 32
+
+
+def test_an_installation_from_before_gets_the_key_at_its_next_start(written: Places) -> None:
+    path = written.env / "secrets.json"
+    kept = json.loads(path.read_text())
+    del kept["PORTAL_CONTEXT_KEY"]
+    path.write_text(json.dumps(kept))
+    environments.write_all(written, ALONE, uri="qemu:///system")
+    assert told(written, "web")["PORTAL_CONTEXT_KEY"] == told(written, "worker")["PORTAL_CONTEXT_KEY"]
+    assert told(written, "web")["SECRET_KEY"] == kept["WEB_SECRET_KEY"]
+
+
 def test_the_sequencers_memory_is_its_own_alone(written: Places) -> None:
     assert stat.S_IMODE((written.state / "sequencer").stat().st_mode) == 0o700
 
@@ -100,7 +118,7 @@ def test_two_installations_share_no_secret(written: Places, tmp_path_factory: py
     other = Places(root, root / "state")
     other.env.mkdir(parents=True)
     environments.write_all(other, ALONE, uri="qemu:///system")
-    for name in ("SECRET_KEY", "PORTAL_WRAPPING_KEY", "PORTAL_LOG_VKEY"):
+    for name in ("SECRET_KEY", "PORTAL_WRAPPING_KEY", "PORTAL_CONTEXT_KEY", "PORTAL_LOG_VKEY"):
         assert told(other, "worker")[name] != told(written, "worker")[name]
 
 

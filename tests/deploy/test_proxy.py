@@ -51,6 +51,14 @@ def test_only_the_gateway_gets_sockets(tmp_path: Path) -> None:
     assert text.index("location ~ ^/gateway(-api)?(/|$) {") < text.index("proxy_read_timeout 330s;")
 
 
+def test_an_export_is_not_kept_on_the_proxys_disk(tmp_path: Path) -> None:
+    """For people who read slowly, nginx would write up to a gigabyte of each answer of web's into a file."""
+    _, _, portal = rendered(tmp_path).partition("server_name portal.localhost;")
+    location, _, _ = portal.partition("}")
+    assert "proxy_pass http://web;" in location
+    assert "proxy_max_temp_file_size 0;" in location
+
+
 @pytest.mark.parametrize("bad", ["a; return 200", "a b", "a{", 'a"', "", "a\nb"])
 def test_a_value_cannot_break_out(tmp_path: Path, bad: str) -> None:
     with pytest.raises(Stop, match="cannot stand in nginx's configuration"):

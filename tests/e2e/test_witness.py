@@ -4,7 +4,7 @@ import pytest
 
 from audit import proofs, witnesses
 from audit.alerts import loud
-from audit.models import Cosignature, WitnessRefusal
+from audit.models import Cosignature, Witness, WitnessRefusal
 from protocol.checkpoints import check_cosignature
 from protocol.notes import VerifierKey
 from provisioning import witnessing
@@ -48,7 +48,9 @@ def test_a_real_guest_refuses_a_forked_log(real_host: Host, real_image: GuestIma
     for _ in range(2):
         write()
         ask(runtime)
-        assert check_cosignature(proofs.note_of(head()), VerifierKey.parse(witness.vkey))
+        assert check_cosignature(
+            proofs.note_of(head(), Witness.objects.all()), VerifierKey.parse(witness.vkey)
+        )
     held = head().size
     assert stated(runtime)["size"] == held
 

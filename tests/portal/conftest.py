@@ -8,15 +8,19 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 from guardian.shortcuts import assign_perm
 from nacl.public import PrivateKey
 
+from audit import log
 from audit.context import Actor, command
-from audit.models import Witness, WitnessRefusal
+from audit.disputes import dispute, dispute_acknowledge
+from audit.models import Dispute, Witness, WitnessRefusal
 from audit.witnesses import refusal_acknowledge, refused, witness_register
+from protocol.checkpoints import Checkpoint, signed
 from protocol.enrolment import runtime_dns_name
 from protocol.notes import COSIGNATURE_V1, vkey_of
 from protocol.persons import Purpose
@@ -76,6 +80,7 @@ class Place:
     egress_record: EgressRecord
     witness: Witness
     refusal: WitnessRefusal
+    dispute: Dispute
 
 
 @dataclass
@@ -120,6 +125,17 @@ def make_operation(
             finished_at=began + timedelta(seconds=0.8) if index < done else None,
         )
     return operation
+
+
+def make_dispute(tenant: Tenant) -> Dispute:
+    """A history that the log does not continue, which a member has shown and somebody has looked into."""
+    key = log.vkey()
+    other = Checkpoint(key.name, 7, sha256(tenant.slug.encode()).digest())
+    shown = signed(other, settings.LOG_KEY, key.name)
+    dispute(actor=TESTER, tenant_id=tenant.pk, kept=shown, here=9)
+    found = Dispute.objects.get(tenant_id=tenant.pk)
+    dispute_acknowledge(actor=TESTER, dispute=found, reason="A rehearsal of a restore.")
+    return found
 
 
 def device_of(name: str) -> Device:
@@ -223,6 +239,7 @@ def make_place(
             record,
             witness,
             refusal,
+            make_dispute(tenant),
         )
 
     return make

@@ -11,7 +11,7 @@ from django.contrib import admin
 from django.db.models import Model
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from audit.models import Entry, Witness, WitnessRefusal
+from audit.models import Dispute, Entry, Witness, WitnessRefusal
 from provisioning.models import DriftFinding, EgressRecord, Operation, Runtime
 from tenants.models import (
     ConnectorSecret,
@@ -39,6 +39,7 @@ SCOPED: dict[type[Model], str] = {
     EgressRecord: "egress_record",
     Witness: "witness",
     WitnessRefusal: "refusal",
+    Dispute: "dispute",
 }
 """Models whose rows belong to one tenant."""
 

@@ -5,6 +5,7 @@ import uuid
 from typing import Any
 
 import pytest
+from django.contrib.sessions.backends.db import SessionStore
 from django.test import Client
 
 from audit.context import session_name
@@ -39,6 +40,19 @@ def test_a_sign_in_is_of_the_session_that_it_makes(world: World) -> None:
     assert newest("session.ended")[1]["session"] == session_name(key)
     assert key not in "".join(Entry.objects.values_list("event", flat=True))
     assert opened(began) == {"actor": "owner-of-acme", "address": "127.0.0.1"}
+
+
+def test_a_session_ends_with_its_entry_or_not_at_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One transaction: a session whose row cannot be removed has no entry of its end."""
+    client = Client(raise_request_exception=False)
+    sign_in(client)
+
+    def fails(self: SessionStore, session_key: str | None = None) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(SessionStore, "delete", fails)
+    assert client.post("/sign-out/").status_code == 500
+    assert not Entry.objects.filter(action="session.ended").exists()
 
 
 def test_a_made_up_session_is_not_recorded(world: World) -> None:

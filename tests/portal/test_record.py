@@ -174,6 +174,8 @@ def test_topics_and_times_narrow(world: World) -> None:
         "since=yesterday",
         "until=2026-02-30",
         "until=9999-12-31",
+        "until=9999-12-31T23:59-10:00",
+        "since=0001-01-01T00:00%2B10:00",
         "before=0",
         "before=-1",
         "before=²",
@@ -181,7 +183,7 @@ def test_topics_and_times_narrow(world: World) -> None:
     ],
 )
 def test_a_wrong_question_says_what_to_give(world: World, query: str) -> None:
-    """On the page beside what can be shown; nothing breaks."""
+    """On the page beside the form, without any rows; nothing breaks."""
     name = query.partition("=")[0]
     client = world.client("owner")
     answer = client.get(f"{API}?{query}")
@@ -189,7 +191,26 @@ def test_a_wrong_question_says_what_to_give(world: World, query: str) -> None:
     response = client.get(f"{PAGE_URL}?{query}")
     assert response.status_code == 400
     assert f"{name}: give" in response.content.decode()
-    assert "Created the tenant" in response.content.decode()
+    assert "Created the tenant" not in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("query", "all_of_it"),
+    [
+        ("since=0001-01-01", True),
+        ("until=9999-12-31T23:59", True),
+        ("until=0001-01-01T00:00", False),
+        ("since=9999-12-31T23:59", False),
+    ],
+)
+def test_the_ends_of_time_can_be_asked_for(world: World, query: str, all_of_it: bool) -> None:
+    """On the page, whose links ask the same again, and in the API."""
+    for _ in range(PAGE):
+        write(world.mine, kind="stop")
+    assert bool(listed(world, f"?{query}")) is all_of_it
+    shown = page(world, f"{PAGE_URL}?{query}")
+    for link in re.findall(r'href="\?([^"]*)" rel="next"', shown):
+        page(world, f"{PAGE_URL}?{link.replace('&amp;', '&')}")
 
 
 def test_the_day_in_the_form_is_the_one_that_was_given(world: World) -> None:

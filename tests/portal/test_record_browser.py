@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from audit import log
 from audit.context import Actor
-from audit.models import Checkpoint, Entry
+from audit.models import Checkpoint, Dispute, Entry
 from portal.record.reading import PAGE
 from protocol.receipts import Receipt, check
 from tests.portal.conftest import World
@@ -122,4 +122,4 @@ def test_a_kept_checkpoint_is_continued_or_disputed(
     page.get_by_label("Your checkpoint").fill(forge(Checkpoint.objects.order_by("-size")[0].size, b"\1" * 32))
     page.get_by_role("button", name="Check").click()
     expect(page.get_by_role("alert")).to_contain_text("DOES NOT CONTINUE")
-    assert Entry.objects.filter(action="record.disputed").count() == 1
+    assert Dispute.objects.filter(acknowledgement=None).count() == 1

@@ -17,10 +17,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from audit import log, witnesses
+from audit.alerts import loud
 from audit.archives import archive
 from audit.context import SYSTEM, Actor, bind
+from audit.disputes import dispute
 from audit.models import Checkpoint as StoredCheckpoint
-from audit.models import Entry, Witness
+from audit.models import Dispute, Entry, PersonalDatum, Witness
 from audit.personal import Personal
 from audit.services import record
 from portal.rates import WINDOW
@@ -28,9 +30,9 @@ from portal.record import exporting
 from protocol.checkpoints import Checkpoint, cosign, opened, parse_hash_lines, signed
 from protocol.enrolment import runtime_dns_name
 from protocol.merkle import verify_consistency
-from protocol.notes import COSIGNATURE_V1, VerifierKey, vkey_of
+from protocol.notes import COSIGNATURE_V1, NoteError, VerifierKey, vkey_of
 from protocol.receipts import Receipt, ReceiptError, check
-from tests.portal.conftest import World
+from tests.portal.conftest import TESTER, World
 from tests.portal.routes import body
 from tests.portal.test_record import API, PAGE_URL, page, write
 
@@ -58,6 +60,13 @@ def checkpoint(world: World) -> str:
 
 def asked_since(world: World, kept: str, role: str = "owner") -> Any:
     return world.client(role).post(f"{API}checkpoint/", {"checkpoint": kept}, content_type="application/json")
+
+
+def disputes(world: World) -> list[object]:
+    """What was raised beside the tenants' past ones: entries and rows."""
+    past = [world.mine.dispute.pk, world.other.dispute.pk]
+    entries = Entry.objects.filter(action="record.disputed").order_by("pk")[len(past) :]
+    return [*entries, *Dispute.objects.exclude(pk__in=past)]
 
 
 def forge(size: int, root: bytes) -> str:
@@ -274,6 +283,33 @@ def test_what_stands_behind_the_commitments(
         )
 
 
+def test_a_value_that_was_put_in_place_of_another_is_not_shown(world: World, sequence: Sequence) -> None:
+    """Nowhere as what was recorded; and a receipt without it still proves the entry."""
+    entry = personal(world, "member", "192.0.2.77")
+    sequence()
+    forge_value(entry, "reason", "It was forged.")
+    found = check(receipt(world, entry), log.vkey())
+    assert {one.kind for one in found.personal} == {"username", "address"}
+    (mine,) = [one for one in downloaded(world) if one.event == entry.event]
+    assert {one.kind for one in check(mine, log.vkey()).personal} == {"username", "address"}
+    answers = [
+        world.client("owner").get(f"{PAGE_URL}{entry.pk}/"),
+        world.client("superuser").post(f"/admin/audit/entry/{entry.pk}/personal/"),
+        world.client("superuser").get("/admin/audit/personaldatum/"),
+    ]
+    for answer in answers:
+        assert "It was forged." not in answer.content.decode()
+        assert "Does not open" in answer.content.decode()
+
+
+def forge_value(entry: Entry, role: str, value: str) -> None:
+    """As whoever may insert and delete there can: the same commitment, and another value."""
+    row = PersonalDatum.objects.get(commitment=json.loads(entry.event)["personal"][role])
+    row.delete()
+    row.value = value
+    PersonalDatum.objects.bulk_create([row])
+
+
 def test_the_log_continues_a_kept_checkpoint(world: World, sequence: Sequence) -> None:
     """With the proof, on the page and by the API, also for the very same checkpoint."""
     sequence()
@@ -304,6 +340,12 @@ def test_a_fork_is_loud_and_on_record(world: World, sequence: Sequence) -> None:
         assert opened(json.loads(entry.event)["data"]["checkpoint"], log.vkey()) == opened(forged, log.vkey())
         shown = world.client("owner").post(f"{PAGE_URL}checkpoint/", {"checkpoint": forged}).content.decode()
         assert "THIS LOG DOES NOT CONTINUE THAT CHECKPOINT" in shown
+        # Shown by two people: two entries, one piece of evidence, one alarm.
+        told = Dispute.objects.get(root=opened(forged, log.vkey()).root, size=opened(forged, log.vkey()).size)
+        assert opened(told.note, log.vkey()) == opened(forged, log.vkey())
+    alarms = [alert for alert in loud() if alert.code == "record_disputed"]
+    assert len(alarms) == 3
+    assert world.mine.tenant.slug not in " ".join(alert.words for alert in alarms)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +358,7 @@ def test_what_is_no_checkpoint_of_this_log_disputes_nothing(
     assert asked_since(world, kept).status_code in {400, 409}
     shown = world.client("owner").post(f"{PAGE_URL}checkpoint/", {"checkpoint": kept})
     assert "This is no checkpoint that this log has signed" in shown.content.decode()
-    assert not Entry.objects.filter(action="record.disputed").exists()
+    assert not disputes(world)
 
 
 def test_another_keys_signature_disputes_nothing(world: World, sequence: Sequence) -> None:
@@ -327,7 +369,10 @@ def test_another_keys_signature_disputes_nothing(world: World, sequence: Sequenc
     elsewhere = signed(Checkpoint("elsewhere", 3, b"\1" * 32), settings.LOG_KEY, "elsewhere")
     for kept in (stranger, elsewhere):
         assert asked_since(world, kept).json()["code"] == "not_of_this_log"
-    assert not Entry.objects.filter(action="record.disputed").exists()
+    assert not disputes(world)
+    with pytest.raises(NoteError):
+        dispute(actor=TESTER, tenant_id=world.mine.tenant.pk, kept=stranger, here=9)
+    assert loud() == []
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,15 @@ from django.utils import timezone
 from audit import log, proofs
 from audit.context import Actor, bind, command
 from audit.models import Checkpoint, Entry
+from audit.search import Found, search
 from audit.services import record
-from portal.staff_record import downloads
+from portal import log_views
+from portal.staff_record import downloads, pages
 from protocol.checkpoints import opened
 from protocol.notes import Note
 from protocol.receipts import Receipt, check
 from protocol.tiles import split_tile, unbundle
+from tests.completeness.broken import broken_record
 from tests.portal.conftest import World
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -65,6 +68,7 @@ def test_each_field_finds(world: World) -> None:
         {"target": "s 1"},
         {"request": "r-77"},
         {"since": "2020-01-01 00:00", "request": "r-77", "until": "2990-01-01 00:00"},
+        {"since": "0001-01-01 00:00", "request": "r-77", "until": "9999-12-31 23:59"},
     ):
         assert shown(client, **asked) == [entry.pk], asked
     for asked in (
@@ -88,6 +92,8 @@ def test_a_wrong_field_is_named_and_nothing_is_lost(world: World) -> None:
             "Give a time after the first.",
         ),
         ({"before": "x", "q": "kept"}, "name an entry by its number"),
+        ({"since": "0001-01-01T00:00+10:00", "q": "kept"}, "Give a time between the years 1 and 9999"),
+        ({"until": "9999-12-31T23:59-10:00", "q": "kept"}, "Give a time between the years 1 and 9999"),
         ({"q": "kept\x00"}, "Null characters are not allowed."),
     ):
         response = client.get(LIST, asked)
@@ -108,7 +114,8 @@ def test_pages_lead_on_and_back(world: World) -> None:
         if not found:
             break
         link = found[1].replace("&amp;", "&")
-    assert seen == [str(pk) for pk in Entry.objects.order_by("-pk").values_list("pk", flat=True)]
+    before = Entry.objects.exclude(action="record.viewed")  # which came of the first page, and after it
+    assert seen == [str(pk) for pk in before.order_by("-pk").values_list("pk", flat=True)]
     back = re.search(r'rel="prev" href="([^"]+)"', page)
     assert back
     assert len(re.findall(r"/change/", client.get(LIST + back[1]).content.decode())) == 50
@@ -167,6 +174,34 @@ def test_the_tail_follows_the_log_and_can_pause(world: World, sequence: Sequence
     assert "hx-trigger" not in paused
     assert "Go on" in paused
     assert client.get(LIST + "tail/", {"from": "x"}).status_code == 400
+
+
+def test_the_tail_begins_where_the_page_ends(
+    world: World, sequence: Sequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What enters the log while the page is searched is not lost; what the page has shown does not come again."""
+    client = world.client("operator")
+    sequence()
+    early, between = write(), []
+
+    def slow(*given: Any) -> Found:
+        found = search(*given)
+        between.append(write().pk)
+        sequence()
+        return found
+
+    monkeypatch.setattr(pages, "search", slow)
+    page = client.get(LIST, {"follow": "1", "action": "thing"}).content.decode()
+    assert re.findall(r"/admin/audit/entry/(\d+)/change/", page) == [str(early.pk)]
+    followed = []
+    for _ in range(2):
+        ask = re.search(r'<tr id="tail" hx-get="([^"]+)"', page)
+        assert ask
+        page = client.get(ask[1].replace("&amp;", "&")).content.decode()
+        followed += re.findall(r"/admin/audit/entry/(\d+)/change/", page)
+    assert followed == [str(pk) for pk in between]
+    for wrong in ("x", "1,", "²", ",".join(["1"] * 51)):
+        assert client.get(LIST + "tail/", {"from": "0", "early": wrong}).status_code == 400
 
 
 def test_one_entry_shows_its_event_and_its_place(world: World, sequence: Sequence) -> None:
@@ -300,6 +335,46 @@ def test_the_log_has_its_c2sp_addresses(world: World, sequence: Sequence) -> Non
         assert world.client(role).get("/log/tile/entries/000").status_code == status
     bundle = unbundle(world.client("operator").get(f"/log/tile/entries/001.p/{partial}").content)
     assert [json.loads(event)["action"] for event in bundle[-3:]] == ["thing.done"] * 3
+
+
+BUNDLE = "/log/tile/entries/000.p/1"
+
+
+def taken() -> list[tuple[str, str]]:
+    found = Entry.objects.filter(action="record.exported").order_by("pk")
+    return [(row.actor_id, json.loads(row.event)["data"]["form"]) for row in found]
+
+
+def test_whoever_takes_bundles_of_entries_exports_the_log(world: World, sequence: Sequence) -> None:
+    """One entry for all of ten minutes; another person's is another; refused ones and hashes are none."""
+    sequence()
+    for role, where in (("operator", BUNDLE), ("operator", BUNDLE), ("superuser", BUNDLE)):
+        assert world.client(role).get(where).status_code == 200
+    assert world.client("half staff").get(BUNDLE).status_code == 404
+    assert world.client("owner").get("/log/tile/0/000.p/1").status_code == 200
+    assert taken() == [(str(world.people[role].pk), "bundles") for role in ("operator", "superuser")]
+
+
+def test_without_its_entry_there_is_no_bundle(world: World, sequence: Sequence) -> None:
+    """Nothing is read; and what could not be recorded is not taken for what was."""
+    sequence()
+    client = world.client("operator")
+    with broken_record():
+        assert client.get(BUNDLE).status_code == 500
+    assert client.get(BUNDLE).status_code == 200
+    assert len(taken()) == 1
+
+
+def test_bundles_are_bounded(world: World, sequence: Sequence, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many a minute for each person; hashes are free."""
+    monkeypatch.setattr(log_views, "BUNDLES_PER_MINUTE", 2)
+    sequence()
+    client = world.client("operator")
+    assert [client.get(BUNDLE).status_code for _ in range(2)] == [200, 200]
+    refused = client.get(BUNDLE)
+    assert (refused.status_code, 0 < int(refused["Retry-After"]) <= 60) == (429, True)
+    assert client.get("/log/tile/0/000.p/1").status_code == 200
+    assert world.client("superuser").get(BUNDLE).status_code == 200
 
 
 def test_an_archived_entry_says_where_its_event_is(world: World, sequence: Sequence, tmp_path: Any) -> None:

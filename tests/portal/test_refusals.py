@@ -64,11 +64,31 @@ def test_a_refusal_is_on_record(
     assert event["actor"]["id"] == (str(world.people[role].pk) if role != "anonymous" else "")
 
 
-def test_a_refusal_names_the_tenant_that_it_was_about(world: World) -> None:
-    """Its own record shows who tried; a name that nobody has leaves no trace of what was typed."""
+@pytest.mark.parametrize(
+    ("role", "method", "url", "own"),
+    [
+        ("member", "post", "/t/acme/operations/", True),
+        ("member", "get", "/t/zebra/", False),
+        ("half staff", "get", "/t/zebra/", False),
+        ("member", "get", "/api/v1/tenants/zebra/secrets/", False),
+        ("anonymous", "get", "/api/v1/tenants/zebra/secrets/", False),
+    ],
+)
+def test_only_its_own_people_write_into_a_tenants_record(
+    world: World, role: str, method: str, url: str, own: bool
+) -> None:
+    """A stranger who knows its name does not; the target says to staff whose door it was."""
+    place = world.mine if "acme" in url else world.other
+    before = Entry.objects.filter(tenant_id=place.tenant.pk).count()
+    assert getattr(world.client(role), method)(url, data={"kind": "stop"}).status_code in {403, 404, 405}
+    assert Entry.objects.filter(tenant_id=place.tenant.pk).count() - before == int(own)
+    assert newest()["action"] == "request.refused"
+    assert newest()["target"] == {"type": "tenant", "id": str(place.tenant.pk)}
+
+
+def test_a_name_that_nobody_has_leaves_no_trace(world: World) -> None:
+    """What was typed is not kept."""
     client = world.client("member")
-    client.get("/t/zebra/")
-    assert newest()["tenant"] == str(world.other.tenant.pk)
     client.get("/t/correct-horse-battery/")
     event = newest()
     assert (event["tenant"], event["target"]) == (None, {"type": "", "id": ""})
@@ -117,7 +137,7 @@ def test_a_refused_way_to_a_machine_is_on_record(world: World) -> None:
     """Without a cookie by nobody; with one whose holder is no longer a member, by that person."""
     assert routed(world).status_code == 401
     assert told(newest()) == ("request.refused", 401, "route_required", "route-authorize")
-    assert newest()["tenant"] == str(world.mine.tenant.pk)
+    assert (newest()["tenant"], newest()["target"]["id"]) == (None, str(world.mine.tenant.pk))
     Runtime.objects.filter(pk=world.mine.runtime.pk).update(agent_address="192.0.2.2:8443")
     member = world.client("member")
     opened = member.post("/t/acme/open/")
@@ -131,6 +151,7 @@ def test_a_refused_way_to_a_machine_is_on_record(world: World) -> None:
     assert routed(world, Cookie=cookie).status_code == 403
     assert told(newest()) == ("request.refused", 403, "not_a_member", "route-authorize")
     assert newest()["actor"] == {"kind": "user", "id": str(world.people["member"].pk)}
+    assert newest()["tenant"] is None
 
 
 def test_strangers_cannot_fill_the_record(world: World) -> None:

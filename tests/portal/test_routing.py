@@ -1,5 +1,6 @@
 """The way to a runtime's origin: one-time tickets, a cookie that ends with its session, a token per request."""
 
+import json
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,6 +11,8 @@ from django.test import Client
 from django.utils import timezone
 
 from audit.models import Entry
+from guest.agent.gate import ACCESS, ROUTED
+from portal import routed_paths
 from portal.models import RouteGrant
 from portal.routing import COOKIE, slug_of
 from protocol.tokens import Expected, TokenError, body_hash, public_key, verify_runtime_token
@@ -167,6 +170,41 @@ def test_every_routed_request_is_on_record(world: World) -> None:
     assert (entry.tenant_id, entry.actor_id) == (world.mine.tenant.pk, str(world.people["owner"].pk))
     assert '"path":"/v1/workspace"' in entry.event
     assert "secret" not in entry.event
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/", "/"),
+        ("/?q=secret", "/"),
+        ("/gateway/secret", "/gateway"),
+        ("/v1/workspace/secret", "/v1/workspace"),
+        ("/v1/secret", "unknown"),
+        ("/secret@example.com/v1/jobs", "unknown"),
+        ("/v1/jobs%2Fsecret", "unknown"),
+        ("/v1//secret", "unknown"),
+        ("secret", "unknown"),
+        ("/" + "secret" * 300, "unknown"),
+    ],
+)
+def test_nothing_that_was_typed_is_on_record(world: World, path: str, shown: str) -> None:
+    """An entry is for ever: it names what the agent has named, and leaves out all else."""
+    there = entered(world.client("owner"))
+    assert ask(there, "SECRET", path).status_code == 204
+    entry = Entry.objects.filter(action="request.routed").get()
+    assert json.loads(entry.event)["data"] == {"method": "unknown", "path": shown}
+    assert "secret" not in entry.event.lower()
+
+
+def test_every_route_of_the_agent_has_its_name() -> None:
+    """All that the proxy reaches, by its first two parts; none that it does not."""
+    reached = [
+        (method, path.partition("{")[0].rstrip("/") or "/")
+        for (method, path), access in ACCESS.items()
+        if access in ROUTED
+    ]
+    assert {routed_paths.named(path) for _, path in reached} == routed_paths.BEGINNINGS
+    assert {method for method, _ in reached} <= routed_paths.METHODS
 
 
 def test_no_token_without_an_entry(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Looks at sensitive pages are on record, once in ten minutes, and without the entry there is no page."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -55,6 +56,65 @@ def test_a_look_is_on_record(world: World, role: str, url: str, page: str, targe
     assert (event["data"]["page"], event["target"]["type"]) == (page, target)
     about_tenant = target in {"tenant", "egressrecord"}
     assert event["tenant"] == (str(world.mine.tenant.pk) if about_tenant else None)
+
+
+@pytest.mark.parametrize(
+    ("role", "url", "target"),
+    [
+        ("member", "/t/acme/record/{entry}/receipt/", "tenant"),
+        ("owner", "/api/v1/tenants/acme/record/{entry}/receipt/", "tenant"),
+        ("superuser", "/admin/audit/entry/{entry}/receipt/", "entry"),
+    ],
+)
+def test_whoever_takes_an_entry_with_its_proof_has_seen_it(
+    world: World, sequence: Callable[[], int], role: str, url: str, target: str
+) -> None:
+    """A receipt holds the entry: as good as its page."""
+    sequence()
+    entry = Entry.objects.filter(tenant_id=world.mine.tenant.pk)[0].pk
+    answer = world.client(role).get(url.format(entry=entry))
+    assert (answer.status_code, answer.headers["Content-Type"]) != (200, "text/html; charset=utf-8")
+    (event,) = looks()
+    assert (event["data"]["page"], event["target"]["type"]) == ("record", target)
+    assert event["actor"]["id"] == str(world.people[role].pk)
+
+
+@pytest.mark.parametrize("url", ["/log/checkpoint", "/log/tile/0/000.p/1", "/t/acme/record/download/"])
+def test_hashes_are_no_looks(world: World, sequence: Callable[[], int], url: str) -> None:
+    """They say nothing about anybody."""
+    sequence()
+    assert world.client("owner").get(url).status_code == 200
+    assert looks() == []
+
+
+@pytest.mark.parametrize("given", [{}, {"action": "nothing", "index": "0"}, {"action": ""}])
+@pytest.mark.parametrize(
+    ("url", "page"),
+    [
+        ("/admin/audit/personaldatum/", "personal data"),
+        ("/admin/auth/user/", "people"),
+        ("/admin/tenants/connectorsecret/", "secrets"),
+        ("/admin/provisioning/egressrecord/", "outside"),
+    ],
+)
+def test_a_list_that_answers_a_form_is_a_look(
+    world: World, url: str, page: str, given: dict[str, str]
+) -> None:
+    """Staff's lists answer a form that does nothing with all their rows, at once or by the page they lead to."""
+    assert world.client("superuser").post(url, given, follow=True).status_code == 200
+    (event,) = looks()
+    assert (event["data"]["page"], event["actor"]["id"]) == (page, str(world.people["superuser"].pk))
+
+
+@pytest.mark.parametrize("asked", ["topic=zzz", "since=yesterday", "before=x"])
+def test_a_wrong_question_is_a_look_that_shows_no_rows(world: World, asked: str) -> None:
+    """The page with the form is there, the entries are not."""
+    answer = world.client("member").get(f"/t/acme/record/?{asked}")
+    assert answer.status_code == 400
+    assert "Created the tenant" in world.client("owner").get("/t/acme/record/").content.decode()
+    assert b"Created the tenant" not in answer.content
+    assert b"None yet" not in answer.content
+    assert looks()[0]["actor"]["id"] == str(world.people["member"].pk)
 
 
 def test_looks_of_ten_minutes_are_one(world: World) -> None:

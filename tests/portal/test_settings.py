@@ -14,6 +14,8 @@ from protocol.notes import vkey_of
 ROOT = Path(__file__).resolve().parents[2]
 STRONG = "".join(chr(33 + i % 90) for i in range(64)).replace("$", "x")
 KEY = base64.b64encode(bytes(range(32))).decode()
+CONTEXT_KEY = base64.b64encode(bytes(range(128, 160))).decode()
+DEVELOPMENT_CONTEXT_KEY = base64.b64encode(b"development only: who has asked.").decode()
 LOG_SEED = bytes(range(100, 132))
 LOG_VKEY = str(vkey_of("portal.example/log/fleet", LOG_SEED))
 LOG_KEY = base64.b64encode(LOG_SEED).decode()
@@ -23,6 +25,7 @@ PRODUCTION = {
     "SECRET_KEY": STRONG,
     "PORTAL_WRAPPING_KEY": KEY,
     "PORTAL_ROUTE_KEY": base64.b64encode(bytes(range(64, 96))).decode(),
+    "PORTAL_CONTEXT_KEY": CONTEXT_KEY,
     "PORTAL_LOG_VKEY": LOG_VKEY,
 }
 PRODUCTION_WEB = {
@@ -30,6 +33,7 @@ PRODUCTION_WEB = {
     "SECRET_KEY": STRONG,
     "PORTAL_ROLE": "web",
     "PORTAL_ROUTE_KEY": PRODUCTION["PORTAL_ROUTE_KEY"],
+    "PORTAL_CONTEXT_KEY": CONTEXT_KEY,
     "PORTAL_LOG_VKEY": LOG_VKEY,
 }
 PRODUCTION_SEQUENCER = {
@@ -90,6 +94,16 @@ REFUSED = [
     ({**PRODUCTION_WEB, "PORTAL_ROUTE_KEY": ""}, "PORTAL_ROUTE_KEY"),
     ({"PORTAL_ROUTE_KEY": "YWI="}, "PORTAL_ROUTE_KEY"),
     ({"PORTAL_ROUTE_KEY": "not*base64"}, "PORTAL_ROUTE_KEY"),
+    *(
+        ({**PRODUCTION_WEB, "PORTAL_ROLE": role, "PORTAL_CONTEXT_KEY": weak}, "PORTAL_CONTEXT_KEY")
+        for role in ("web", "beat")
+        for weak in ("", base64.b64encode(b"ab" * 16).decode(), DEVELOPMENT_CONTEXT_KEY)
+    ),
+    ({**PRODUCTION, "PORTAL_CONTEXT_KEY": ""}, "PORTAL_CONTEXT_KEY"),
+    ({**PRODUCTION, "PORTAL_ROLE": "worker", "PORTAL_CONTEXT_KEY": ""}, "PORTAL_CONTEXT_KEY"),
+    ({"PORTAL_CONTEXT_KEY": "YWI="}, "PORTAL_CONTEXT_KEY"),
+    ({"PORTAL_CONTEXT_KEY": "not*base64"}, "PORTAL_CONTEXT_KEY"),
+    ({**PRODUCTION_SEQUENCER, "PORTAL_CONTEXT_KEY": CONTEXT_KEY}, "PORTAL_CONTEXT_KEY"),
     ({"PORTAL_GATEWAY_IDLE_SECONDS": "0"}, "PORTAL_GATEWAY_IDLE_SECONDS"),
     ({"PORTAL_GATEWAY_IDLE_SECONDS": "604801"}, "PORTAL_GATEWAY_IDLE_SECONDS"),
     ({"PORTAL_ROLE": "tomcat"}, "PORTAL_ROLE"),
@@ -130,7 +144,7 @@ def test_an_unsafe_environment_is_refused(environment: dict[str, str], named: st
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("django.core.exceptions.ImproperlyConfigured: ")
     assert named in last
-    for name in ("SECRET_KEY", "PORTAL_WRAPPING_KEY", "LIBVIRT_URI", "PORTAL_LOG_KEY"):
+    for name in ("SECRET_KEY", "PORTAL_WRAPPING_KEY", "LIBVIRT_URI", "PORTAL_LOG_KEY", "PORTAL_CONTEXT_KEY"):
         value = environment.get(name, "")
         assert not value or value not in done.stderr
 
@@ -150,6 +164,35 @@ def test_production_cookies_and_transport() -> None:
         timeout=60,
     )
     assert done.stdout.strip() == "True True True False"
+
+
+ASKED_DIRECTLY = """
+import os
+os.environ["DJANGO_SETTINGS_MODULE"] = "portal.settings"
+import django
+django.setup()
+from django.test import Client
+from portal import metrics_views
+metrics_views.render = lambda: b""
+for path in ("/metrics", "/sign-in/", "/metrics/more"):
+    for host in ("127.0.0.1:8000", "portal.example"):
+        print("answer", Client().get(path, headers={"Host": host}).status_code)
+"""
+
+
+def test_production_numbers_are_read_without_tls() -> None:
+    """On the machine itself, past nginx, where there is none; everything else leads to https."""
+    given = {**PRODUCTION_WEB, "PORTAL_BASE_URL": "https://portal.example"}
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED_DIRECTLY],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **given},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    answers = [line[7:] for line in done.stdout.splitlines() if line.startswith("answer ")]
+    assert answers == ["200", "200", *["301"] * 4], done.stderr
 
 
 @pytest.mark.parametrize(("given", "stands"), [({}, "True"), ({"PORTAL_PILOT": "false"}, "False")])

@@ -1,13 +1,16 @@
 """Witnesses on the staff's pages: who signed what, a refusal on every page until somebody has looked into it."""
 
+import time
+from collections.abc import Callable
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.utils import timezone
 
-from audit import witnesses
+from audit import proofs, witnesses
 from audit.alerts import alerts, loud
 from audit.models import (
     Checkpoint,
@@ -19,6 +22,7 @@ from audit.models import (
     Witness,
     WitnessRefusal,
 )
+from protocol.checkpoints import cosign
 from protocol.notes import COSIGNATURE_V1, ED25519, new_key
 from tests.portal.conftest import TESTER, World
 
@@ -58,6 +62,52 @@ def test_who_signed_what(world: World) -> None:
     assert "50 entries" in page
     assert '<td class="field-behind">3</td>' in page
     assert "nothing yet" in page, "the other one"
+
+
+def signed_by_all(world: World) -> Entry:
+    """An entry of the tenant's, in a head that both machines and a witness outside have signed."""
+    head = proofs.latest()
+    assert head is not None
+    seed, vkey = new_key("witness.example/one", COSIGNATURE_V1)
+    outside = witnesses.witness_register(actor=TESTER, vkey=str(vkey), url="https://witness.example/")
+    seeds = {
+        outside: seed,
+        **{place.witness: sha256(place.tenant.slug.encode()).digest() for place in (world.mine, world.other)},
+    }
+    for witness, secret in seeds.items():
+        witnesses.cosigned(witness, head, cosign(head.note, witness.name, secret, int(time.time())))
+    return Entry.objects.filter(tenant_id=world.mine.tenant.pk, leaf__index__lt=head.size)[0]
+
+
+@pytest.mark.parametrize(
+    ("role", "url", "own"),
+    [
+        ("stranger", "/log/checkpoint", False),
+        ("owner", "/log/checkpoint", False),
+        ("half staff", "/log/checkpoint", False),
+        ("half staff", "/admin/audit/entry/{entry}/change/", True),
+        ("half staff", "/admin/audit/entry/{entry}/receipt/", True),
+        ("operator", "/admin/audit/entry/{entry}/receipt/", True),
+        ("half staff", WITNESSES, True),
+        ("half staff", REFUSALS, False),
+        ("owner", "/t/acme/record/checkpoint/", True),
+        ("owner", "/t/acme/record/{entry}/receipt/", True),
+    ],
+)
+def test_another_tenants_machine_is_not_named(
+    world: World, sequence: Callable[[], int], role: str, url: str, own: bool
+) -> None:
+    """Its name is its runtime's id. Witnesses outside are everybody's, and one's own machine is one's own."""
+    sequence()
+    entry = signed_by_all(world)
+    answer = world.client(role).get(url.format(entry=entry.pk))
+    assert answer.status_code == 200
+    content = answer.content.decode()
+    assert world.other.witness.name not in content
+    assert str(world.other.runtime.pk) not in content
+    if url != REFUSALS:
+        assert "witness.example/one" in content
+        assert (world.mine.witness.name in content) == own
 
 
 def test_a_witness_page_lists_its_signatures(world: World) -> None:

@@ -12,7 +12,7 @@ const REFUSED = {
 async function openRecord() {
   witnessed = await call("GET", "/v1/witness");
   $("no-checkpoint").hidden = Boolean(witnessed.root);
-  $("checkpoint").hidden = !witnessed.root;
+  $("checkpoint").hidden = $("checkpoint-keep").hidden = !witnessed.root;
   if (witnessed.root) {
     $("checkpoint-size").textContent = witnessed.size.toLocaleString();
     $("checkpoint-at").textContent = moment(witnessed.at);

@@ -22,7 +22,7 @@ OPERATOR_PERMISSIONS = (
     *(f"view_{model}" for model in ("tenantkey", "connectorsecret", "tenantconnector", "egressrecord")),
     "add_tenantconnector",
     *(f"{verb}_witness" for verb in ("view", "add", "change")),
-    *(f"{verb}_witnessrefusal" for verb in ("view", "change")),
+    *(f"{verb}_{model}" for model in ("witnessrefusal", "dispute") for verb in ("view", "change")),
     *(f"change_{model}" for model in ("host", "guestimage", "runtime", "operation")),
 )
 

@@ -1,0 +1,44 @@
+"""What the record holds of a routed request: names that the agent has given, nothing that was typed.
+
+A member's browser sends what it likes, and an entry is for ever. So a leaf names the route as far as the
+agent has a name for it; all else is ``unknown``.
+"""
+
+UNKNOWN = "unknown"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+BEGINNINGS = frozenset(
+    {
+        "/",
+        "/gateway",
+        "/gateway-api/v1",
+        "/gateway.js",
+        "/jobs.js",
+        "/page.css",
+        "/page.js",
+        "/v1/door",
+        "/v1/gateway",
+        "/v1/jobs",
+        "/v1/members",
+        "/v1/outside",
+        "/v1/recovery",
+        "/v1/session",
+        "/v1/sessions",
+        "/v1/vault",
+        "/v1/witness",
+        "/v1/workspace",
+        "/witness.js",
+    }
+)
+"""How all the agent's routes begin that the proxy reaches; a test compares them with its own table."""
+
+
+def named(path: str) -> str:
+    """The route that ``path`` begins with, as far as it is no member's text."""
+    plain = path.partition("?")[0]
+    first, second = ("/".join(plain.split("/")[:count]) for count in (2, 3))
+    return next((one for one in (second, first) if one in BEGINNINGS), UNKNOWN)
+
+
+def method_of(method: str) -> str:
+    """The method, if it is one that the agent could have a route for."""
+    return method if method in METHODS else UNKNOWN
