@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from django.db.models import Max
+from django.db.models import Max, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from audit.disputes import open_disputes
 from audit.models import Checkpoint, Cosignature, SequencerFence
 from audit.proofs import unsequenced
-from audit.witnesses import open_refusals
+from audit.witnesses import active, open_refusals
 
 LAG = timedelta(seconds=60)
 """How old an entry may be that has no leaf."""
@@ -39,7 +40,8 @@ class Alert:
 def alerts() -> list[Alert]:
     """All, the loudest first. Few and cheap queries, whatever the size of the record."""
     fence = _fence()
-    return [*_trouble(fence), *_refusals(), *_disputes(), *_unsequenced(fence), *_unwatched()]
+    watchers = [*_unwatched(), *_silent()]
+    return [*_trouble(fence), *_refusals(), *_disputes(), *_unsequenced(fence), *watchers]
 
 
 def loud() -> list[Alert]:
@@ -96,6 +98,26 @@ def _unwatched() -> list[Alert]:
         return []
     words = f"No witness has signed since {first.at:%Y-%m-%d %H:%M} UTC: nobody watches the record."
     return [Alert("no_witness", "alert", words, first.at)]
+
+
+def _silent() -> list[Alert]:
+    """Outside witnesses, each: the tenants' machines sign on while somebody keeps these from being asked."""
+    signed = Cosignature.objects.filter(witness=OuterRef("pk")).order_by("-checkpoint__size")
+    held = Coalesce(Subquery(signed.values("checkpoint__size")[:1]), 0)
+    since = Checkpoint.objects.filter(size__gt=OuterRef("held")).order_by("size").values("at")[:1]
+    outside = active().exclude(url="").annotate(held=held).annotate(first=Subquery(since))
+    found = [(max(each.first, each.added_at), each) for each in outside if each.first]
+    late = [(at, each) for at, each in found if timezone.now() - at > UNWATCHED]
+    return [
+        Alert(
+            "witness_silent",
+            "alert",
+            f"An outside witness has signed nothing newer since {at:%Y-%m-%d %H:%M} UTC.",
+            at,
+            each.name,
+        )
+        for at, each in late[:SHOWN]
+    ]
 
 
 def _fence() -> SequencerFence | None:

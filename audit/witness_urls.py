@@ -11,7 +11,8 @@ def url_problem(url: str) -> str:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
-    except ValueError:
+        host.encode("idna")
+    except ValueError:  # UnicodeError is one
         return "Give https://host/path."
     if not host or port == 0 or parts.username or parts.query or parts.fragment:
         return "Give https://host/path: no user, no query, no fragment."

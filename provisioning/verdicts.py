@@ -11,3 +11,5 @@ class Verdict:
     reason: str = ""
     """One of :data:`protocol.witnessing.Reason`; empty if it signed."""
     size: int = 0
+    sure: bool = True
+    """Whether nobody between us and the witness is likely to have answered in its place."""

@@ -34,6 +34,8 @@ TRIES = 4
 """Questions in one round: the witness may hold more than we knew, and the log may grow meanwhile."""
 UNREACHABLE = (AgentUnreachable, AgentRefused, DriverError, OutsideUnreachable)
 _MOST = 2**63
+UNSURE = "It refuses by a status that a proxy may give too ({}); once more, and it counts as refused."
+"""On the witness's row after the first such round in a row."""
 _REASONS = frozenset(get_args(Reason))
 Ask = Callable[[Request, Checkpoint], Verdict]
 
@@ -138,13 +140,23 @@ def _offered(witness: Witness, question: Ask) -> None:
             _signed(witness, checkpoint, verdict)
             return
         if verdict.reason == "stale" and verdict.size != old:
+            _has_forgotten(witness, checkpoint, verdict.size)
             old = verdict.size  # killed before it was written down, or asked by somebody else
         elif _is_newest(checkpoint):
             break  # what was shown is the log's present head, so it is the log's own
         else:
             old = max(old, witnesses.held_by(witness))
+    if not verdict.sure and witness.problem != (doubt := UNSURE.format(verdict.reason)):
+        raise OutsideUnreachable(doubt)
     if witnesses.refused(witness, checkpoint, verdict.reason, verdict.size):
         log.critical("The witness %s refuses the log's checkpoint: %s.", witness, verdict.reason)
+
+
+def _has_forgotten(witness: Witness, checkpoint: Checkpoint, size: int) -> None:
+    """A witness that holds less than it has signed for would sign another history of the rest."""
+    if size < witnesses.held_by(witness):
+        log.critical("The witness %s holds %d leaves, and has signed for more.", witness, size)
+        witnesses.refused(witness, checkpoint, witnesses.Reason.FORGOTTEN, size)
 
 
 def _signed(witness: Witness, checkpoint: Checkpoint, verdict: Verdict) -> None:

@@ -84,6 +84,7 @@ class WitnessRefusal(AppendOnlyModel):
         ORIGIN = "origin", "it knows another log, or none"
         MALFORMED = "malformed", "it does not understand what it is sent"
         OTHER_KEY = "other_key", "it signs with another key than the registered one"
+        FORGOTTEN = "forgotten", "it holds fewer entries than it has signed for: the witness was set back"
         BAD_COSIGNATURE = "bad_cosignature", "its signature does not fit"
 
     witness = models.ForeignKey(Witness, models.PROTECT, related_name="refusals")

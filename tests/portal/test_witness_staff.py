@@ -255,6 +255,23 @@ def test_nobody_watches(world: World) -> None:
     assert alerts() == []
 
 
+def test_an_outside_witness_that_is_silent(world: World) -> None:
+    """The tenants' machines sign, and the one outside does not: somebody may keep it from being asked."""
+    vkey = str(new_key("w.example", COSIGNATURE_V1)[1])
+    outside = witnesses.witness_register(actor=TESTER, vkey=vkey, url="https://w.example/")
+    old, new = checkpoint(5, timedelta(minutes=11)), checkpoint(8, timedelta(minutes=1))
+    sign(world.mine.witness, new)
+    assert alerts() == [], "it was added just now"
+    Witness.objects.filter(pk=outside.pk).update(added_at=timezone.now() - timedelta(hours=1))
+    (alert,) = alerts()
+    assert (alert.code, alert.severity, alert.about) == ("witness_silent", "alert", "w.example")
+    assert alert.at == old.at
+    sign(outside, old)
+    assert alerts() == []
+    witnesses.witness_retire(actor=TESTER, witness=outside, reason="It has been switched off.")
+    assert alerts() == []
+
+
 def test_a_retired_witness_does_not_count(world: World) -> None:
     old = checkpoint(5, timedelta(minutes=11))
     sign(world.mine.witness, old)

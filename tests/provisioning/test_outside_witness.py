@@ -1,7 +1,9 @@
 """Witnesses outside, asked by URL: a real small one over HTTP, and everything that a bad one could answer."""
 
+import gzip
 import socket
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -13,12 +15,14 @@ from audit.sequencer import sequence_once
 from audit.witness_urls import url_problem
 from protocol.checkpoints import check_cosignature
 from protocol.notes import COSIGNATURE_V1, Note, VerifierKey, new_key
-from provisioning import witnessing
+from provisioning import outside_witness, witnessing
 from provisioning.outside_witness import MAX_ANSWER_BYTES, OutsideUnreachable, add_checkpoint
 from tests.provisioning.witness_flows import TESTER, again, head, noted, set_back, write
 from tests.provisioning.witness_server import Double, witness
 
 pytestmark = pytest.mark.django_db(transaction=True)
+NOT_ONE_MACHINE = ["224.0.1.1", "ff0e::1", "64:ff9b::a00:1", "64:ff9b::7f00:1"]
+"""Multicast, and NAT64 of inner addresses: all of these are global by name."""
 
 
 @pytest.fixture
@@ -94,9 +98,6 @@ def test_a_rewritten_log(known: Witness, double: Double, size: int, reason: str)
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ((400, "text/plain", b""), "malformed"),
-        ((403, "text/plain", b""), "signature"),
-        ((404, "text/plain", b""), "origin"),
         ((422, "text/plain", b""), "proof"),
         ((409, "text/plain", b""), "forked"),
         ((409, "text/x.tlog.size", b"999999\n"), "smaller"),
@@ -134,6 +135,56 @@ def test_what_is_no_answer(known: Witness, double: Double, answer: Any, words: s
     assert words in ask(known).problem
     assert not reasons()
     assert len(double.asked) == 1
+
+
+@pytest.mark.parametrize(("status", "reason"), [(400, "malformed"), (403, "signature"), (404, "origin")])
+def test_what_a_proxy_may_say_too(known: Witness, double: Double, status: int, reason: str) -> None:
+    """Trouble on its row at first; a refusal once it says so in two rounds in a row."""
+    write()
+    refusal = (status, "text/plain", b"")
+    for answer, told in ((refusal, "proxy"), ((500, "text/plain", b""), "500"), (refusal, "proxy")):
+        double.answer = answer
+        assert told in ask(known).problem
+        assert not reasons()
+    ask(known)
+    assert reasons() == [reason]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "gzip, gzip", "identity"])
+def test_nothing_compressed_is_read(known: Witness, double: Double, coding: str) -> None:
+    """A few hundred bytes could become hundreds of megabytes; we ask for none of it."""
+    write()
+    double.headers = {"Content-Encoding": coding}
+    double.answer = (200, "text/plain", gzip.compress(gzip.compress(bytes(10**6))))
+    assert "compressed" in ask(known).problem
+    assert double.heads[0]["Accept-Encoding"] == "identity"
+    assert not reasons()
+
+
+def test_a_byte_now_and_then_keeps_nobody(
+    known: Witness, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes well within the time-outs, and the answer has no end: the whole question has one."""
+    monkeypatch.setattr(outside_witness, "DEADLINE", 0.4)
+    write()
+    double.drip = 0.02
+    before = monotonic()
+    assert "No whole answer" in ask(known).problem
+    assert monotonic() - before < 5
+    assert not reasons()
+
+
+def test_a_witness_that_was_set_back(known: Witness, double: Double) -> None:
+    """It holds less than it has signed for. It is believed again, and somebody has to look into it."""
+    write(4)
+    ask(known)
+    signed = witnesses.held_by(known)
+    write(4)
+    double.state = None
+    ask(known)
+    assert reasons() == ["forgotten"]
+    assert (noted("witness.refused")[0]["code"], witnesses.held_by(known)) == ("forgotten", head().size)
+    assert head().size > signed
 
 
 def test_others_lines_with_its_own(known: Witness, double: Double) -> None:
@@ -182,6 +233,8 @@ def test_a_retired_one_is_not_asked(known: Witness, double: Double) -> None:
         "https://witness.example:99999/",
         "https://witness.example:0/",
         "https://[::1/",
+        "https://a..b/",
+        f"https://{'a' * 64}.example/",
     ],
 )
 def test_urls_that_are_refused(url: str) -> None:
@@ -197,7 +250,23 @@ def test_urls_that_are_good(url: str) -> None:
     assert url_problem(url) == ""
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "10.186.0.2", "169.254.169.254", "::1", "192.168.1.1"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/a\x7fb", "https://w.example/\ud800"])
+def test_what_no_client_can_call(url: str) -> None:
+    """Trouble in words, not a crash of the round."""
+    with pytest.raises(OutsideUnreachable):
+        add_checkpoint(url, "", 0, 1)
+
+
+def test_a_name_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it were registered already."""
+    monkeypatch.setattr(outside_witness, "url_problem", lambda _: "")
+    with pytest.raises(OutsideUnreachable, match="no address"):
+        add_checkpoint("https://a..b/", "", 0, 1)
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "10.186.0.2", "169.254.169.254", "::1", "192.168.1.1", *NOT_ONE_MACHINE]
+)
 def test_no_inner_address_in_production(monkeypatch: pytest.MonkeyPatch, settings: Any, address: str) -> None:
     """A name that leads inside, or inside among others, is not called: neither guests nor this machine."""
     settings.PRODUCTION = True

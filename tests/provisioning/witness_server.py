@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -28,6 +28,11 @@ class Double:
     url: str = ""
     more: str = ""
     """Further signature lines, as of a witness that knows others."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Further headers of its answer."""
+    drip: float = 0
+    """Seconds between the bytes of its answer, whose head has no end then."""
+    heads: list[dict[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.seed, key = new_key(NAME, COSIGNATURE_V1)
@@ -58,20 +63,33 @@ class Double:
 @contextmanager
 def witness(log: VerifierKey) -> Iterator[Double]:
     """It listens for the time of the block."""
-    double = Double(log)
+    double, gone = Double(log), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             double.paths.append(self.path)
+            double.heads.append(dict(self.headers.items()))
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             status, kind, content = double.say(body)
+            if double.drip:
+                self.drip()
+                return
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
+            for name, value in double.headers.items():
+                self.send_header(name, value)
             if status == 302:
                 self.send_header("Location", double.url)
             self.end_headers()
             self.wfile.write(content)
+
+        def drip(self) -> None:
+            with suppress(OSError):
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+                while not gone.wait(double.drip):
+                    self.wfile.write(b"x")
+            self.close_connection = True
 
         def log_message(self, *_: object) -> None:
             """Quiet."""
@@ -83,6 +101,7 @@ def witness(log: VerifierKey) -> Iterator[Double]:
     try:
         yield double
     finally:
+        gone.set()
         server.shutdown()
         server.server_close()
         thread.join()
