@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connection
 
-from audit.roles import RolesError, apply, differences
+from audit.roles import RolesError, apply, differences, superusers
 
 INSUFFICIENT_PRIVILEGE = "42501"
 
@@ -33,4 +33,5 @@ class Command(BaseCommand):
             self.stdout.write(line)
         if found and not given["apply"]:
             raise CommandError(f"{len(found)} rights differ. `manage.py audit_roles --apply` mends that.")
+        self.stdout.write(f"Superusers, whom nothing here binds: {', '.join(superusers(connection))}.")
         self.stdout.write("Roles and rights are as deploy/postgresql/roles.sql says.")
