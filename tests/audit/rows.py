@@ -71,6 +71,7 @@ ROWS: dict[str, Callable[[], object]] = {
     "audit_witnessrefusal": _refusal,
     "audit_refusalacknowledgement": _acknowledgement,
     "audit_segment": _segment,
+    "audit_witness": _witness,
 }
 
 
