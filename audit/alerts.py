@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from django.db.models import Max, OuterRef, Subquery
+from django.db.models import Max, Min, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -83,12 +83,20 @@ def _disputes() -> list[Alert]:
 
 
 def _unsequenced(row: SequencerFence | None) -> list[Alert]:
-    oldest = unsequenced(row.low if row else 0).order_by("pk").values_list("at", flat=True).first()
+    oldest = unsequenced(row.low if row else 0).aggregate(at=Min("at"))["at"]
     if oldest is None or timezone.now() - oldest <= LAG:
-        return []
+        return _silent(row)
     minutes = (timezone.now() - oldest).total_seconds() / 60
     words = f"Entries have waited {minutes:.0f} min for their leaf: the sequencer does not run, or is behind."
     return [Alert("sequencer_lag", "alert", words, oldest)]
+
+
+def _silent(row: SequencerFence | None) -> list[Alert]:
+    """Nothing waits; but it has not been there for longer than an idle one keeps quiet."""
+    if row is None or row.at is None or timezone.now() - row.at <= LAG:
+        return []
+    words = f"The sequencer was last seen at {row.at:%Y-%m-%d %H:%M} UTC: it does not run, or hangs."
+    return [Alert("sequencer_lag", "alert", words, row.at)]
 
 
 def _unwatched() -> list[Alert]:

@@ -17,7 +17,7 @@ from audit import log, proofs
 from audit.context import Actor
 from audit.models import Checkpoint, Leaf, Segment
 from audit.services import record
-from audit.tree_files import export_segment
+from audit.tree_files import export_segment, settle
 from protocol.tiles import TILE_WIDTH
 from protocol.verify.folders import verify_folder
 from protocol.verify.outcome import Keys
@@ -52,6 +52,7 @@ def archive(*, actor: Actor, before: datetime, folder: Path) -> Segment:
     made = folder / f"entries-{first}-{end - 1}"
     export_segment(made, checkpoint, first, end)
     digest = _sums(made)
+    settle(made)
     verify_folder(made, Keys(log.vkey()), first, end)
     segment = _remember(actor, Segment(first=first, end=end, folder=made.name, digest=digest), checkpoint)
     finish(segment)

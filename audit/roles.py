@@ -28,7 +28,8 @@ _RIGHTS = """
         UNION ALL
         SELECT p.oid::regprocedure::text, a.* FROM pg_proc p,
             aclexplode(coalesce(proacl, acldefault('f', proowner))) a
-            WHERE pronamespace = 'public'::regnamespace
+            WHERE pronamespace = 'public'::regnamespace OR prosecdef
+                AND pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
         UNION ALL
         SELECT 'what will be made (' || defaclobjtype::text || ')', a.*
             FROM pg_default_acl, aclexplode(defaclacl) a
@@ -56,6 +57,9 @@ _RIGHTS = """
 """
 
 
+_SUPERUSERS = "SELECT rolname FROM pg_roles WHERE rolsuper ORDER BY rolname"
+
+
 class RolesError(Exception):
     """The roles cannot be applied or compared here; the message says what to do."""
 
@@ -73,6 +77,7 @@ def apply(connection: Any) -> None:
 
 def differences(connection: Any) -> list[str]:
     """What the file would change, a sentence each; empty if all is as it says. Raises as :func:`apply`."""
+    _needs_postgresql(connection)
     with transaction.atomic(using=connection.alias):
         before = _rights(connection)
         _run(connection)
@@ -84,13 +89,24 @@ def differences(connection: Any) -> list[str]:
     ]
 
 
+def superusers(connection: Any) -> list[str]:
+    """The roles that no right binds, and that the file leaves alone: people must know them all."""
+    with connection.cursor() as cursor:
+        cursor.execute(_SUPERUSERS)
+        return [name for (name,) in cursor.fetchall()]
+
+
 def _run(connection: Any) -> None:
+    _needs_postgresql(connection)
+    with connection.cursor() as cursor:
+        cursor.execute(Path(settings.BASE_DIR / "deploy" / "postgresql" / "roles.sql").read_text())
+
+
+def _needs_postgresql(connection: Any) -> None:
     if connection.vendor != "postgresql":
         raise RolesError(
             "Only PostgreSQL has roles. On SQLite, whoever may write the file may write all of it."
         )
-    with connection.cursor() as cursor:
-        cursor.execute(Path(settings.BASE_DIR / "deploy" / "postgresql" / "roles.sql").read_text())
 
 
 def _rights(connection: Any) -> set[Right]:

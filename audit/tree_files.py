@@ -63,6 +63,22 @@ def _put(path: Path, width: int, made: Callable[[], bytes]) -> int:
     return 1
 
 
+def settle(folder: Path) -> None:
+    """See to it that all names in a folder, and its own, outlast a loss of power."""
+    for at, _, _ in os.walk(folder):
+        _sync(Path(at))
+    _sync(folder.parent)
+    _sync(folder.parent.parent)  # the parent may be new as well
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _replace(path: Path, data: bytes) -> None:
     """Whole or not at all, and on the disk before the next step."""
     path.parent.mkdir(parents=True, exist_ok=True)

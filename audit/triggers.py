@@ -23,8 +23,9 @@ TABLES: tuple[str, ...] = (
     "audit_dispute",
     "audit_disputeacknowledgement",
     "audit_segment",
+    "audit_witness",
 )
-"""Every table whose rows are written once."""
+"""Every table whose rows are written once, but for what :data:`ALLOWED` says."""
 
 ALLOWED: Mapping[str, str] = {
     # The body of an entry that stands in an archive may be emptied, and nothing else of it changed.
@@ -34,6 +35,11 @@ ALLOWED: Mapping[str, str] = {
     "AND NEW.target_id = OLD.target_id AND NEW.request_id = OLD.request_id AND EXISTS ("
     'SELECT 1 FROM audit_leaf l JOIN audit_segment s ON l."index" >= s."first" AND l."index" < s."end" '
     "WHERE l.entry_id = OLD.id)",
+    # When it was asked, and why it did not answer; and once, that it is retired.
+    "audit_witness": "NEW.id = OLD.id AND NEW.name = OLD.name AND NEW.vkey = OLD.vkey AND NEW.url = OLD.url "
+    "AND NEW.target = OLD.target AND NEW.tenant_id IS NOT DISTINCT FROM OLD.tenant_id "
+    "AND NEW.added_at = OLD.added_at "
+    "AND (OLD.retired_at IS NULL OR NEW.retired_at IS NOT DISTINCT FROM OLD.retired_at)",
 }
 """Table → the one kind of UPDATE that passes: an SQL condition over OLD and NEW that both engines read."""
 
@@ -42,8 +48,10 @@ FITTING: Mapping[str, Mapping[str, str]] = {
     # such that alarms and archives wait for it. By the clock, not by the transaction's begin: a long
     # transaction writes its entries when they happen.
     "audit_entry": {
-        "postgresql": "octet_length(NEW.event) BETWEEN 2 AND 60000 AND json_typeof(NEW.event::json) = 'object' "
-        "AND NEW.at BETWEEN clock_timestamp() - interval '15 minutes' AND clock_timestamp() + interval '15 minutes'",
+        "postgresql": "octet_length(NEW.event) BETWEEN 2 AND 60000"
+        " AND json_typeof(NEW.event::json) = 'object'"
+        " AND NEW.at BETWEEN clock_timestamp() - interval '15 minutes'"
+        " AND clock_timestamp() + interval '15 minutes'",
         "sqlite": "typeof(NEW.event) = 'text' AND length(CAST(NEW.event AS BLOB)) BETWEEN 2 AND 60000 "
         "AND CASE WHEN json_valid(NEW.event) THEN json_type(NEW.event) = 'object' ELSE 0 END "
         "AND abs(julianday(NEW.at) - julianday('now')) * 1440 <= 15",
@@ -111,11 +119,22 @@ def _taken(connection: Any, table: str) -> str:
     """Whether a new row has a key of a row that is there: what OR REPLACE would put out of the way."""
     with connection.cursor() as cursor:
         columns = cursor.execute(f"PRAGMA table_info({table})").fetchall()
+        where: dict[int, str] = {}
+        """Of an index over some of the rows, which these are."""
         keys = [[name for _, name, *_, primary in columns if primary]]
-        for _, index, unique, *_ in sorted(cursor.execute(f"PRAGMA index_list({table})").fetchall()):
-            if unique:
-                keys.append([row[2] for row in cursor.execute(f'PRAGMA index_info("{index}")').fetchall()])
-    same = sorted({" AND ".join(f'"{name}" = NEW."{name}"' for name in key) for key in keys})
+        for _, index, unique, _, partial in sorted(cursor.execute(f"PRAGMA index_list({table})").fetchall()):
+            if not unique:
+                continue
+            keys.append([row[2] for row in cursor.execute(f'PRAGMA index_info("{index}")').fetchall()])
+            if partial:
+                cursor.execute("SELECT sql FROM sqlite_master WHERE name = %s", [index])
+                where[len(keys) - 1] = f" AND ({cursor.fetchone()[0].partition(' WHERE ')[2]})"
+    same = sorted(
+        {
+            " AND ".join(f'"{name}" = NEW."{name}"' for name in key) + where.get(number, "")
+            for number, key in enumerate(keys)
+        }
+    )
     return " OR ".join(f"EXISTS (SELECT 1 FROM {table} WHERE {one})" for one in same)  # noqa: S608 - names of ours
 
 

@@ -24,7 +24,7 @@ from audit.proofs import unsequenced
 from protocol.receipts import MAX_EVENT_BYTES
 
 _WRITERS = """
-SELECT virtualtransaction FROM pg_locks
+SELECT CASE WHEN pid IS NULL THEN 'prepared' ELSE virtualtransaction END FROM pg_locks
 WHERE locktype = 'relation' AND granted AND pid IS DISTINCT FROM pg_backend_pid()
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 AND relation = %s::regclass
@@ -32,6 +32,8 @@ AND mode NOT IN ('AccessShareLock', 'RowShareLock', 'ShareUpdateExclusiveLock')
 """
 
 
+PREPARED = "prepared"
+"""What PostgreSQL calls a transaction changes when it is prepared: any such may be one that we wait for."""
 SMALLEST = 2
 """Bytes of an event: ``{}``."""
 
@@ -90,7 +92,7 @@ class Pending:
             self._high = Entry.objects.aggregate(high=Max("pk"))["high"] or 0
             self._writers = _writers()
         else:
-            self._writers &= _writers()
+            self._writers = (self._writers | {PREPARED}) & _writers()
         self._settled = not self._writers
 
 

@@ -1,13 +1,16 @@
 """Whose turn it is to write the tree: one sequencer at a time, by a lock, and by a number that grows.
 
-The lock keeps a second one waiting. The number (the fence) is what the tree relies on: it is compared in the
-transaction that writes, so one that was stopped, lost its lock and wakes up later writes nothing.
+The lock keeps a second one waiting, as long as the holder says that it is there: anybody who may connect can
+take the lock, and only a sequencer can write the fence's time. The number (the fence) is what the tree relies
+on: it is compared in the transaction that writes, so one that was stopped, lost
+its lock and wakes up later writes nothing.
 """
 
 import fcntl
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -22,12 +25,21 @@ _KEY = 0x706F7274_616C0006
 """The advisory lock's number: ours alone in this database."""
 
 
+SILENCE = timedelta(seconds=45)
+"""A holder of the lock that has not been there for so long is none, or hangs: it speaks each ten seconds."""
+
+
 class BusyError(Exception):
     """Another sequencer holds the lock."""
 
 
 class FencedError(Exception):
     """Another sequencer has begun since: this one must start anew, with nothing that it remembers."""
+
+
+def _seen_lately() -> bool:
+    at = SequencerFence.objects.filter(pk=SequencerFence.ROW).values_list("at", flat=True).first()
+    return at is not None and timezone.now() - at < SILENCE
 
 
 class Lock(Protocol):
@@ -105,7 +117,7 @@ class Turn:
 
     def begin(self) -> None:
         """Take the lock and a number above all earlier ones. Raises BusyError."""
-        if not self._lock.take():
+        if not self._lock.take() and _seen_lately():
             raise BusyError("another sequencer runs")
         try:
             with transaction.atomic(), around("sequencer.begin"):

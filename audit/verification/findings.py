@@ -17,6 +17,7 @@ NAMES = {
     "checkpoint_missing": "leaves stand beyond the newest checkpoint",
     "signature_wrong": "a checkpoint is not signed by the log's key",
     "cosignature_wrong": "a witness has signed something else",
+    "witness_foreign": "a witness, its retirement, a refusal or what came of it is not as the entries tell",
     "rolled_back": "a larger tree was signed than the one that is here",
     "forked": "another tree of this size, or of its beginning, was signed",
     "memory_unreadable": "what the sequencer remembers cannot be read",

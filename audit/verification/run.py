@@ -7,7 +7,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from django.db import connection, connections
 from django.db.models import Max
 
 from audit import proofs
@@ -15,8 +14,10 @@ from audit.models import Leaf, Segment
 from audit.verification import outside
 from audit.verification.chunk import CHUNK, CHUNK_LEVEL, Result, Task, check_chunk
 from audit.verification.findings import Findings
+from audit.verification.moment import enter, one_moment
 from audit.verification.outside import Claim
 from audit.verification.strays import check_strays
+from audit.verification.vouching import check_vouching
 from protocol.merkle import Frontier, ProofError, fold
 from protocol.tiles import frontier_from_tiles, root_from_tiles
 
@@ -55,36 +56,43 @@ def verify(
             checkpoints prove.
         memory: the sequencer's own folder, where this process may read it.
         kept: checkpoints that somebody kept outside, each with a name for messages.
-        processes: more than one only outside a transaction.
+        processes: more than one only outside a transaction, and not on SQLite.
     """
     began, report = time.monotonic(), Report()
+    # Before all else: what is signed later than the moment that is looked at would seem to be cut off.
+    claims = [
+        *outside.kept(kept, report.findings),
+        *outside.disputed(),
+        *(outside.remembered(memory, report.findings) if memory else ()),
+    ]
+    report.claims = len(claims)
+    with one_moment() as moment:
+        _verify(report, since, claims, processes, moment)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _verify(report: Report, since: int, claims: list[Claim], processes: int, moment: str) -> None:
     last = Leaf.objects.aggregate(last=Max("index"))["last"]
     size = 0 if last is None else last + 1
     report.first = min(since, size) // CHUNK * CHUNK
     report.leaves = size - report.first
     found = report.findings
-    claims = [
-        *outside.kept(kept, found),
-        *outside.disputed(),
-        *(outside.remembered(memory, found) if memory else ()),
-    ]
-    report.claims = len(claims)
-    _check_tree(report, size, claims, processes)
+    _check_tree(report, size, claims, processes if moment else 1, moment)
     outside.too_large(size, found)
     report.cosignatures = outside.check_witnesses(report.first, found)
+    check_vouching(found)
     check_strays(size, found)
-    report.seconds = time.monotonic() - began
-    return report
 
 
-def _check_tree(report: Report, size: int, claims: list[Claim], processes: int) -> None:
+def _check_tree(report: Report, size: int, claims: list[Claim], processes: int, moment: str) -> None:
     archived, sizes = Segment.archived(), frozenset(claim.size for claim in claims)
     tasks = [
         Task(first, min(first + CHUNK, size), archived, sizes) for first in range(report.first, size, CHUNK)
     ]
     roots = dict(_earlier(report, claims))
     outer = _outer(report)
-    for result in _results(tasks, processes):
+    for result in _results(tasks, processes, moment):
         here = {end: fold((*outer.hashes, *hashes)) for end, hashes in result.frontiers.items()}
         report.findings.merge(result.findings)
         report.checkpoints += len(result.heads)
@@ -123,11 +131,10 @@ def _outer(report: Report) -> Frontier:
         return Frontier(report.first, [bytes(32)] * report.first.bit_count())
 
 
-def _results(tasks: list[Task], processes: int) -> Iterator[Result]:
-    if min(processes, len(tasks)) < 2 or connection.in_atomic_block:
+def _results(tasks: list[Task], processes: int, moment: str) -> Iterator[Result]:
+    if min(processes, len(tasks)) < 2:
         yield from map(check_chunk, tasks)
         return
-    # No connection crosses the fork: each process opens its own.
-    connections.close_all()
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(processes, fork, initializer=enter, initargs=(moment,)) as pool:
         yield from pool.map(check_chunk, tasks)

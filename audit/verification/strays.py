@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from django.db import connection
-from django.db.models import Max
+from django.db.models import Max, Q
 from django.utils import timezone
 
-from audit.models import Checkpoint, Entry, Leaf, Segment, Tile
+from audit.models import Checkpoint, Entry, Leaf, Segment, SequencerFence, Tile
 from audit.proofs import unsequenced
 from audit.trigger_check import trigger_problems
+from audit.verification.chunk import AHEAD
 from audit.verification.findings import SHOWN, Findings
 from protocol.tiles import TILE_HEIGHT
 
@@ -34,10 +35,14 @@ def check_strays(size: int, found: Findings) -> None:
 
 def _check_entries(found: Findings) -> None:
     newest = Leaf.objects.aggregate(entry=Max("entry_id"))["entry"] or 0
-    waiting = unsequenced(SMALLEST_ID).filter(at__lt=timezone.now() - PATIENCE).order_by("pk")
+    now = timezone.now()
+    low = SequencerFence.objects.filter(pk=SequencerFence.ROW).values_list("low", flat=True).first() or 0
+    # Those that the sequencer has passed, or never looks at, wait for nothing, whatever their date.
+    late = Q(at__lt=now - PATIENCE) | Q(at__gt=now + AHEAD) | Q(pk__lte=max(0, low))
+    waiting = unsequenced(SMALLEST_ID).filter(late).order_by("pk")
     for name, rows in (
-        ("entry_foreign", waiting.filter(pk__lt=newest)),
-        ("unsequenced", waiting.filter(pk__gt=newest)),
+        ("entry_foreign", waiting.filter(pk__lte=max(newest, low))),
+        ("unsequenced", waiting.filter(pk__gt=max(newest, low))),
     ):
         for pk in rows.values_list("pk", flat=True).iterator():
             found.add(name, f"entry {pk}")

@@ -42,6 +42,8 @@ BEGIN
         SELECT r.rolname AS above, m.rolname AS member
         FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
         WHERE m.rolname IN ('portal_owner', 'portal_app', 'portal_sequencer', 'portal_verifier')
+           -- And nobody else is the owner. Whoever is the superuser needs no membership.
+           OR r.rolname = 'portal_owner'
     LOOP
         EXECUTE format('REVOKE %I FROM %I', found.above, found.member);
     END LOOP;
@@ -118,6 +120,26 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Functions that run with the rights of the owner or of a superuser are nobody else's to call.
+DO $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN
+        SELECT DISTINCT p.oid::regprocedure AS routine, coalesce(quote_ident(g.rolname), 'PUBLIC') AS grantee
+        FROM pg_proc p
+        JOIN pg_namespace n ON n.oid = p.pronamespace
+        JOIN pg_roles o ON o.oid = p.proowner
+        CROSS JOIN LATERAL aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+        LEFT JOIN pg_roles g ON g.oid = a.grantee
+        WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+          AND (o.rolsuper OR o.rolname = 'portal_owner') AND a.grantee <> p.proowner
+          AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
+    LOOP
+        EXECUTE format('REVOKE ALL ON ROUTINE %s FROM %s', found.routine, found.grantee);
+    END LOOP;
+END $$;
+
 -- What each may do. A table of the record that is not listed is the owner's alone: whoever adds one adds its row.
 DO $$
 DECLARE
@@ -147,7 +169,7 @@ BEGIN
             ('audit_searchindex',    'portal_sequencer', 'SELECT, INSERT, UPDATE'),
             ('audit_segment',        'portal_app',       'SELECT'),
             ('audit_segment',        'portal_verifier',  'SELECT'),
-            ('audit_witness',        'portal_app',       'SELECT, INSERT, UPDATE'),
+            ('audit_witness',        'portal_app',       'SELECT, INSERT, UPDATE (asked_at, problem, retired_at)'),
             ('audit_witness',        'portal_verifier',  'SELECT'),
             ('audit_cosignature',    'portal_app',       'SELECT, INSERT'),
             ('audit_cosignature',    'portal_verifier',  'SELECT'),

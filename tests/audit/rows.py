@@ -85,6 +85,7 @@ ROWS: dict[str, Callable[[], object]] = {
     "audit_dispute": _dispute,
     "audit_disputeacknowledgement": _dispute_acknowledgement,
     "audit_segment": _segment,
+    "audit_witness": _witness,
 }
 
 

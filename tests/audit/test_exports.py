@@ -1,6 +1,7 @@
 """What leaves the record is checked by the stand-alone verifier in a process of its own, without Django."""
 
 import json
+import os
 import subprocess
 import sys
 import uuid
@@ -230,6 +231,30 @@ def test_an_archive_of_changed_entries_is_refused(sequence: Sequence, tmp_path: 
     triggers.install(connection, "audit_entry")
     with pytest.raises(VerificationError, match="entry 3 is not the one"):
         archives.archive(actor=TESTER, before=timezone.now(), folder=tmp_path)
+
+
+def test_no_body_goes_before_the_archive_is_on_the_disk(
+    sequence: Sequence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names too: a file whose folder is not synced can be gone after a loss of power."""
+    fill(300, sequence)
+    synced: set[Path] = set()
+    real, finish = os.fsync, archives.finish
+
+    def fsync(handle: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{handle}").readlink())
+        real(handle)
+
+    def checked(segment: Segment) -> int:
+        made = tmp_path / "new" / segment.folder
+        wanted = {tmp_path, tmp_path / "new", made, *(one for one in made.rglob("*") if one.is_dir())}
+        assert wanted <= synced
+        return finish(segment)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(archives, "finish", checked)
+    archives.archive(actor=TESTER, before=timezone.now(), folder=tmp_path / "new")
+    assert Entry.objects.filter(event="").count() == 256
 
 
 def test_a_killed_removal_is_finished_by_the_next_run(

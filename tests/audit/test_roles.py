@@ -36,7 +36,7 @@ RECORD = {
     "audit_words": (READ, ADD, NONE),
     "audit_searchindex": (READ, ADD | {"UPDATE"}, NONE),
     "audit_segment": (READ, NONE, READ),
-    "audit_witness": (ADD | {"UPDATE"}, NONE, READ),
+    "audit_witness": (ADD, NONE, READ),  # and UPDATE of three columns
     "audit_cosignature": (ADD, NONE, READ),
     "audit_witnessrefusal": (ADD, NONE, READ),
     "audit_refusalacknowledgement": (ADD, NONE, READ),
@@ -258,12 +258,37 @@ def test_what_a_later_migration_makes_is_closed(login: dict[str, psycopg.Connect
         login["portal_owner"].execute("DROP TABLE audit_later, tenants_later")
 
 
+@needs_roles
+def test_the_application_changes_a_witness_no_more_than_it_must(login: dict[str, psycopg.Connection]) -> None:
+    for column in ("asked_at", "retired_at"):
+        login["portal_app"].execute(f"UPDATE audit_witness SET {column} = now()".encode())
+    login["portal_app"].execute("SELECT id FROM audit_witness FOR UPDATE")
+    for column in ("name", "vkey", "url", "target", "tenant_id", "added_at"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            login["portal_app"].execute(f"UPDATE audit_witness SET {column} = {column}".encode())
+
+
+@needs_roles
+def test_superusers_are_named(database: str, passwords: dict[str, str]) -> None:
+    """No right binds them, and the file leaves them: whoever looks must see who they are."""
+    with connect(database) as session:
+        session.execute("CREATE ROLE hidden_above SUPERUSER")
+        try:
+            said = manage(database, "portal_owner", passwords, "audit_roles")
+        finally:
+            session.execute("DROP ROLE hidden_above")
+    assert "hidden_above" in said.stdout
+
+
 STRAYED = {
     "GRANT UPDATE ON audit_entry TO portal_app": "portal_app has UPDATE on audit_entry and must not",
     "GRANT UPDATE (event) ON audit_entry TO portal_app": "portal_app has UPDATE on audit_entry.event and must not",
     "GRANT TRUNCATE ON audit_leaf TO PUBLIC": "everybody has TRUNCATE on audit_leaf and must not",
     "GRANT DELETE ON audit_entry TO stray": "stray has DELETE on audit_entry and must not",
     "GRANT portal_owner TO portal_app": "portal_app has membership on the role portal_owner and must not",
+    "GRANT portal_owner TO stray": "stray has membership on the role portal_owner and must not",
+    "CREATE FUNCTION above() RETURNS int SECURITY DEFINER LANGUAGE sql AS 'SELECT 1'; GRANT EXECUTE ON FUNCTION above TO stray": "stray has EXECUTE on above() and must not",
+    "CREATE SCHEMA side CREATE VIEW one AS SELECT 1; CREATE FUNCTION side.above() RETURNS int SECURITY DEFINER LANGUAGE sql AS 'SELECT 1'": "everybody has EXECUTE on side.above() and must not",
     "ALTER TABLE audit_leaf OWNER TO portal_app": "portal_app has ownership on audit_leaf and must not",
     "ALTER FUNCTION audit_entry_refuse OWNER TO portal_app": "portal_app has ownership on audit_entry_refuse() and must not",
     "ALTER ROLE portal_app SUPERUSER": "portal_app has SUPERUSER on the cluster and must not",

@@ -10,7 +10,7 @@ from django.utils import timezone
 from psycopg import sql
 
 from audit.models import Entry, Leaf, SequencerFence
-from audit.sequencer import Sequencer
+from audit.sequencer import Sequencer, pending
 from tests.audit.conftest import assert_sound, elsewhere, triggers_down, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -87,12 +87,32 @@ def test_an_id_without_a_transaction_id_yet(make_sequencer: Callable[..., Sequen
     assert sequenced(late)
 
 
+def test_a_transaction_that_is_prepared_is_waited_for(
+    make_sequencer: Callable[..., Sequencer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prepared, it goes by another name in the lock's table; and it may be committed a day later."""
+    sequencer = make_sequencer()
+    (entry,) = write()
+    there = {"3/17"}
+    monkeypatch.setattr(pending, "_writers", lambda: frozenset(there))
+    sequencer.once()
+    there.clear()
+    there.add(pending.PREPARED)
+    for _ in range(3):
+        sequencer.once()
+    assert low() < entry.pk
+    there.clear()
+    for _ in range(2):
+        sequencer.once()
+    assert low() == entry.pk
+
+
 def test_what_fits_into_no_bundle_gets_no_leaf(make_sequencer: Callable[..., Sequencer]) -> None:
     """As it may stand there from before the triggers: it neither ends nor holds up the sequencer."""
-    given = {"at": timezone.now(), "action": "a.b", "actor_kind": "system", "actor_id": ""}
+    given: dict[str, Any] = {"at": timezone.now(), "action": "a.b", "actor_kind": "system", "actor_id": ""}
     events = ["", "{", "x" * 60_001, "ß" * 30_001, "{}"]
     with triggers_down():
-        made = [Entry.objects.create(event=event, **given) for event in events]
+        made = [Entry.objects.create(**dict(given, event=event)) for event in events]
     (entry,) = write()
     sequencer = make_sequencer(batch=3)
     assert [sequencer.once() for _ in range(3)] == [2, 0, 0]

@@ -1,17 +1,22 @@
 """What the sequencer refuses to sign: a tree in the database that is not the one it signed."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
-from audit.models import Checkpoint, SequencerFence
-from audit.sequencer import Sequencer, TroubleError, memory, sequence_once
+from audit.alerts import alerts
+from audit.models import Checkpoint, Entry, SequencerFence
+from audit.sequencer import BusyError, FencedError, Sequencer, TroubleError, memory, sequence_once, turn
 from audit.sequencer.memory import Signed
 from protocol.notes import new_key
-from tests.audit.conftest import assert_sound, execute, triggers_down, write
+from tests.audit.conftest import assert_sound, elsewhere, execute, triggers_down, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -174,6 +179,49 @@ def test_a_head_that_somebody_else_wrote(make_sequencer: Callable[..., Sequencer
     with pytest.raises(TroubleError) as caught:
         sequencer.once()
     assert caught.value.code == "forked"
+
+
+def silent(seconds: float) -> None:
+    SequencerFence.objects.update(at=timezone.now() - timedelta(seconds=seconds))
+
+
+def test_a_lock_that_no_sequencer_holds_stops_nothing(
+    make_sequencer: Callable[..., Sequencer], tmp_path: Path
+) -> None:
+    """Anybody who may connect can take it. Whoever holds it must also be seen in the fence."""
+    sequencer = make_sequencer()
+    write()
+    outsider = elsewhere() if connection.vendor == "postgresql" else nullcontext()
+    with outsider as other:
+        if other is not None:
+            sequencer.end()
+            other.execute("SELECT pg_advisory_lock(%s)", [turn._KEY])
+        with pytest.raises(BusyError):
+            make_sequencer()
+        silent(46)
+        assert make_sequencer().once() == 1
+    with pytest.raises(FencedError):
+        write()
+        sequencer.once()
+
+
+def test_lag_is_told_whatever_else_waits() -> None:
+    """One entry of the future does not hide those behind it; nor does silence without entries."""
+    sequence_once()
+    assert not [one for one in alerts() if one.code == "sequencer_lag"]
+    given: dict[str, Any] = {"action": "a.b", "actor_kind": "system", "actor_id": "", "event": "{}"}
+    with triggers_down():
+        Entry.objects.create(**dict(given, at=timezone.now() + timedelta(days=9999)))
+        Entry.objects.create(**dict(given, at=timezone.now() - timedelta(minutes=5)))
+    assert [one.code for one in alerts()] == ["sequencer_lag"]
+
+
+def test_a_silent_sequencer_is_told() -> None:
+    write()
+    sequence_once()
+    assert alerts() == []
+    silent(61)
+    assert [one.code for one in alerts()] == ["sequencer_lag"]
 
 
 def test_the_command_says_it() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,14 +16,15 @@ from django.db import connection
 from django.utils import timezone
 
 from audit import log, proofs, triggers
-from audit.models import Checkpoint, Cosignature, Entry, Leaf, Tile, Witness
+from audit.models import Checkpoint, Cosignature, Entry, Leaf, SequencerFence, Tile, WitnessRefusal
 from audit.sequencer import TroubleError, sequence_once
-from audit.verification import Report, verify
+from audit.verification import Report, run, verify
+from audit.witnesses import refusal_acknowledge, refused, witness_register, witness_retire
 from protocol import checkpoints, merkle
 from protocol.notes import COSIGNATURE_V1, new_key
 from protocol.receipts import Proof, Receipt, ReceiptError, check
 from protocol.witnessing import Refused, Request, State, judge
-from tests.audit.conftest import triggers_down, write
+from tests.audit.conftest import TESTER, triggers_down, write
 from tests.audit.postgresql import own_database
 from tests.audit.tampering import backed_up, flipped, switched, tamper
 
@@ -257,7 +259,7 @@ def test_an_entry_dated_back_is_found_though_it_was_sequenced(
         for name in ("action", "actor_kind", "actor_id", "target_type", "target_id", "request_id")
     }
     with triggers_down():
-        Entry.objects.create(at=earlier, event=text, **same)
+        Entry.objects.create(**dict(same, at=earlier, event=text))
     sequence()
     assert found() == {"time_wrong"}
 
@@ -358,9 +360,9 @@ def test_a_fork_by_a_stolen_key_is_found_from_outside_only(
     assert found(memory=None, kept=kept) == {"forked"}
     forged = proofs.latest()
     assert forged is not None
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refused) as caught:
         judge(state, Request(state.size, (), forged.note), log.vkey())
-    assert refused.value.reason == "forked"
+    assert caught.value.reason == "forked"
     write(3)
     with pytest.raises(TroubleError):
         sequence()
@@ -379,9 +381,9 @@ def test_a_fork_that_has_grown_is_refused_by_witnesses(
     forged = proofs.latest()
     assert forged is not None
     proof = tuple(proofs.consistency(state.size, forged.size))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refused) as caught:
         judge(state, Request(state.size, proof, forged.note), log.vkey())
-    assert refused.value.reason == "proof"
+    assert caught.value.reason == "proof"
     assert found() == {"forked"}
 
 
@@ -391,7 +393,7 @@ def test_a_cosignature_under_another_checkpoint_is_found(log_of: None) -> None:
     assert head is not None
     seed, vkey = new_key("witness.example", COSIGNATURE_V1)
     now = timezone.now()
-    witness = Witness.objects.create(name=vkey.name, vkey=str(vkey), url="https://witness.example/")
+    witness = witness_register(actor=TESTER, vkey=str(vkey), url="https://witness.example.org/")
     line = checkpoints.cosign(head.note, vkey.name, seed, int(now.timestamp()))
     Cosignature.objects.create(witness=witness, checkpoint=head, line=line, signed_at=now)
     report = look()
@@ -403,6 +405,95 @@ def test_a_cosignature_under_another_checkpoint_is_found(log_of: None) -> None:
         parameters=(note, forged.root, head.size),
     )
     assert found() == {"checkpoint_wrong", "cosignature_wrong"}
+
+
+@pytest.fixture
+def vouched(log_of: None, sequence: Callable[[], int]) -> WitnessRefusal:
+    """Two witnesses, of which one is retired, a refusal that somebody acknowledged, and one that is open."""
+    made = []
+    for name in ("one.example", "two.example"):
+        key = str(new_key(name, COSIGNATURE_V1)[1])
+        made.append(witness_register(actor=TESTER, vkey=key, url=f"https://{name}.org/"))
+    assert refused(made[0], proofs.latest(), "malformed", 3)
+    refusal = WitnessRefusal.objects.get()
+    refusal_acknowledge(actor=TESTER, refusal=refusal, reason="It was an old image.")
+    assert refused(made[0], None, "origin", 0)
+    witness_retire(actor=TESTER, witness=made[1], reason="It is no more.")
+    sequence()
+    assert found() == set()
+    return WitnessRefusal.objects.get(reason="origin")
+
+
+VOUCHING = {
+    "another key": "UPDATE audit_witness SET vkey = 'x' WHERE retired_at IS NULL",
+    "another URL": "UPDATE audit_witness SET url = 'https://x.example/' WHERE retired_at IS NULL",
+    "another tenant": "UPDATE audit_witness SET tenant_id = '11111111111141118111111111111111'",
+    "retired": "UPDATE audit_witness SET retired_at = added_at WHERE retired_at IS NULL",
+    "retired no more": "UPDATE audit_witness SET retired_at = NULL",
+    "gone": "DELETE FROM audit_witness WHERE retired_at IS NOT NULL",
+    "another reason": "UPDATE audit_witnessrefusal SET reason = 'stale' WHERE reason = 'origin'",
+    "refusal gone": "DELETE FROM audit_witnessrefusal WHERE reason = 'origin'",
+    "acknowledgement gone": "DELETE FROM audit_refusalacknowledgement",
+    "acknowledged by another": "UPDATE audit_refusalacknowledgement SET by = '1'",
+    "acknowledged": "INSERT INTO audit_refusalacknowledgement (refusal_id, by, why, at) "
+    "SELECT id, '1', 'x', at FROM audit_witnessrefusal WHERE reason = 'origin'",
+    "refused": "INSERT INTO audit_witnessrefusal (witness_id, reason, size, at) "
+    "SELECT witness_id, 'stale', 1, at FROM audit_witnessrefusal WHERE reason = 'origin'",
+}
+
+
+@pytest.mark.parametrize("what", VOUCHING)
+def test_what_witnesses_are_and_said_is_as_the_entries_tell(vouched: WitnessRefusal, what: str) -> None:
+    """Web may write these rows; only with the entry that says so."""
+    tamper(VOUCHING[what])
+    assert found() == {"witness_foreign"}
+
+
+@pytest.mark.parametrize("off", [timedelta(days=-1), timedelta(0), timedelta(days=9999)])
+@pytest.mark.parametrize("pk", [-5, 0, 1])
+def test_an_entry_where_the_sequencer_never_looks_is_found(log_of: None, off: timedelta, pk: int) -> None:
+    """Whatever its date says."""
+    tamper(f"DELETE FROM audit_entry WHERE {SOME}")
+    SequencerFence.objects.update(low=Entry.objects.latest("pk").pk)
+    number = Leaf.objects.get(index=7).entry_id if pk == 1 else pk
+    tamper(f"DELETE FROM audit_leaf WHERE entry_id = {number}")
+    given: dict[str, Any] = {"action": "a.b", "actor_kind": "system", "actor_id": "", "event": "{}"}
+    with triggers_down():
+        Entry(**given, pk=number, at=timezone.now() + off).save(force_insert=True)
+    assert "entry_foreign" in found()
+
+
+def test_an_entry_of_the_future_that_waits_is_told(log_of: None) -> None:
+    given: dict[str, Any] = {"action": "a.b", "actor_kind": "system", "actor_id": "", "event": "{}"}
+    with triggers_down():
+        Entry.objects.create(**dict(given, at=timezone.now() + timedelta(days=9999)))
+    assert found() == {"unsequenced"}
+
+
+@pytest.mark.parametrize("place", ["_check_tree", "check_strays", "check_vouching"])
+def test_a_log_that_grows_meanwhile_is_whole(
+    log_of: None, sequence: Callable[[], int], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """What is written after the first look is not looked at, wherever in the verification it comes."""
+    real = getattr(run, place)
+
+    def grow() -> None:
+        try:
+            write(300)
+            sequence()
+        finally:
+            connection.close()
+
+    def beset(*given: Any) -> Any:
+        writer = Thread(target=grow)
+        writer.start()
+        writer.join(60)
+        return real(*given)
+
+    monkeypatch.setattr(run, place, beset)
+    report = look()
+    assert (report.whole, report.leaves) == (True, SIZE), report.findings
+    assert Leaf.objects.count() == SIZE + 300
 
 
 def receipt_of(index: int) -> Receipt:

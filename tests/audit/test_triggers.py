@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection, transaction
@@ -13,6 +14,8 @@ from audit.trigger_check import trigger_problems
 from tests.audit.rows import ROWS, row_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
+WRITTEN_ONCE = [table for table in triggers.TABLES if table != "audit_witness"]
+written_once = pytest.mark.parametrize("table", WRITTEN_ONCE)
 every_table = pytest.mark.parametrize("table", triggers.TABLES)
 
 
@@ -58,7 +61,7 @@ def test_each_table_has_a_row_to_try_it_on() -> None:
     assert set(ROWS) == set(triggers.TABLES)
 
 
-@every_table
+@written_once
 def test_update_is_refused(row: str) -> None:
     """Also one that sets what is there already."""
     refused(row, f"UPDATE {row} SET {column(row)} = {column(row)}")
@@ -87,7 +90,7 @@ AROUND = {
 }[connection.vendor]
 
 
-@every_table
+@written_once
 @pytest.mark.parametrize("way", AROUND)
 def test_the_engines_own_ways_around_are_refused(row: str, way: str) -> None:
     """Each engine has statements and switches of its own that remove or alter rows."""
@@ -102,6 +105,47 @@ def test_rows_are_still_added(table: str) -> None:
     row_of(table)
     row_of(table)
     assert len(content(table)) >= 2
+
+
+def witness(retired: str = "NULL") -> None:
+    row_of("audit_witness")
+    execute(
+        f"UPDATE audit_witness SET asked_at = '2026-01-01 00:00:00+00:00', problem = 'x', retired_at = {retired}"
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "id = id + 1",
+        "name = 'x'",
+        "vkey = 'x'",
+        "url = 'https://other.example/'",
+        "url = '', target = 'x'",
+        "tenant_id = '11111111111141118111111111111111'",
+        "added_at = '2001-01-01 00:00:00+00:00'",
+        "retired_at = NULL",
+        "retired_at = '2027-01-01 00:00:00+00:00'",
+    ],
+)
+def test_a_witness_stays_who_it_is(change: str) -> None:
+    """Nor does one come back that was retired. What a worker notes while it asks does pass."""
+    witness("'2026-01-02 00:00:00+00:00'")
+    refused("audit_witness", f"UPDATE audit_witness SET {change}")
+
+
+def test_a_witness_is_not_replaced_and_its_name_is_free_when_it_is_retired() -> None:
+    witness()
+    verb = "INSERT" if connection.vendor == "postgresql" else "INSERT OR REPLACE"
+    same = (
+        f"{verb} INTO audit_witness (name, vkey, url, target, problem, added_at) "
+        "SELECT name, vkey || 'x', url, target, '', added_at FROM audit_witness"
+    )
+    with pytest.raises(DatabaseError):
+        execute(same)
+    assert len(content("audit_witness")) == 1
+    execute("UPDATE audit_witness SET retired_at = '2026-01-02 00:00:00+00:00'", same)
+    assert len(content("audit_witness")) == 2
 
 
 NOW = timedelta()
@@ -127,11 +171,11 @@ FITS = {
 
 
 def add(event: str, off: timedelta) -> None:
-    given = {"action": "a.b", "actor_kind": "system", "actor_id": ""}
+    given: dict[str, Any] = {"action": "a.b", "actor_kind": "system", "actor_id": ""}
     with transaction.atomic():
         if connection.vendor == "postgresql":
             execute("SET LOCAL session_replication_role = replica")
-        Entry.objects.create(at=timezone.now() + off, event=event, **given)
+        Entry.objects.create(**dict(given, at=timezone.now() + off, event=event))
 
 
 @pytest.mark.parametrize("what", MISFITS)

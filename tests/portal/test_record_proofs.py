@@ -424,7 +424,7 @@ def make_witness(world: World, whose: str) -> VerifierKey:
     name = runtime_dns_name(str(place.runtime.pk)) if place else "witness.example.org"
     key = vkey_of(name, SEEDS[whose], COSIGNATURE_V1)
     about: Any = {"target": str(place.runtime.pk)} if place else {"url": "https://witness.example.org/"}
-    Witness.objects.filter(target=about.get("target", "")).update(retired_at=timezone.now())
+    Witness.objects.filter(target=about.get("target", ""), retired_at=None).update(retired_at=timezone.now())
     witnesses.witness_register(actor=SYSTEM, vkey=str(key), **about)
     return key
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
+from django.db import connection
 
-from audit import log, proofs, witnesses
+from audit import log, proofs, triggers, witnesses
 from audit.models import Cosignature, Witness, WitnessRefusal
 from audit.sequencer import sequence_once
 from audit.witness_urls import url_problem
@@ -203,6 +204,7 @@ def test_others_lines_with_its_own(known: Witness, double: Double) -> None:
 def test_nobody_listens(known: Witness) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
+        triggers.remove(connection, "audit_witness")
         Witness.objects.filter(pk=known.pk).update(url=f"http://127.0.0.1:{unused.getsockname()[1]}/")
         known.refresh_from_db()
         write()

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 
-from audit import proofs, witnesses
+from audit import proofs, triggers, witnesses
 from audit.alerts import alerts
 from audit.models import Checkpoint, Cosignature, Entry, Witness, WitnessRefusal
 from audit.sequencer import sequence_once
@@ -269,6 +270,7 @@ def test_a_machine_that_knows_another_log(runtime: Runtime) -> None:
 @pytest.mark.parametrize("stated", [None, {}, {"vkey": 7}, {"vkey": ""}, {"vkey": "x+00+AA", "log": ""}])
 def test_a_guest_that_states_nonsense(runtime: Runtime, stated: Any) -> None:
     """Nothing is registered, and nothing breaks."""
+    triggers.remove(connection, "audit_witness")
     Witness.objects.all()._raw_delete(using="default")
     assert witnessing.follow(runtime, {"witness": stated}) is None
     name = runtime_dns_name(str(runtime.pk))
@@ -312,6 +314,7 @@ def test_a_signature_that_does_not_fit(
     name = witness_of(runtime).name
     seed, vkey = new_key(name, COSIGNATURE_V1)
     if change != "key":
+        triggers.remove(connection, "audit_witness")
         Witness.objects.update(vkey=str(vkey))
     write()
     sequence_once()
@@ -396,6 +399,7 @@ def test_no_registration_and_no_refusal_without_its_entry(
 
 def test_a_guest_from_before_this_is_registered_by_the_round(runtime: Runtime) -> None:
     """One that was not known yet is asked who it is first."""
+    triggers.remove(connection, "audit_witness")
     Witness.objects.all()._raw_delete(using="default")
     write()
     ask(runtime)

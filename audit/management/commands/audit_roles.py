@@ -5,7 +5,7 @@ from django.db import DatabaseError, connection, transaction
 
 from audit.context import command
 from audit.models import Entry
-from audit.roles import RolesError, apply, differences
+from audit.roles import RolesError, apply, differences, superusers
 from audit.services import record
 
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -38,6 +38,7 @@ class Command(BaseCommand):
             self.stdout.write(line)
         if found and not given["apply"]:
             raise CommandError(f"{len(found)} rights differ. `manage.py audit_roles --apply` mends that.")
+        self.stdout.write(f"Superusers, whom nothing here binds: {', '.join(superusers(connection))}.")
         self.stdout.write("Roles and rights are as deploy/postgresql/roles.sql says.")
 
     def _apply(self, found: list[str]) -> None:
