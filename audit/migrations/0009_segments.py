@@ -11,7 +11,7 @@ def install(apps, schema_editor):
 class Migration(migrations.Migration):
     """Archived stretches of the log; only within one may the database empty an entry's body."""
 
-    dependencies = [("audit", "0040_search_apart"), ("audit", "0050_insert_only")]
+    dependencies = [("audit", "0008_insert_only")]
 
     operations = [
         migrations.CreateModel(

@@ -5,8 +5,7 @@ class Migration(migrations.Migration):
     """A refusal may be that the witness holds less than it has signed for."""
 
     dependencies = [
-        ('audit', '0055_fitting_entries'),
-        ('audit', '0060_disputes'),
+        ('audit', '0012_disputes'),
     ]
 
     operations = [

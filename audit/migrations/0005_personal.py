@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audit', '0011_fence_row'),
+        ('audit', '0004_fence_row'),
     ]
 
     operations = [

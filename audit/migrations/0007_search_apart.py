@@ -18,7 +18,7 @@ def drop(apps, schema_editor):
 class Migration(migrations.Migration):
     """Search reads a table of its own, filled by the sequencer; writers of entries keep up one index, not four."""
 
-    dependencies = [("audit", "0030_witnesses")]
+    dependencies = [("audit", "0006_witnesses")]
 
     operations = [
         migrations.CreateModel(

@@ -9,7 +9,7 @@ def make(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("audit", "0010_tree"),
+        ("audit", "0003_tree"),
     ]
 
     operations = [migrations.RunPython(make, migrations.RunPython.noop, elidable=False)]

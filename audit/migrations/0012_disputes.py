@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
     """Signed histories that the log does not continue. What was shown is written once."""
 
     dependencies = [
-        ('audit', '0055_fitting_entries'),
+        ('audit', '0011_steady_witnesses'),
     ]
 
     operations = [

@@ -10,5 +10,5 @@ def install(apps, schema_editor):
 class Migration(migrations.Migration):
     """Triggers for every table that is written once, of one form; on SQLite against INSERT OR REPLACE too."""
 
-    dependencies = [("audit", "0040_search_apart")]
+    dependencies = [("audit", "0007_search_apart")]
     operations = [migrations.RunPython(install, migrations.RunPython.noop, elidable=False)]

@@ -8,7 +8,7 @@ def install(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    """A witness keeps its name, key and place, and one that is retired stays so."""
+    """New entries are events of the portal's size, dated now; whoever may insert cannot leave anything else."""
 
-    dependencies = [("audit", "0055_fitting_entries")]
+    dependencies = [("audit", "0009_segments")]
     operations = [migrations.RunPython(install, migrations.RunPython.noop, elidable=False)]

@@ -8,7 +8,7 @@ def install(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    """New entries are events of the portal's size, dated now; whoever may insert cannot leave anything else."""
+    """A witness keeps its name, key and place, and one that is retired stays so."""
 
-    dependencies = [("audit", "0041_segments")]
+    dependencies = [("audit", "0010_fitting_entries")]
     operations = [migrations.RunPython(install, migrations.RunPython.noop, elidable=False)]

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
     """Witnesses, their cosignatures and refusals. What they said is written once."""
 
     dependencies = [
-        ('audit', '0020_personal'),
+        ('audit', '0005_personal'),
     ]
 
     operations = [
