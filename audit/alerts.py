@@ -85,13 +85,13 @@ def _disputes() -> list[Alert]:
 def _unsequenced(row: SequencerFence | None) -> list[Alert]:
     oldest = unsequenced(row.low if row else 0).aggregate(at=Min("at"))["at"]
     if oldest is None or timezone.now() - oldest <= LAG:
-        return _silent(row)
+        return _unseen(row)
     minutes = (timezone.now() - oldest).total_seconds() / 60
     words = f"Entries have waited {minutes:.0f} min for their leaf: the sequencer does not run, or is behind."
     return [Alert("sequencer_lag", "alert", words, oldest)]
 
 
-def _silent(row: SequencerFence | None) -> list[Alert]:
+def _unseen(row: SequencerFence | None) -> list[Alert]:
     """Nothing waits; but it has not been there for longer than an idle one keeps quiet."""
     if row is None or row.at is None or timezone.now() - row.at <= LAG:
         return []
