@@ -8,6 +8,7 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from provisioning.egress.nft import KEEPERS_MARK
@@ -79,9 +80,15 @@ class Server:
                 if argument in words and b"-N" in words:
                     os.kill(int(path.parent.name), signal.SIGKILL)
 
+    @property
+    def service(self) -> str:
+        """Squid's name for its shared memory: its own, or a Squid of somebody else here would be in its way."""
+        return f"portal{sha256(os.fsencode(self.configuration)).hexdigest()[:16]}"
+
     def _start(self) -> None:
+        given = ["-N", "-n", self.service, "-f", str(self.configuration)]
         self._process = subprocess.Popen(
-            [*WITHOUT_RIGHTS, *_WITH_US, "--", self.program, "-N", "-f", str(self.configuration)],
+            [*WITHOUT_RIGHTS, *_WITH_US, "--", self.program, *given],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

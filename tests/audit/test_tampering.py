@@ -101,11 +101,11 @@ IN_SQL: dict[str, tuple[tuple[str, ...], set[str]]] = {
     ),
     "a leaf is deleted": (
         ('DELETE FROM audit_leaf WHERE "index" = 7',),
-        {"leaf_gap", "tile_wrong", "checkpoint_wrong", "forked"},
+        {"leaf_gap", "tile_wrong", "checkpoint_wrong", "forked", "entry_foreign"},
     ),
     "the last leaf is deleted": (
         (f'DELETE FROM audit_leaf WHERE "index" = {SIZE - 1}',),
-        {"leaf_gap", "rolled_back"},
+        {"leaf_gap", "rolled_back", "entry_foreign"},
     ),
     "a gap in the numbers": (
         (f'UPDATE audit_leaf SET "index" = {SIZE + 5} WHERE "index" = {SIZE - 1}',),

@@ -55,3 +55,17 @@ def test_squid_reads_a_candidate_with_none_of_the_keepers_rights(make_keeper: Ma
     status = dict(line.split(":\t", 1) for line in seen.read_text().splitlines() if ":\t" in line)
     assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
     assert status["NoNewPrivs"] == "1"
+
+
+def test_a_squid_of_somebody_else_is_not_in_the_way(make_keeper: Make) -> None:
+    """Squid's shared memory is named after its service, and what another user's has left cannot be taken over."""
+    theirs = Path("/dev/shm/squid-cf__metadata.shm")
+    ours = not theirs.exists()
+    theirs.touch(0o600)
+    try:
+        keeper = make_keeper()
+        keeper.start()
+        keeper.obey(ALICE.rules(API))
+    finally:
+        if ours:
+            theirs.unlink()

@@ -158,7 +158,7 @@ def test_the_page_runs_no_foreign_script(agent: Agent, site: Site) -> None:
     _, page = call(agent, site, "GET", "/")
     assert 'content="portal.localhost"' in page
     assert "{{" not in page
-    assert page.count("<script") == page.count('<script src="/') == 3
+    assert page.count("<script") == page.count('<script src="/') == 4
     assert "style=" not in page
     assert "onclick" not in page
     assert json.dumps(call(agent, site, "GET", "/v1/door")[1]) == '{"signed_in": false}'

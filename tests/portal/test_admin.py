@@ -231,11 +231,13 @@ def test_state_is_not_edited_by_hand(world: World, model: Any, role: str) -> Non
     client = world.client(role)
     before = list(model.objects.order_by("pk").values_list())
     fields = {f.name: "deleted" for f in model._meta.fields}
-    assert client.post(f"{base}{row.pk}/change/", fields).status_code == 403
+    assert client.post(f"{base}{row.pk}/change/", fields).status_code in {403, 405}
     assert client.post(f"{base}{row.pk}/delete/", {"post": "yes"}).status_code == 403
     if model is not Runtime:  # its add page asks for a tenant, and for nothing else
         assert client.post(f"{base}add/", fields).status_code == 403
-    assert list(model.objects.order_by("pk").values_list()) == before
+    after = list(model.objects.order_by("pk").values_list())
+    # The record has grown by these refusals.
+    assert (after[: len(before)] if model is Entry else after) == before
     page = client.get(f"{base}{row.pk}/change/").content.decode()
     assert 'name="_save"' not in page
     assert not re.search(r'<(input|select|textarea)[^>]*name="(phase|power|state|reserved)"', page)
