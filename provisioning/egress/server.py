@@ -82,7 +82,7 @@ class Server:
 
     @property
     def service(self) -> str:
-        """Squid's name for its shared memory: its own, or a Squid of somebody else here would be in its way."""
+        """Squid's name for its shared memory. Its own, or somebody else's Squid would be in its way."""
         return f"portal{sha256(os.fsencode(self.configuration)).hexdigest()[:16]}"
 
     def _start(self) -> None:
