@@ -272,6 +272,8 @@ CHANGES: dict[tuple[str, str], list[Case]] = {
 
 THE_RECORD = "writes an entry and nothing else; tests/portal/test_record.py and test_record_proofs.py"
 UNCHANGING: dict[tuple[str, str], str] = {
+    ("admin:audit_entry_export", "post"): THE_RECORD,
+    ("admin:audit_entry_personal", "post"): THE_RECORD,
     ("tenant-record-export", "post"): THE_RECORD,
     ("tenant-record-checkpoint", "post"): THE_RECORD,
     ("api-record-receipts", "post"): THE_RECORD,
