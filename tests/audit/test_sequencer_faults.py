@@ -82,7 +82,8 @@ def test_an_error_at_any_write(point: str, nursery: Nursery, memory_folder: Path
 
 
 def test_two_at_once_are_one_after_the_other() -> None:
-    """The lock lets one in; the other says that it is busy, and nothing is done twice."""
+    """The lock lets one in, who was seen just now; the other says that it is busy. Nothing is done twice."""
+    sequence_once()
     write(100)
     ends = at_once([sequence_once, sequence_once, sequence_once], BusyError)
     assert {str(end) for end in ends} <= {"100", "0", "another sequencer runs"}

@@ -180,8 +180,8 @@ def test_swapped_while_used(ground: Ground) -> None:
     thread.start()
     read = refused = 0
     try:
-        until = time.monotonic() + 20
-        while refused < 20 and time.monotonic() < until:
+        until = time.monotonic() + 60
+        while (refused < 20 or not read) and time.monotonic() < until:
             try:
                 opened = ground.workspace.open_file("turn/marker")
             except WorkspaceRefused as refusal:
