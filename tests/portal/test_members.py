@@ -305,7 +305,7 @@ def test_without_its_entry_nothing_changes(world: World, monkeypatch: pytest.Mon
         assert deed() == 500
     assert everything() == before
     assert deed() < 300
-    newest = Entry.objects.latest("pk")
+    newest = Entry.objects.exclude(action="record.viewed").latest("pk")  # the answer shows the members
     assert newest.action.split(".")[0] in {"key", "keyring", "consent"}
     assert newest.actor_id == str(world.people["owner"].pk)
 

@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 
 from audit import proofs, triggers, witnesses
+from audit.acknowledging import NotAcknowledged
 from audit.alerts import alerts
 from audit.models import Checkpoint, Cosignature, Entry, Witness, WitnessRefusal
 from audit.sequencer import sequence_once
@@ -199,11 +200,11 @@ def test_one_alarm_until_somebody_has_looked(runtime: Runtime) -> None:
         write(8, "thing.rewritten")
         ask(runtime)
     (refusal,) = witnesses.open_refusals()
-    with pytest.raises(witnesses.WitnessError, match="10 characters"):
+    with pytest.raises(NotAcknowledged, match="10 characters"):
         witnesses.refusal_acknowledge(actor=TESTER, refusal=refusal, reason="short")
     witnesses.refusal_acknowledge(actor=TESTER, refusal=refusal, reason="Restored the backup of Monday.")
     assert alerts() == []
-    with pytest.raises(witnesses.WitnessError, match="already"):
+    with pytest.raises(NotAcknowledged, match="already"):
         witnesses.refusal_acknowledge(actor=TESTER, refusal=refusal, reason="Restored the backup of Monday.")
     assert len(noted("witness.refusal_acknowledged")) == 1
     write()
