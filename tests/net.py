@@ -136,7 +136,7 @@ def write_of(sql: object) -> Write | None:
 
 
 def _origin() -> tuple[str, int]:
-    """The nearest function of the program and its line; empty if one of the tests' is nearer."""
+    """The nearest function of the program and its line; empty if one of the tests' or a migration is nearer."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
@@ -145,7 +145,7 @@ def _origin() -> tuple[str, int]:
             if "/".join(parts) in _CARRIERS:
                 frame = frame.f_back
                 continue
-            if parts[0] == "tests":
+            if parts[0] == "tests" or "migrations" in parts:  # `migrate` leaves an entry of its own
                 return "", 0
             if parts[0] in ROOMS:
                 return f"{'/'.join(parts)}:{frame.f_code.co_name}", frame.f_lineno

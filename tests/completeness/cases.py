@@ -9,7 +9,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.utils import timezone
 
@@ -68,6 +68,11 @@ def cancel(world: World, client: Client) -> Any:
     return client.post(f"/admin/provisioning/operation/{operation.pk}/cancel/")
 
 
+def some_permissions() -> list[str]:
+    """Two of them: their ids are others after each flush of the tables."""
+    return [str(pk) for pk in Permission.objects.order_by("pk").values_list("pk", flat=True)[:2]]
+
+
 def with_permissions(world: World, client: Client) -> Any:
     """A form that changes groups, permissions and flags at once."""
     form = {
@@ -76,14 +81,18 @@ def with_permissions(world: World, client: Client) -> Any:
         "is_staff": "on",
         "groups": str(Group.objects.get().pk),
     }
-    form |= {"user_permissions": "1", "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
+    form |= {
+        "user_permissions": some_permissions()[0],
+        "date_joined_0": "2026-01-01",
+        "date_joined_1": "00:00:00",
+    }
     return client.post(f"/admin/auth/user/{world.people['stranger'].pk}/change/", form)
 
 
 def group_permissions(world: World, client: Client) -> Any:
     group = Group.objects.get()
     return client.post(
-        f"/admin/auth/group/{group.pk}/change/", {"name": group.name, "permissions": ["1", "2"]}
+        f"/admin/auth/group/{group.pk}/change/", {"name": group.name, "permissions": some_permissions()}
     )
 
 
