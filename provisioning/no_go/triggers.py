@@ -25,11 +25,11 @@ def refuse() -> Answer:
     with connection.cursor() as cursor:
         cursor.execute(_PRESENT[connection.vendor])
         present = {row[0] for row in cursor.fetchall()}
-    problems = [f"the trigger {name} is missing" for name in TRIGGERS if name not in present]
-    problems += trigger_problems(connection)
     entry = Entry.objects.values_list("pk", flat=True).first()
-    if entry is not None and _changes(entry):
-        problems.append("an entry of the record could be changed")
+    # First, for the list of names after it may be longer than what is shown.
+    problems = ["an entry of the record could be changed"] if entry is not None and _changes(entry) else []
+    problems += [f"the trigger {name} is missing" for name in TRIGGERS if name not in present]
+    problems += trigger_problems(connection)
     return all_of(problems, "all triggers are there, and a change was refused")
 
 
