@@ -36,7 +36,8 @@ DISK = (
     "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/etc/shadow'/>"
     "<target dev='vdz' bus='virtio'/></disk>"
 )
-SHARE = "<filesystem type='mount'><source dir='/'/><target dir='host'/></filesystem>"
+# Not «/»: lanes share the simulated driver, and a machine that has all files has those of the other lane's too.
+SHARE = "<filesystem type='mount'><source dir='/srv'/><target dir='host'/></filesystem>"
 Redefine = Callable[[str, str], None]
 
 

@@ -57,7 +57,7 @@ def test_an_empty_fleet_is_no_go(db: None) -> None:
 @pytest.mark.parametrize(
     ("added", "probe"),
     [
-        ("<filesystem type='mount'><source dir='/'/><target dir='x'/></filesystem>", "machines"),
+        ("<filesystem type='mount'><source dir='/srv'/><target dir='x'/></filesystem>", "machines"),
         ("<interface type='network'><source network='default'/></interface>", "machines"),
     ],
 )
