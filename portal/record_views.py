@@ -17,7 +17,8 @@ from portal.record.asked import CHANGES, Asked, WrongQuestion, number
 from portal.record.entry import entry_page
 from portal.record.heads import current
 from portal.record.proving import NotProved
-from portal.record.reading import line, record_page
+from portal.record.reading import Line, line, record_page
+from tenants.models import Tenant
 from tenants.selectors import tenants_for
 
 
@@ -42,10 +43,7 @@ def tenant_record(request: HttpRequest, slug: str) -> HttpResponse:
 @never_cache
 def tenant_record_entry(request: HttpRequest, slug: str, entry: int) -> HttpResponse:
     """One entry and its proof."""
-    found = get_object_or_404(tenants_for(request.user), slug=slug)
-    shown = line(found, entry)
-    if shown is None:
-        raise Http404
+    found, shown = _entry(request, slug, entry)
     context = {"tenant": found, **entry_page(request.user, found, shown), "key": str(log.vkey())}
     return render(request, "portal/record_entry.html", context)
 
@@ -55,10 +53,7 @@ def tenant_record_entry(request: HttpRequest, slug: str, entry: int) -> HttpResp
 @never_cache
 def tenant_record_receipt(request: HttpRequest, slug: str, entry: int) -> HttpResponse:
     """The receipt, as a file; the entry's page says why, if there is none yet."""
-    found = get_object_or_404(tenants_for(request.user), slug=slug)
-    shown = line(found, entry)
-    if shown is None:
-        raise Http404
+    found, shown = _entry(request, slug, entry)
     try:
         made = proving.receipt(request.user, found, shown.entry)
     except NotProved as refusal:
@@ -130,3 +125,12 @@ def _file(content: str, name: str, kind: str) -> HttpResponse:
     return HttpResponse(
         content, content_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'}
     )
+
+
+def _entry(request: HttpRequest, slug: str, entry: int) -> tuple[Tenant, Line]:
+    """The tenant and one line of its record. Raises Http404: one of them is not this person's."""
+    found = get_object_or_404(tenants_for(request.user), slug=slug)
+    shown = line(found, entry)
+    if shown is None:
+        raise Http404
+    return found, shown
