@@ -1,8 +1,8 @@
 """Signing a document in the page, in two steps (``static/portal/sign.js``).
 
 First the page posts its form: the answer is the document, its challenge and the passkeys that may sign; the
-document stays in the session. Then the page posts the assertion: what it is checked against is the document that
-was kept, never one that the browser sends. A document is signed once, and within ten minutes.
+document stays in the session. Then the page posts the assertion: it is checked against the document that was
+kept, never one that the browser sends. A document is signed once, and within ten minutes.
 """
 
 import json
