@@ -120,6 +120,7 @@ if PRODUCTION:
 INSTALLED_APPS = [
     "portal.apps.PortalConfig",
     "portal.apps.PortalAdminConfig",
+    "breakglass.apps.BreakglassConfig",
     "provisioning.apps.ProvisioningConfig",
     "tenants.apps.TenantsConfig",
     "audit.apps.AuditConfig",

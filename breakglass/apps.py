@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class BreakglassConfig(AppConfig):
+    name = "breakglass"
+    verbose_name = "Break-glass"
+    default_auto_field = "django.db.models.BigAutoField"
