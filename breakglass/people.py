@@ -24,8 +24,8 @@ def names_person(approvers: ApproverSet | None, user_id: int) -> bool:
 
 
 def usable_passkeys(user: User | None = None) -> QuerySet[Passkey]:
-    """Passkeys that may sign: not retired, not suspect, of active staff; all, or one person's."""
+    """Passkeys that may sign: not retired, not cloned, of active staff; all, or one person's."""
     found = Passkey.objects.filter(
-        retired_at=None, suspect_at=None, user__is_active=True, user__is_staff=True
+        retired_at=None, cloned_at=None, user__is_active=True, user__is_staff=True
     ).select_related("user")
     return found if user is None else found.filter(user=user)

@@ -22,8 +22,3 @@ def tenant_origin(tenant: Tenant) -> str:
 def site(tenant: Tenant) -> Site:
     """Where an owner may have signed a keyring or consent with a passkey. The guest holds the same."""
     return Site(rp_id(), frozenset({settings.BASE_URL, tenant_origin(tenant)}))
-
-
-def portal_site() -> Site:
-    """Where staff sign with a passkey: on the portal's own pages, and nowhere below them."""
-    return Site(rp_id(), frozenset({settings.BASE_URL}))

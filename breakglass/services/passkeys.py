@@ -16,11 +16,11 @@ from audit.context import Actor
 from audit.services import record
 from breakglass.models import Passkey
 from breakglass.refusals import TicketRefused
+from breakglass.standing import portal_site
 from protocol.persons import PersonKey, Purpose, SignatureError, decode, verify
 from tenants.models import MemberKey
 from tenants.services.keys import check_key, check_name
 from tenants.services.refusals import MembersRefused
-from tenants.sites import portal_site
 
 MAX_PASSKEYS = 8
 """That a person has at a time."""
@@ -52,7 +52,7 @@ def clones_noted(service: Callable[P, R]) -> Callable[P, R]:
         try:
             return service(*args, **given)
         except Cloned as refusal:
-            _suspect(refusal)
+            _mark(refusal)
             raise
 
     return noting
@@ -141,7 +141,7 @@ def assertion_take(*, actor: Actor, purpose: Purpose, document: Any, signature: 
         raise TicketRefused("bad_signature", f"The signature is not taken: {error}. Sign again.") from None
     # One statement: of two assertions at once with the same counter, the second finds it used.
     fits = {"counter": 0} if stated == 0 else {"counter__lt": stated}
-    if not Passkey.objects.filter(pk=passkey.pk, retired_at=None, suspect_at=None, **fits).update(
+    if not Passkey.objects.filter(pk=passkey.pk, retired_at=None, cloned_at=None, **fits).update(
         counter=stated
     ):
         raise Cloned(actor, passkey, stated)
@@ -163,10 +163,10 @@ def staff_user(actor: Actor) -> User:
 
 
 @transaction.atomic
-def _suspect(refusal: Cloned) -> None:
+def _mark(refusal: Cloned) -> None:
     """On record once: the passkey signs nothing any more."""
     passkey = refusal.passkey
-    if Passkey.objects.filter(pk=passkey.pk, suspect_at=None).update(suspect_at=Now()):
+    if Passkey.objects.filter(pk=passkey.pk, cloned_at=None).update(cloned_at=Now()):
         _record("passkey.cloned", refusal.actor, passkey, counter=passkey.counter, stated=refusal.stated)
 
 
