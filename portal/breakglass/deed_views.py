@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from breakglass.services import tickets as services
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
@@ -10,6 +9,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from audit.context import Actor
+from breakglass import services
 from breakglass.models import Ticket
 from portal.breakglass import signing
 from portal.breakglass.signing import SigningRefused

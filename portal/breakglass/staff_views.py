@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from breakglass.services import tickets as services
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.template.loader import render_to_string
@@ -16,6 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.http import HttpResponseClientRefresh
 
 from audit.context import Actor
+from breakglass import services
 from breakglass.models import Passkey, Ticket
 from breakglass.refusals import TicketRefused
 from portal.breakglass import signing
