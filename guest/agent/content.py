@@ -16,6 +16,7 @@ from aiohttp import web
 from guest.agent.answers import BadRequest, json_fields
 from guest.agent.archive import CHUNK, Cut, archive, measure
 from guest.agent.beneath import WorkspaceRefused, checked
+from guest.agent.breakglass.refusals import BreakGlassRefused
 from guest.agent.queries import query
 from guest.agent.sessions import SessionRefused
 from guest.agent.streams import HASH_HEADER, stated_hash
@@ -33,7 +34,7 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 T = TypeVar("T")
 Passing = Callable[[web.Request, bytes], None]
-"""Sees each piece before it is sent or kept. Raises SessionRefused: the request has lost its right."""
+"""Sees each piece before it is sent or kept; raises what refuses a request that has lost its right."""
 
 
 class Content:
@@ -164,8 +165,9 @@ class Content:
             if time.monotonic() - began > SLACK_SECONDS + size / SLOWEST:
                 raise TimeoutError
             if waiting and (not data or len(waiting) >= CHUNK):
-                self._passing(request, b"")
-                yield bytes(waiting)
+                piece = bytes(waiting)
+                self._passing(request, piece)
+                yield piece
                 waiting.clear()
             if not data:
                 return
@@ -227,6 +229,6 @@ def _whole_or_cut(request: web.Request) -> Iterator[None]:
     """After the head is sent no error can be told: the connection ends before the announced end."""
     try:
         yield
-    except (OSError, Cut, SessionRefused, WorkspaceRefused):  # TimeoutError is an OSError
+    except (OSError, Cut, SessionRefused, BreakGlassRefused, WorkspaceRefused):  # TimeoutError is an OSError
         if request.transport is not None:
             request.transport.abort()

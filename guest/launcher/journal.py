@@ -20,9 +20,7 @@ def command(of: str) -> list[str]:
 
 def read(of: str) -> str:
     """The newest lines, as many as fit. Raises Refused."""
-    done = subprocess.run(
-        command(of), capture_output=True, timeout=gateway_unit.CALL_SECONDS, check=False
-    )
+    done = subprocess.run(command(of), capture_output=True, timeout=gateway_unit.CALL_SECONDS, check=False)
     if done.returncode:
         raise Refused("the journal does not answer")
     return newest(done.stdout.decode(errors="replace"))

@@ -53,7 +53,7 @@ class Gateway:
 
 
 def parse(line: bytes) -> tuple[str, Job | Gateway | str]:
-    """The verb and its object: a job or a gateway to start, a job's id, whose log, or nothing for the gateway.
+    """The verb and its object: a job or a gateway to start, a job's id, whose journal; the gateway needs none.
 
     Raises:
         Refused: the line is something else.
