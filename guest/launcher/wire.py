@@ -53,7 +53,7 @@ class Gateway:
 
 
 def parse(line: bytes) -> tuple[str, Job | Gateway | str]:
-    """The verb and its object: a job or a gateway to start, a job's id, whose journal; the gateway needs none.
+    """The verb and its object: a job or gateway to start, a job's id, whose journal; the gateway needs none.
 
     Raises:
         Refused: the line is something else.
