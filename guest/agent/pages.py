@@ -8,7 +8,7 @@ from aiohttp import web
 _FOLDER = Path(__file__).parent / "page"
 FILES: dict[str, tuple[tuple[str, ...], str]] = {
     "/": (("index.html",), "text/html"),
-    "/page.js": (("common.js", "page.js"), "text/javascript"),
+    "/page.js": (("common.js", "page.js", "grants.js"), "text/javascript"),
     "/jobs.js": (("jobs.js",), "text/javascript"),
     "/gateway.js": (("gateway.js",), "text/javascript"),
     "/witness.js": (("witness.js",), "text/javascript"),

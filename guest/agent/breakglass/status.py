@@ -1,4 +1,4 @@
-"""What an operator is told of the ticket and of the machine, and the operator's own end of the access."""
+"""What an operator is told of the ticket and of the machine."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,18 +20,11 @@ class Standing:
         """As in ``gate.ACCESS``."""
         return {
             ("GET", "/v1/break-glass"): self.ticket,
-            ("POST", "/v1/break-glass/end"): self.end,
             ("GET", "/v1/break-glass/status"): self._status,
         }
 
     async def ticket(self, request: web.Request) -> web.Response:
         return web.json_response(described(visit_of(request)))
-
-    async def end(self, request: web.Request) -> web.Response:
-        """The operator is done. For good: the ticket opens nothing again."""
-        visit = visit_of(request)
-        visit.end()
-        return web.json_response({"ticket": visit.ticket.ticket, "ended": True})
 
 
 def described(visit: Visit) -> dict[str, Any]:

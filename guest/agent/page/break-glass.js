@@ -44,6 +44,12 @@ const pill = (text, strong) => {
   return made;
 };
 
+const named = (text, deed) => {
+  const made = button(text, deed);
+  made.className = "name";
+  return made;
+};
+
 async function begin() {
   const asked = await call("POST", "/v1/break-glass/challenge");
   const signature = await assertion("break-glass session v1", asked);
@@ -118,7 +124,11 @@ function finish(code) {
 
 // Called by common.js where a request was refused because there is no session, or no access any more.
 function knock(error) {
-  if (error && ENDED[error.code]) return finish(error.code);
+  if (error && ENDED[error.code]) {
+    error.told = true;
+    finish(error.code);
+    return;
+  }
   ticket = null;
   stay += 1;
   clearTimeout(looking);
@@ -138,7 +148,7 @@ function showFiles(rows, complete) {
   $("files").hidden = rows === 0;
   $("empty").hidden = rows > 0;
   $("more").hidden = complete;
-  $("where").textContent = folder === null ? "" : `/ ${folder.replaceAll("/", " / ")}`;
+  $("where").textContent = !folder ? "" : `/ ${folder.replaceAll("/", " / ")}`;
   $("up").hidden = folder === null || folder === "";
   for (const name of ["make-folder", "upload"]) $(name).hidden = folder === null || !allows("workspace:write");
 }
@@ -150,7 +160,7 @@ function openPaths() {
   for (const path of ticket.paths) {
     const row = body.insertRow();
     for (const text of ["", "path of the ticket", "", "", ""]) cell(row, text);
-    row.cells[0].append(button(path, () => openPath(path)));
+    row.cells[0].append(named(path, () => openPath(path)));
   }
   showFiles(ticket.paths.length, true);
 }
@@ -178,8 +188,8 @@ function addEntry(row, entry) {
   const path = below(entry.name);
   const when = new Date(entry.modified * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
   cell(row, "");
-  if (entry.kind === "folder") row.cells[0].append(button(`${entry.name}/`, () => openFolder(path)));
-  else if (entry.kind === "file") row.cells[0].append(button(entry.name, () => openFile(path, entry.name)));
+  if (entry.kind === "folder") row.cells[0].append(named(`${entry.name}/`, () => openFolder(path)));
+  else if (entry.kind === "file") row.cells[0].append(named(entry.name, () => openFile(path, entry.name)));
   else row.cells[0].textContent = entry.name;
   cell(row, entry.kind);
   cell(row, entry.kind === "file" ? entry.size.toLocaleString() : "", "number");

@@ -19,6 +19,7 @@ let stay = 0; // Counts stays: a refusal that answers a request of an earlier on
 const $ = (id) => document.getElementById(id);
 const at = (route, query) => `${route}?${new URLSearchParams(query)}`;
 
+// ``told``: the page has said it in its own way.
 class Refused extends Error {
   constructor(code, message) {
     super(REASONS[code] || message || "The machine refused. Try again.");
@@ -154,7 +155,7 @@ function say(text, bad) {
 function refusedHere(error) {
   if (OUTSIDE.includes(error.code)) {
     knock(error);
-    if (!$("over")?.hidden) return;
+    if (error.told) return;
   }
   say(error instanceof Refused ? error.message : "Something went wrong. Load the page again.", true);
 }
