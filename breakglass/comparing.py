@@ -11,16 +11,19 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
 from audit.context import SYSTEM
 from audit.services import record
-from breakglass.models import Intent, Mismatch, Receipt, Ticket
+from breakglass.models import Intent, Mismatch, Receipt, ReceiptHead, Ticket
 from provisioning.models import Runtime
 
 SETTLE = timedelta(seconds=30)
 """How long an intent may go without its receipt: as long as nginx and the guest may take for it."""
 LOOKED_BACK = timedelta(days=2)
+MOST = 100
+"""Alarms of this kind that one look at one guest raises."""
 RECEIPTED = frozenset(
     {
         "/v1/break-glass/exec",
@@ -56,6 +59,16 @@ def missing(runtime: Runtime, fetched_at: datetime) -> QuerySet[Intent]:
         route__in=RECEIPTED,
         at__range=(fetched_at - LOOKED_BACK, fetched_at - SETTLE),
     ).order_by("pk")
+
+
+def note_missing() -> None:
+    """Raise the alarm for every intent that should have its receipt by now, each in a transaction of its own."""
+    for head in ReceiptHead.objects.exclude(at=None).select_related("runtime"):
+        if head.at is None or head.trouble:
+            continue
+        for intent in missing(head.runtime, head.at)[:MOST]:
+            with transaction.atomic():
+                mismatch(head.runtime, Kind.NO_RECEIPT, token=intent.token, ticket=intent.ticket_id)
 
 
 def mismatch(

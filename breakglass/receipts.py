@@ -22,6 +22,7 @@ from audit.services import record
 from breakglass import comparing
 from breakglass.models import Mismatch, Receipt, ReceiptHead, Ticket
 from breakglass.pacing import PACE
+from breakglass.services.endings import finish
 from protocol.access_receipts import START, Position, ReceiptError, check_chain, head_key, open_head
 from protocol.access_receipts import Receipt as Stated
 from protocol.notes import NoteError, VerifierKey
@@ -37,6 +38,8 @@ QUIET_SECONDS = 300
 """Between two looks at one in which none is: nothing should come then, and what comes is an alarm."""
 MAX_PAGES = 50
 MAX_NOTE = 4096
+ENDED_THERE = {"done": (Ticket.State.ENDED, "done"), "expired": (Ticket.State.EXPIRED, "time")}
+"""By the guest's code, what a ticket becomes that is active here; all others are somebody's refusal."""
 _TOKEN = re.compile(r"[0-9a-f-]{0,64}")
 _LATEST = 253_402_300_799
 """The end of the year 9999."""
@@ -193,7 +196,16 @@ def _take(runtime: Runtime, after: Position, page: Page, asked_at: datetime) -> 
     if rows:
         _record("break_glass.receipts", runtime, **_range(after, page))
         comparing.compare(runtime, rows)
+        _follow_ends(page.receipts)
     return True
+
+
+def _follow_ends(receipts: Sequence[Stated]) -> None:
+    """What ended in the guest first (its operator is done, its owner pressed the button) is over here, too."""
+    codes = {UUID(each.ticket): each.detail.get("code") for each in receipts if each.event == "ended"}
+    for ticket in Ticket.objects.filter(pk__in=codes, state=Ticket.State.ACTIVE).select_related("tenant"):
+        after, ending = ENDED_THERE.get(str(codes[ticket.pk]), (Ticket.State.REVOKED, "in_guest"))
+        finish(SYSTEM, ticket, after, ending)
 
 
 def _range(after: Position, page: Page) -> dict[str, Any]:
