@@ -47,7 +47,8 @@ class Routes:
         self._vault, self._witness, self._gateway = vault, witness, gateway
         papers = config.personalisation
         self._pages = Pages(papers.rp_id, papers.portal_origin)
-        self._content = Content(Workspace(config.workspace, config.limits), gate, config.patience)
+        workspace = Workspace(config.workspace, config.limits)
+        self._content = Content(workspace, lambda request, _: gate.check_standing(request), config.patience)
         self._jobs = Jobs(runner, gate)
         self._break_glass = gate.guard.access
 
