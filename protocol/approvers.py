@@ -15,7 +15,17 @@ from protocol.keyrings import Keyring
 from protocol.persons import PersonKey, Purpose, SignatureError, Site, verify
 
 MAX_APPROVERS = 32
-_FIELDS = {"version", "previous", "threshold", "approvers"}
+POLICY = frozenset({"status", "logs:read", "workspace:read", "workspace:write", "exec", "emergency"})
+"""What a set's policy gives a number for: each scope of an ordinary ticket, and emergencies as a whole."""
+DEFAULT_POLICY: Mapping[str, int] = {
+    "status": 1,
+    "logs:read": 1,
+    "workspace:read": 1,
+    "workspace:write": 2,
+    "exec": 2,
+    "emergency": 1,
+}
+_FIELDS = {"version", "previous", "threshold", "policy", "approvers"}
 _ENTRY = {"kind", "public_key", "person", "name"}
 
 
@@ -44,7 +54,9 @@ class ApproverSet:
     previous: str | None
     """SHA-256 of the canonical set before, in hex."""
     threshold: int
-    """How many people make a quorum."""
+    """How many people make a quorum, which changes the set and recovers keyrings."""
+    policy: Mapping[str, int]
+    """How many people must approve a ticket, by scope: the most that one of its scopes needs."""
     approvers: Mapping[str, Approver]
     """By fingerprint."""
     document: Mapping[str, Any]
@@ -59,7 +71,7 @@ class ApproverSet:
         """Read a set.
 
         Raises:
-            ApproversError: ``malformed``; also for a threshold that its people can never reach.
+            ApproversError: ``malformed``; also for a number that its people can never reach.
         """
         if not isinstance(document, Mapping) or document.keys() != _FIELDS:
             raise _malformed(f"it must be an object with exactly: {', '.join(sorted(_FIELDS))}")
@@ -77,9 +89,14 @@ class ApproverSet:
         version, threshold, previous = document["version"], document["threshold"], document["previous"]
         if not _whole(version) or not _whole(threshold) or not isinstance(previous, str | None):
             raise _malformed("version and threshold must be whole numbers from 1, previous text or nothing")
-        if threshold > len({approver.person for approver in parsed}):
+        if (previous is None) != (version == 1):
+            raise _malformed("version 1 has no previous, every later one the hash of the one before")
+        people = len({approver.person for approver in parsed})
+        if threshold > people:
             raise _malformed("threshold asks for more people than there are")
-        return cls(version, previous, threshold, approvers, dict(document))
+        return cls(
+            version, previous, threshold, _policy(document["policy"], people), approvers, dict(document)
+        )
 
 
 def accept(
@@ -92,7 +109,8 @@ def accept(
     """The set that holds from now on. Sending the present one again changes nothing.
 
     ``signatures`` are person signatures with one member more, ``by``: the signer's fingerprint. For the first
-    set one of an owner of ``keyring`` is needed, later ones of a quorum of ``current``.
+    set, of whatever version, one of an owner of ``keyring`` is needed; later ones follow by one and need a
+    quorum of ``current``.
 
     Raises:
         ApproversError: ``malformed``, ``rolled_back``, ``forked``, ``version_skipped``, ``not_an_owner``,
@@ -100,8 +118,6 @@ def accept(
     """
     new = ApproverSet.parse(document)
     if current is None:
-        if (new.version, new.previous) != (1, None):
-            raise ApproversError("version_skipped", "the first set must be version 1 with no previous")
         _check_owner(keyring, document, signatures, site)
         return new
     if new.version == current.version and new.hash == current.hash:
@@ -128,6 +144,24 @@ def check_quorum(
     Raises:
         ApproversError: ``bad_signature`` if one does not hold, whoever else signed; ``no_quorum``.
     """
+    people = signers(approvers, purpose, document, signatures, site)
+    if len(people) < approvers.threshold:
+        raise ApproversError("no_quorum", f"{approvers.threshold} different people must sign")
+    return people
+
+
+def signers(
+    approvers: ApproverSet,
+    purpose: Purpose,
+    document: Any,
+    signatures: Sequence[Mapping[str, Any]],
+    site: Site | None,
+) -> frozenset[str]:
+    """The people of the set who have signed ``document``, however few.
+
+    Raises:
+        ApproversError: ``bad_signature`` if one does not hold, whoever else signed; ``malformed``.
+    """
     if len(signatures) > MAX_APPROVERS:
         raise ApproversError("malformed", f"at most {MAX_APPROVERS} signatures")
     people = set()
@@ -141,8 +175,6 @@ def check_quorum(
         except SignatureError as error:
             raise ApproversError("bad_signature", str(error)) from None
         people.add(approver.person)
-    if len(people) < approvers.threshold:
-        raise ApproversError("no_quorum", f"{approvers.threshold} different people must sign")
     return frozenset(people)
 
 
@@ -185,6 +217,17 @@ def _approver(entry: Any) -> Approver:
     if entry["kind"] != "passkey" or not 32 < len(raw) <= 512 or raw.hex() != entry["public_key"]:
         raise _malformed("an approver's key is a passkey's SubjectPublicKeyInfo in hexadecimal")
     return Approver(PersonKey("passkey", raw), entry["person"])
+
+
+def _policy(policy: Any, people: int) -> Mapping[str, int]:
+    if not isinstance(policy, Mapping) or policy.keys() != POLICY:
+        raise _malformed(f"policy must be an object with exactly: {', '.join(sorted(POLICY))}")
+    for name, number in policy.items():
+        if not _whole(number) or number > people:
+            raise _malformed(
+                f"policy: {name} must be a whole number from 1 to {people}, the people there are"
+            )
+    return dict(policy)
 
 
 def _whole(value: Any) -> bool:

@@ -39,6 +39,14 @@ class Purpose(StrEnum):
     RECOVERY = "keyring recovery v1"
     """By a quorum of approvers, when owners have lost their keys and the recovery key."""
     APPROVAL = "break-glass approval v1"
+    ACCESS_REQUEST = "break-glass request v1"
+    """By the requester, over the ticket that approvers then sign."""
+    REJECTION = "break-glass rejection v1"
+    OWNER_APPROVAL = "break-glass owner approval v1"
+    """By an owner of the tenant, where the terms want one."""
+    TERMS = "break-glass terms v1"
+    ACCESS = "break-glass session v1"
+    """By the requester again, over the guest's own nonce."""
 
 
 class SignatureError(ValueError):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from protocol.approvers import ApproversError, ApproverSet, accept, check_quorum
+from protocol.approvers import DEFAULT_POLICY, ApproversError, ApproverSet, accept, check_quorum
 from protocol.keyrings import Keyring
 from protocol.persons import Purpose, Site
 from tests.protocol.people import MEMBER, ORIGIN, OWNER, RP_ID, Device, Passkey, entry, keyring
@@ -26,7 +26,14 @@ def approver(key: Passkey, person: str, **changed: Any) -> dict[str, Any]:
 
 def the_set(*approvers: dict[str, Any], **changed: Any) -> dict[str, Any]:
     usual = [approver(ANN, "ann"), approver(BEN, "ben"), approver(CAT, "cat")]
-    return {"version": 1, "previous": None, "threshold": 2, "approvers": list(approvers) or usual, **changed}
+    return {
+        "version": 1,
+        "previous": None,
+        "threshold": 2,
+        "policy": dict(DEFAULT_POLICY),
+        "approvers": list(approvers) or usual,
+        **changed,
+    }
 
 
 FIRST = ApproverSet.parse(the_set())
@@ -55,7 +62,13 @@ def test_the_first_needs_an_owner() -> None:
     refused("bad_signature", None, document, OWNER, purpose=Purpose.KEYRING)
     with pytest.raises(ApproversError, match="owner"):
         accept(None, document, [OWNER.sign(Purpose.APPROVERS, document)], None, SITE)
-    refused("version_skipped", None, {**document, "version": 2}, OWNER)
+
+
+def test_the_first_may_be_any_version() -> None:
+    """The owner names the set that is in force now; what came before is no matter of this guest."""
+    document = the_set(version=7, previous="ab" * 32)
+    assert accept(None, document, [OWNER.sign(Purpose.APPROVERS, document)], RING, SITE).version == 7
+    refused("not_an_owner", None, document, ANN, BEN, CAT)
 
 
 def test_later_ones_need_a_quorum() -> None:

@@ -28,7 +28,8 @@ const documents = [
   { nonce: "00".repeat(32), runtime_id: "6a1c3f1e-0d1b-4a55-9c1f-2f6f6f0f9a01" },
 ];
 const purposes = ["member session v1", "member request v1", "keyring v1", "consent v1", "portal sign-in v1",
-  "approver set v1", "keyring recovery v1", "break-glass approval v1"];
+  "approver set v1", "keyring recovery v1", "break-glass approval v1", "break-glass request v1",
+  "break-glass rejection v1", "break-glass owner approval v1", "break-glass terms v1", "break-glass session v1"];
 
 const claims = {
   iss: "urn:managed-host-portal:control-plane",
