@@ -23,8 +23,6 @@ Codes of :class:`TicketRefused` that a guest gives:
 ====================== =====================================================================
 """
 
-import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -32,55 +30,44 @@ from typing import Any, Self
 from protocol.approvers import MAX_APPROVERS, ApproversError, ApproverSet, signers
 from protocol.canonical import CanonicalError, canonical
 from protocol.keyrings import Keyring
-from protocol.persons import PersonKey, Purpose, SignatureError, Site, digest, verify
+from protocol.persons import Purpose, SignatureError, Site, digest, verify
 from protocol.terms import DEFAULT_MODE, Terms
-
-FORMAT = "break-glass ticket v1"
-KINDS = frozenset({"ordinary", "emergency"})
-SCOPES = ("exec", "logs:read", "status", "workspace:read", "workspace:write")
-"""Sorted, as a ticket lists them."""
-EMERGENCY_SCOPES = frozenset({"logs:read", "status", "workspace:read"})
-WHOLE_WORKSPACE = ""
-MIN_SECONDS, MAX_SECONDS, DEFAULT_SECONDS, MAX_EMERGENCY_SECONDS = 60, 4 * 3600, 1800, 900
-MAX_WAIT_SECONDS = 4 * 3600
-CLOCK_LEEWAY_SECONDS = 60
-"""How far ahead of the guest's clock ``asked_at`` may be."""
-MIN_REASON, MAX_REASON, MAX_INCIDENT, MAX_NAME = 20, 2000, 500, 80
-MAX_PATHS = 32
-MAX_PATHS_BYTES = 1024
-"""All paths together, in UTF-8: each token names them."""
-MAX_GRANT_BYTES = 60 * 1024
-_FIELDS = {
-    *("format", "ticket", "revision", "kind", "tenant_id", "runtime_id", "requester", "reason", "incident"),
-    *("scopes", "paths", "seconds", "asked_at", "wait_until", "approvers", "nonce"),
-}
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_HASH = re.compile(r"[0-9a-f]{64}")
-_NONCE = re.compile(r"[0-9a-f]{32}")
-_URL = re.compile(r"https?://[!-~]+")
-_DECEIVING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff]")
-"""Characters that turn round or break what an approver reads."""
-
-
-class TicketRefused(ValueError):
-    """A ticket that must not be made, signed or believed; the message names what to change.
-
-    ``code`` is for machines.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True)
-class Requester:
-    """Who asks, and with which passkey."""
-
-    person: str
-    """``user:<number>``, as approvers are named."""
-    name: str
-    key: PersonKey
+from protocol.ticket_form import CLOCK_LEEWAY_SECONDS as CLOCK_LEEWAY_SECONDS
+from protocol.ticket_form import DEFAULT_SECONDS as DEFAULT_SECONDS
+from protocol.ticket_form import EMERGENCY_SCOPES as EMERGENCY_SCOPES
+from protocol.ticket_form import (
+    FIELDS,
+    check_emergency,
+    check_names,
+    incident_of,
+    is_plain,
+    kind_of,
+    malformed,
+    paths_of,
+    reason_of,
+    requester_of,
+    scopes_of,
+    set_of,
+    times_of,
+    whole,
+)
+from protocol.ticket_form import FORMAT as FORMAT
+from protocol.ticket_form import KINDS as KINDS
+from protocol.ticket_form import MAX_EMERGENCY_SECONDS as MAX_EMERGENCY_SECONDS
+from protocol.ticket_form import MAX_GRANT_BYTES as MAX_GRANT_BYTES
+from protocol.ticket_form import MAX_INCIDENT as MAX_INCIDENT
+from protocol.ticket_form import MAX_NAME as MAX_NAME
+from protocol.ticket_form import MAX_PATHS as MAX_PATHS
+from protocol.ticket_form import MAX_PATHS_BYTES as MAX_PATHS_BYTES
+from protocol.ticket_form import MAX_REASON as MAX_REASON
+from protocol.ticket_form import MAX_SECONDS as MAX_SECONDS
+from protocol.ticket_form import MAX_WAIT_SECONDS as MAX_WAIT_SECONDS
+from protocol.ticket_form import MIN_REASON as MIN_REASON
+from protocol.ticket_form import MIN_SECONDS as MIN_SECONDS
+from protocol.ticket_form import SCOPES as SCOPES
+from protocol.ticket_form import WHOLE_WORKSPACE as WHOLE_WORKSPACE
+from protocol.ticket_form import Requester as Requester
+from protocol.ticket_form import TicketRefused as TicketRefused
 
 
 @dataclass(frozen=True)
@@ -115,31 +102,29 @@ class Ticket:
         Raises:
             TicketRefused: ``malformed``; the message names the member.
         """
-        if not isinstance(document, Mapping) or document.keys() != _FIELDS:
-            raise _malformed(f"a ticket must be an object with exactly: {', '.join(sorted(_FIELDS))}")
+        if not isinstance(document, Mapping) or document.keys() != FIELDS:
+            raise malformed(f"a ticket must be an object with exactly: {', '.join(sorted(FIELDS))}")
         try:
             canonical(document)
         except CanonicalError as error:
-            raise _malformed(str(error)) from None
+            raise malformed(str(error)) from None
         if document["format"] != FORMAT:
-            raise _malformed(f"format must be {FORMAT}")
-        for name in ("ticket", "tenant_id", "runtime_id"):
-            _matching(document, name, _UUID, "a UUID in lower case")
-        _matching(document, "nonce", _NONCE, "32 hexadecimal digits")
-        kind, scopes = _kind(document), _scopes(document)
-        paths = _paths(document, scopes)
-        seconds, asked_at, wait_until = _times(document)
-        _check_emergency(kind, scopes, seconds)
-        version, set_hash = _set_of(document)
+            raise malformed(f"format must be {FORMAT}")
+        check_names(document)
+        kind, scopes = kind_of(document), scopes_of(document)
+        paths = paths_of(document, scopes)
+        seconds, asked_at, wait_until = times_of(document)
+        check_emergency(kind, scopes, seconds)
+        version, set_hash = set_of(document)
         return cls(
             ticket=document["ticket"],
-            revision=_whole(document, "revision", 1, 10_000),
+            revision=whole(document, "revision", 1, 10_000),
             kind=kind,
             tenant_id=document["tenant_id"],
             runtime_id=document["runtime_id"],
-            requester=_requester(document["requester"]),
-            reason=_reason(document),
-            incident=_incident(document),
+            requester=requester_of(document["requester"]),
+            reason=reason_of(document),
+            incident=incident_of(document),
             scopes=scopes,
             paths=paths,
             seconds=seconds,
@@ -161,7 +146,7 @@ class Ticket:
 
         Names are compared byte for byte. A file whose name is not NFC is reached through its folder.
         """
-        if path and not _is_plain(path):
+        if path and not is_plain(path):
             return False
         return any(one == WHOLE_WORKSPACE or path == one or path.startswith(f"{one}/") for one in self.paths)
 
@@ -181,21 +166,21 @@ class Grant:
     def parse(cls, data: Any) -> Self:
         """Read a grant. Raises TicketRefused: ``malformed``."""
         if not isinstance(data, Mapping) or data.keys() != {"document", "request", "approvals", "owner"}:
-            raise _malformed("a grant must be an object with exactly: approvals, document, owner, request")
+            raise malformed("a grant must be an object with exactly: approvals, document, owner, request")
         document, request, approvals, owner = (
             data[name] for name in ("document", "request", "approvals", "owner")
         )
         if not isinstance(approvals, list) or len(approvals) > MAX_APPROVERS:
-            raise _malformed(f"approvals must be a list of up to {MAX_APPROVERS}")
+            raise malformed(f"approvals must be a list of up to {MAX_APPROVERS}")
         signatures = [request, *approvals, *([] if owner is None else [owner])]
         if not all(isinstance(one, Mapping) for one in (document, *signatures)):
-            raise _malformed("the ticket and each signature must be an object")
+            raise malformed("the ticket and each signature must be an object")
         try:
             size = len(canonical(data))
         except CanonicalError as error:
-            raise _malformed(str(error)) from None
+            raise malformed(str(error)) from None
         if size > MAX_GRANT_BYTES:
-            raise _malformed(f"a grant has {MAX_GRANT_BYTES} bytes at most")
+            raise malformed(f"a grant has {MAX_GRANT_BYTES} bytes at most")
         return cls(dict(document), dict(request), tuple(map(dict, approvals)), owner and dict(owner))
 
     def to_document(self) -> dict[str, Any]:
@@ -372,136 +357,3 @@ def _barred(ticket: Ticket, approvers: ApproverSet) -> frozenset[str]:
 def _is_owner(keyring: Keyring | None, fingerprint: str | None) -> bool:
     member = keyring.members.get(fingerprint) if keyring is not None and fingerprint is not None else None
     return member is not None and member.role == "owner"
-
-
-def _kind(document: Mapping[str, Any]) -> str:
-    kind = document["kind"]
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise _malformed("kind must be ordinary or emergency")
-    return kind
-
-
-def _scopes(document: Mapping[str, Any]) -> tuple[str, ...]:
-    scopes = _texts(document, "scopes")
-    if not scopes or not set(scopes) <= set(SCOPES):
-        raise _malformed(f"scopes must be one or more of {', '.join(SCOPES)}")
-    if "workspace:write" in scopes and "workspace:read" not in scopes:
-        raise _malformed("who may write must be able to read: add workspace:read")
-    return scopes
-
-
-def _paths(document: Mapping[str, Any], scopes: tuple[str, ...]) -> tuple[str, ...]:
-    paths = _texts(document, "paths")
-    if len(paths) > MAX_PATHS or sum(len(path.encode()) for path in paths) > MAX_PATHS_BYTES:
-        raise _malformed(f"at most {MAX_PATHS} paths, of {MAX_PATHS_BYTES} bytes together")
-    if "exec" in scopes:
-        if paths != (WHOLE_WORKSPACE,):
-            raise _malformed("exec reaches the whole workspace: its only path is the empty one")
-        return paths
-    if not any(scope.startswith("workspace:") for scope in scopes):
-        if paths:
-            raise _malformed("paths need a workspace scope: leave them out")
-        return paths
-    if not paths:
-        raise _malformed("a workspace scope needs a path")
-    if paths != (WHOLE_WORKSPACE,) and not all(_is_plain(path) and _is_clear(path) for path in paths):
-        raise _malformed(
-            "a path is relative, without empty segments, . or .., and without control characters; "
-            "the whole workspace is the empty path alone"
-        )
-    return paths
-
-
-def _is_plain(path: str) -> bool:
-    return "\0" not in path and not {"", ".", ".."} & set(path.split("/"))
-
-
-def _is_clear(text: str, *, lines: bool = False) -> bool:
-    """Whether an approver reads what is signed: NFC, nothing that hides or turns the text."""
-    plain = text.replace("\n", " ").replace("\t", " ") if lines else text
-    hidden = any(unicodedata.category(character) in {"Cc", "Cs"} for character in plain)
-    return not hidden and not _DECEIVING.search(text) and unicodedata.normalize("NFC", text) == text
-
-
-def _texts(document: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Sorted by code point, without repetition: one list, one spelling."""
-    found = document[name]
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise _malformed(f"{name} must be a list of text")
-    if found != sorted(set(found)):
-        raise _malformed(f"{name} must be sorted and name nothing twice")
-    return tuple(found)
-
-
-def _times(document: Mapping[str, Any]) -> tuple[int, int, int]:
-    seconds = _whole(document, "seconds", MIN_SECONDS, MAX_SECONDS)
-    asked_at = _whole(document, "asked_at", 1, 2**40)
-    wait_until = _whole(document, "wait_until", asked_at + 1, asked_at + MAX_WAIT_SECONDS)
-    return seconds, asked_at, wait_until
-
-
-def _check_emergency(kind: str, scopes: tuple[str, ...], seconds: int) -> None:
-    if kind != "emergency":
-        return
-    if not set(scopes) <= EMERGENCY_SCOPES:
-        raise _malformed("an emergency only reads: leave out workspace:write and exec")
-    if seconds > MAX_EMERGENCY_SECONDS:
-        raise _malformed(f"an emergency lasts {MAX_EMERGENCY_SECONDS} seconds at most")
-
-
-def _set_of(document: Mapping[str, Any]) -> tuple[int, str]:
-    found = document["approvers"]
-    if not isinstance(found, Mapping) or found.keys() != {"version", "hash"}:
-        raise _malformed("approvers must be an object with exactly: hash, version")
-    _matching(found, "hash", _HASH, "64 hexadecimal digits")
-    return _whole(found, "version", 1, 2**31 - 1), str(found["hash"])
-
-
-def _requester(found: Any) -> Requester:
-    if not isinstance(found, Mapping) or found.keys() != {"person", "name", "key"}:
-        raise _malformed("requester must be an object with exactly: key, name, person")
-    for name in ("person", "name"):
-        text = found[name]
-        if not isinstance(text, str) or not 0 < len(text) <= MAX_NAME or not _is_clear(text):
-            raise _malformed(f"requester.{name} must be text of 1 to {MAX_NAME} characters")
-    try:
-        raw = bytes.fromhex(found["key"])
-    except (ValueError, TypeError):
-        raw = b""
-    if not 32 < len(raw) <= 512 or raw.hex() != found["key"]:
-        raise _malformed("requester.key is a passkey's SubjectPublicKeyInfo in hexadecimal")
-    return Requester(found["person"], found["name"], PersonKey("passkey", raw))
-
-
-def _reason(document: Mapping[str, Any]) -> str:
-    reason = document["reason"]
-    fits = isinstance(reason, str) and len(reason) <= MAX_REASON and len(reason.strip()) >= MIN_REASON
-    if not fits or not _is_clear(reason, lines=True):
-        raise _malformed(f"reason must be plain text of {MIN_REASON} to {MAX_REASON} characters")
-    return str(reason)
-
-
-def _incident(document: Mapping[str, Any]) -> str:
-    incident = document["incident"]
-    if not isinstance(incident, str) or len(incident) > MAX_INCIDENT:
-        raise _malformed(f"incident must be text of up to {MAX_INCIDENT} characters")
-    if incident and not _URL.fullmatch(incident):
-        raise _malformed("incident must be empty or a link with http or https")
-    return incident
-
-
-def _whole(document: Mapping[str, Any], name: str, low: int, high: int) -> int:
-    value = document[name]
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise _malformed(f"{name} must be a whole number from {low} to {high}")
-    return value
-
-
-def _matching(document: Mapping[str, Any], name: str, form: re.Pattern[str], words: str) -> None:
-    value = document[name]
-    if not isinstance(value, str) or not form.fullmatch(value):
-        raise _malformed(f"{name} must be {words}")
-
-
-def _malformed(message: str) -> TicketRefused:
-    return TicketRefused("malformed", message)

@@ -35,6 +35,9 @@ class Passkey(models.Model):
     counter = models.PositiveBigIntegerField(default=0, help_text="What its last assertion here counted.")
     registered_at = models.DateTimeField(auto_now_add=True)
     retired_at = models.DateTimeField(null=True)
+    cloned_at = models.DateTimeField(
+        null=True, help_text="When an assertion counted backwards: a copy of it is about. It signs no more."
+    )
 
     class Meta:
         verbose_name = "passkey"

@@ -74,7 +74,7 @@ class ReceiptHead(models.Model):
 
 
 class Mismatch(models.Model):
-    """What the portal meant and what a guest says do not go together. Loud until somebody has looked into it."""
+    """The portal's intents and a guest's receipts part. Loud until somebody has looked into it."""
 
     class Kind(models.TextChoices):
         NO_INTENT = "no_intent", "the guest was used without an entry here"

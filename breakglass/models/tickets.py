@@ -66,6 +66,7 @@ class Ticket(models.Model):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
     )
     ending = models.CharField(max_length=24, blank=True, help_text="A code: why it is over.")
+    words = models.TextField(blank=True, max_length=500, help_text="Why, in the words of whoever revoked it.")
     delivered_at = models.DateTimeField(null=True, help_text="When the guest took the grant.")
     guest_until = models.DateTimeField(null=True, help_text="When the guest says that it ends.")
     end_confirmed_at = models.DateTimeField(null=True, help_text="When the guest said that it is over.")
@@ -95,8 +96,8 @@ class Ticket(models.Model):
                     access_until__isnull=False,
                 )
                 | Q(state__in=["rejected", "withdrawn", "timed_out"], started_at=None, access_until=None)
-                | (Q(state="revoked", started_at=None, access_until=None))
-                | (Q(state="revoked", started_at__isnull=False, access_until__isnull=False)),
+                | Q(state="revoked", started_at=None, access_until=None)
+                | Q(state="revoked", started_at__isnull=False, access_until__isnull=False),
                 name="a_ticket_has_its_times",
             ),
             models.CheckConstraint(
@@ -109,6 +110,11 @@ class Ticket(models.Model):
                     )
                 ),
                 name="a_ticket_that_is_over_says_why",
+            ),
+            models.UniqueConstraint(
+                fields=["requester"],
+                condition=Q(kind="emergency", state__in=["pending", "approved", "active"]),
+                name="one_open_emergency_per_requester",
             ),
             models.CheckConstraint(
                 condition=Q(started_at=None) | Q(started_at__lt=F("wait_until")),
@@ -238,7 +244,7 @@ class OwnerApproval(AppendOnlyModel):
 
 
 class Review(models.Model):
-    """What the requester writes once access is over. An emergency's blocks further tickets until it is closed."""
+    """What the requester writes once access is over. An emergency's blocks further tickets until then."""
 
     ticket = models.OneToOneField(Ticket, on_delete=models.PROTECT, related_name="review")
     due_at = models.DateTimeField()
