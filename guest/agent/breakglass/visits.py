@@ -1,0 +1,72 @@
+"""What a handler of an access route gets from the gate: ``visit_of(request)``.
+
+Before a handler runs, the gate has checked token, grant, operator's session, scope and path, and the ``access``
+receipt is on the disk. What is left for the handler:
+
+- open only what it was asked for: ``visit.path`` is covered by the ticket *as written*, so it must be opened
+  beneath the workspace with **no** symbolic link followed, else a link leads out of what was approved;
+- ``visit.check()`` before each chunk that goes out, comes in or is written: it raises once access has ended;
+- ``visit.done(...)`` at the end, with figures and digests and never content. Without it the gate notes the status;
+- whatever the request has started outside this process: ``with visit.killing(kill):`` around it. When access ends,
+  ``kill`` is called, the connection is aborted and the handler cancelled (``asyncio.CancelledError``).
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from guest.agent.breakglass.scopes import Rule
+
+if TYPE_CHECKING:
+    from guest.agent.breakglass.access import BreakGlass
+    from guest.agent.breakglass.sessions import OperatorSession
+    from protocol.tickets import Ticket
+
+VISIT = "visit"
+"""Where the gate leaves the visit for the handler."""
+
+
+@dataclass
+class Visit:
+    """One request of an operator's, under one ticket."""
+
+    ticket: "Ticket"
+    jti: str
+    """The token's, which the receipts name."""
+    rule: Rule
+    session: "OperatorSession"
+    path: str
+    """Of what the request is about: checked, and covered by the ticket. Empty where it is about no path."""
+    access: "BreakGlass"
+    outcome: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raises BreakGlassRefused: access has ended, whoever or whatever ended it."""
+        self.access.check(self)
+
+    def seconds_left(self) -> int:
+        """Whole seconds until access ends by itself."""
+        return self.access.grants.seconds_left(self.ticket.ticket)
+
+    def done(self, **outcome: Any) -> None:
+        """What the ``outcome`` receipt says beside the status: ``bytes``, ``exit_code``, ``sha256``, ``truncated``."""
+        self.outcome |= outcome
+
+    def killing(self, kill: Callable[[], None]) -> AbstractContextManager[None]:
+        """Have ``kill`` called at once if access ends within the block. It must neither wait nor fail."""
+        return self.access.cuts.held(self.ticket.ticket, kill)
+
+    def end(self) -> None:
+        """The operator is done: the ticket's access ends for good."""
+        self.access.end(self.ticket.ticket, "done", token=self.jti)
+
+
+def visit_of(request: web.Request) -> Visit:
+    """The gate's. Raises TypeError: the route is of another class."""
+    visit = request[VISIT]
+    if not isinstance(visit, Visit):
+        raise TypeError("the gate left no visit")
+    return visit
