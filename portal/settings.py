@@ -229,6 +229,7 @@ EGRESS_SECONDS = env.float("PORTAL_EGRESS_SECONDS", 5.0)
 DRIFT_SECONDS = env.float("PORTAL_DRIFT_SECONDS", 60.0)
 CELERY_BEAT_SCHEDULE = {
     "operations-sweep": {"task": "provisioning.tasks.operations_sweep", "schedule": SWEEP_SECONDS},
+    "approvers-sweep": {"task": "breakglass.pushing_tasks.approvers_sweep", "schedule": SWEEP_SECONDS},
     "powers-observe": {"task": "provisioning.tasks.powers_observe", "schedule": OBSERVE_SECONDS},
     "drift-check": {"task": "provisioning.tasks.drift_check", "schedule": DRIFT_SECONDS},
     "usage-observe": {"task": "provisioning.tasks.usage_observe", "schedule": 2 * OBSERVE_SECONDS},

@@ -154,6 +154,14 @@ class RuntimeClient:
         """``PUT /v1/consents``: what an owner has signed. The guest decides."""
         return self._call("PUT", "/v1/consents", {"document": document, "signature": signature})
 
+    def deliver_approvers(self, document: dict[str, Any], signatures: list[dict[str, Any]]) -> dict[str, Any]:
+        """``PUT /v1/approvers``: signed by a quorum; a guest's first one by an owner. The guest decides."""
+        return self._call("PUT", "/v1/approvers", {"document": document, "signatures": signatures})
+
+    def deliver_terms(self, document: dict[str, Any], signature: dict[str, Any]) -> dict[str, Any]:
+        """``PUT /v1/terms``: on which terms an owner lets anybody break glass. The guest decides."""
+        return self._call("PUT", "/v1/terms", {"document": document, "signature": signature})
+
     def set_suspended(self, suspended: bool) -> dict[str, Any]:
         """``PUT /v1/suspended``: close every content route and end all sessions, or reopen."""
         return self._call("PUT", "/v1/suspended", {"suspended": suspended})

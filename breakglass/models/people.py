@@ -43,6 +43,7 @@ class Passkey(models.Model):
         verbose_name = "passkey"
         ordering = ["registered_at", "pk"]
         default_permissions = ("view",)
+        permissions = [("retire_passkey", "Can retire somebody else's passkey")]
         constraints = [
             models.CheckConstraint(condition=~Q(credential_id=""), name="staff_passkey_has_a_credential_id"),
         ]
@@ -96,6 +97,7 @@ class SetProposal(models.Model):
         verbose_name = "proposed approver set"
         ordering = ["-at", "-pk"]
         default_permissions = ("view",)
+        permissions = [("propose_set", "Can propose a set of approvers without being one")]
         constraints = [
             models.UniqueConstraint(
                 fields=["hash"], condition=Q(state="open"), name="one_open_proposal_of_a_set"
@@ -189,6 +191,9 @@ class GuestApprovers(models.Model):
         default=0, help_text="The newest version that the guest has answered to, by taking or refusing it."
     )
     told_terms = models.PositiveIntegerField(default=0, help_text="The same for terms.")
+    told_naming = models.PositiveBigIntegerField(
+        default=0, help_text="The newest naming by an owner that the guest has answered to."
+    )
     refused = models.CharField(
         max_length=40, blank=True, help_text="Why the guest does not hold what it was told; empty: it does."
     )
