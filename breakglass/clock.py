@@ -10,14 +10,14 @@ from django.utils import timezone
 
 
 class Clock(Now):
-    """The time when it is looked at. ``Now`` on PostgreSQL is when the statement began: it may have waited."""
+    """The time when it is looked at; ``Now`` on PostgreSQL is when the statement began, and it may wait."""
 
     def as_postgresql(self, compiler: Any, connection: Any, **more: Any) -> Any:
         """In the dialect that differs."""
         return self.as_sql(compiler, connection, template="CLOCK_TIMESTAMP()", **more)
 
 
-def after(seconds: str) -> ExpressionWrapper:
+def after(seconds: str) -> "ExpressionWrapper[Any]":
     """As many seconds from now as the column of that name holds."""
     return ExpressionWrapper(Now() + F(seconds) * Value(timedelta(seconds=1)), output_field=DateTimeField())
 

@@ -4,7 +4,7 @@ Every step is a single UPDATE whose WHERE holds the state, the revision, the dat
 eligible. Two steps at once take the row one after the other; the later finds the state that the earlier left.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -40,13 +40,23 @@ def before(after: str) -> list[str]:
     return [state for state, following in TABLE.items() if after in following]
 
 
-def move(ticket_id: UUID, after: str, *conditions: Q | Exists, **fields: Any) -> bool:
-    """Take the step if all conditions hold as the row is written; whether it was taken."""
-    asked = Ticket.objects.filter(*conditions, pk=ticket_id, state__in=before(after))
+def move(
+    ticket_id: UUID,
+    after: str,
+    *conditions: Q,
+    allowed: Collection[str] | None = None,
+    **fields: Any,
+) -> bool:
+    """Take the step if all conditions hold as the row is written; whether it was taken.
+
+    ``allowed``: the states from which, where that is not all that the table has (an edit of one that waits).
+    """
+    states = before(after) if allowed is None else allowed
+    asked = Ticket.objects.filter(*conditions, pk=ticket_id, state__in=states)
     return asked.update(state=after, **fields) == 1
 
 
-def hold(ticket_id: UUID, *conditions: Q | Exists) -> bool:
+def hold(ticket_id: UUID, *conditions: Q) -> bool:
     """Lock the ticket for the rest of the transaction, if all conditions hold; whether they did.
 
     Whoever comes next waits here, and so sees all that this transaction has written.
