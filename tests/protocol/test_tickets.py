@@ -109,6 +109,7 @@ def test_the_requester_must_have_asked() -> None:
     for request in (
         asked(document, EVE),
         asked(document, EVE) | {"by": RAE.key.fingerprint},
+        asked(document) | {"by": EVE.key.fingerprint},
         asked(a_ticket()),
         approved(document, RAE),
         asked(document, origin=ORIGIN),

@@ -22,6 +22,7 @@ from guest.agent.breakglass.scopes import Rule
 
 if TYPE_CHECKING:
     from guest.agent.breakglass.access import BreakGlass
+    from guest.agent.breakglass.grants import Opened
     from guest.agent.breakglass.sessions import OperatorSession
     from protocol.tickets import Ticket
 
@@ -33,7 +34,7 @@ VISIT = "visit"
 class Visit:
     """One request of an operator's, under one ticket."""
 
-    ticket: "Ticket"
+    opened: "Opened"
     jti: str
     """The token's, which the receipts name."""
     rule: Rule
@@ -43,13 +44,17 @@ class Visit:
     access: "BreakGlass"
     outcome: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def ticket(self) -> "Ticket":
+        return self.opened.ticket
+
     def check(self) -> None:
         """Raises BreakGlassRefused: access has ended, whoever or whatever ended it."""
         self.access.check(self)
 
     def seconds_left(self) -> int:
         """Whole seconds until access ends by itself."""
-        return self.access.grants.seconds_left(self.ticket.ticket)
+        return self.access.seconds_left(self.opened)
 
     def done(self, **outcome: Any) -> None:
         """What the ``outcome`` receipt says beside the status: ``bytes``, ``exit_code``, ``sha256``, ``truncated``."""

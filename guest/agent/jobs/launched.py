@@ -108,6 +108,13 @@ class Launched:
         except LauncherRefused as refusal:
             raise Away(str(refusal)) from None
 
+    async def kill(self, job: Job) -> None:
+        """End it at once. Raises Away."""
+        try:
+            await self._ask({"verb": "job_kill", "id": job.id})
+        except LauncherRefused as refusal:
+            raise Away(str(refusal)) from None
+
     async def forget(self, job: Job) -> None:
         """Raises Away."""
         try:
