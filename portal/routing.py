@@ -91,9 +91,7 @@ def route_open_ticket(*, actor: Actor, ticket: Ticket, session_key: str) -> str:
         words = words or "The machine has not taken it yet. Try again in a few seconds."
         raise RouteRefused(403, "not_delivered", words)
     url = _begin(actor.user, found.tenant, session_key, found)
-    record(
-        action="break_glass.opened", actor=actor, tenant_id=found.tenant_id, target=("ticket", found.pk)
-    )
+    record(action="break_glass.opened", actor=actor, tenant_id=found.tenant_id, target=("ticket", found.pk))
     return url
 
 
