@@ -83,7 +83,7 @@ MADE: dict[str, tuple[dict[str, Any], str]] = {
         "after its ticket was over",
     ),
     "access after its time": (
-        {"deeds": [("granted", NOW + 1, {}), ("access", NOW + 601, READ)]},
+        {"deeds": [("granted", NOW + 1, {}), ("access", NOW + 604, READ)]},
         "after its ticket was over",
     ),
     "entries of another tenant": ({"entries_of": RUNTIME}, "an entry of another tenant"),
