@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from audit.context import Actor
 from audit.services import record
 from breakglass import notices
-from breakglass.clock import after, database_time
+from breakglass.clock import After, database_time
 from breakglass.models import PERSON, Approval, OwnerApproval, Rejection, Revision, Ticket
 from breakglass.refusals import TicketRefused
 from breakglass.services.assertions import kept, one_deed
@@ -214,7 +214,7 @@ def ticket_start(*, actor: Actor, ticket: Ticket) -> Ticket:
         requester_may(fresh.tenant),
         Q(revision=fresh.revision),
         started_at=Now(),
-        access_until=after("seconds"),
+        access_until=After("seconds"),
         needs_owner=current.mode(fresh.kind) == "owner",
     )
     if not taken:
