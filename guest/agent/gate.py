@@ -50,7 +50,7 @@ class Access(StrEnum):
     OWNER = "owner"
     """As content, and the member is an owner."""
     BREAK_GLASS_DOOR = "break-glass door"
-    """A break-glass token under a grant that this guest has judged. Returns a nonce, or a session for a signature."""
+    """A break-glass token under an open grant. Returns the page, a nonce, or a session for a signature."""
     BREAK_GLASS = "break-glass"
     """As its door, and the requester's session, and the route's scope and paths (breakglass.scopes)."""
 
