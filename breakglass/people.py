@@ -7,13 +7,8 @@ from breakglass.models import PERSON, ApproverSetVersion, Passkey
 from protocol.approvers import ApproverSet
 
 
-def set_in_force() -> ApproverSetVersion | None:
-    """The newest set, as it is kept; None before there is any."""
-    return ApproverSetVersion.objects.order_by("-version").first()
-
-
 def read_set(stored: ApproverSetVersion | None) -> ApproverSet | None:
-    """The same, read."""
+    """A stored set, read. Raises ApproversError: what cannot be read must not be taken for none."""
     return ApproverSet.parse(stored.document) if stored else None
 
 

@@ -13,8 +13,8 @@ from audit.context import Actor
 from audit.services import record
 from breakglass import signals
 from breakglass.models import ApproverSetVersion, TenantApprovers
-from breakglass.people import set_in_force
 from breakglass.refusals import TicketRefused
+from breakglass.selectors import current_set
 from protocol.approvers import ApproversError, accept
 from protocol.keyrings import Keyring
 from tenants.models import Tenant
@@ -50,7 +50,7 @@ def approvers_name(
     keyring = latest_keyring(tenant)
     if keyring is None:
         raise TicketRefused("no_keyring", "There is no keyring yet. Set it up first.")
-    current = set_in_force()
+    current = current_set()
     if current is None:
         raise TicketRefused("no_approvers", "There are no approvers yet. Staff make the first set.")
     if version != current.version:

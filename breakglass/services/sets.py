@@ -17,8 +17,9 @@ from audit.context import Actor
 from audit.services import record
 from breakglass import signals
 from breakglass.models import ApproverSetVersion, Passkey, SetProposal, SetSignature
-from breakglass.people import names_person, read_set, set_in_force, usable_passkeys
+from breakglass.people import names_person, read_set, usable_passkeys
 from breakglass.refusals import TicketRefused
+from breakglass.selectors import current_set
 from breakglass.services.passkeys import assertion_take, clones_noted, staff_user
 from protocol.approvers import ApproversError, ApproverSet
 from protocol.canonical import canonical
@@ -36,7 +37,7 @@ def set_draft(*, passkeys: Sequence[Passkey], threshold: int, policy: Mapping[st
 
     ``passkeys``: the approvers', each with its holder; a person may have several.
     """
-    current = set_in_force()
+    current = current_set()
     ordered = sorted(passkeys, key=lambda passkey: (passkey.user_id, passkey.fingerprint))
     return {
         "version": current.version + 1 if current else 1,
@@ -64,7 +65,7 @@ def set_propose(*, actor: Actor, document: Any) -> SetProposal:
             ``stale``, ``unknown_passkey``, ``proposed_already`` or ``too_many``.
     """
     user = staff_user(actor)
-    current = read_set(set_in_force())
+    current = read_set(current_set())
     if not may_propose(user):
         raise TicketRefused("not_allowed", "Only approvers propose a set. Ask one.")
     proposed = _parsed(document)
@@ -93,7 +94,7 @@ def set_sign(*, actor: Actor, proposal: SetProposal, signature: Mapping[str, Any
     """
     proposal = _lock_open(proposal)
     proposed = _parsed(proposal.document)
-    current = read_set(set_in_force())
+    current = read_set(current_set())
     _check_follows(current, proposed)
     # Looked at with each signature: nobody signs in somebody who has left since it was proposed.
     _check_holders(proposed)
@@ -122,7 +123,7 @@ def set_withdraw(*, actor: Actor, proposal: SetProposal) -> None:
         TicketRefused: ``not_allowed`` or ``not_open``.
     """
     user = staff_user(actor)
-    if proposal.by_id != user.pk and not names_person(read_set(set_in_force()), user.pk):
+    if proposal.by_id != user.pk and not names_person(read_set(current_set()), user.pk):
         raise TicketRefused("not_allowed", "Only who proposed it and approvers withdraw a set.")
     if not SetProposal.objects.filter(pk=proposal.pk, state=State.OPEN).update(state=State.WITHDRAWN):
         raise _not_open()
@@ -131,7 +132,7 @@ def set_withdraw(*, actor: Actor, proposal: SetProposal) -> None:
 
 def may_propose(user: User) -> bool:
     """Approvers of the set in force, and staff with the permission; what counts is who signs."""
-    return names_person(read_set(set_in_force()), user.pk) or user.has_perm(PROPOSE)
+    return names_person(read_set(current_set()), user.pk) or user.has_perm(PROPOSE)
 
 
 def signers(proposal: SetProposal) -> set[int]:

@@ -50,7 +50,7 @@ class Access(StrEnum):
     OWNER = "owner"
     """As content, and the member is an owner."""
     BREAK_GLASS_DOOR = "break-glass door"
-    """A break-glass token under a grant that this guest has judged. Returns a nonce, or a session for a signature."""
+    """A break-glass token under an open grant. Returns the page, a nonce, or a session for a signature."""
     BREAK_GLASS = "break-glass"
     """As its door, and the requester's session, and the route's scope and paths (breakglass.scopes)."""
 
@@ -122,9 +122,24 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("DELETE", "/v1/jobs/item"): Access.CONTENT,
     ("GET", "/v1/jobs/log"): Access.CONTENT,
     ("POST", "/v1/jobs/cancel"): Access.CONTENT,
+    ("GET", "/v1/grants"): Access.CONTENT,
+    ("POST", "/v1/grants/stop"): Access.OWNER,
+    ("GET", "/break-glass"): Access.BREAK_GLASS_DOOR,
+    ("GET", "/break-glass.js"): Access.BREAK_GLASS_DOOR,
+    ("GET", "/break-glass.css"): Access.BREAK_GLASS_DOOR,
     ("POST", "/v1/break-glass/challenge"): Access.BREAK_GLASS_DOOR,
     ("POST", "/v1/break-glass/sessions"): Access.BREAK_GLASS_DOOR,
     ("POST", "/v1/break-glass/end"): Access.BREAK_GLASS,
+    ("GET", "/v1/break-glass"): Access.BREAK_GLASS,
+    ("GET", "/v1/break-glass/status"): Access.BREAK_GLASS,
+    ("GET", "/v1/break-glass/logs"): Access.BREAK_GLASS,
+    ("GET", "/v1/break-glass/logs/read"): Access.BREAK_GLASS,
+    ("GET", "/v1/break-glass/list"): Access.BREAK_GLASS,
+    ("GET", "/v1/break-glass/files"): Access.BREAK_GLASS,
+    ("PUT", "/v1/break-glass/files"): Access.BREAK_GLASS,
+    ("DELETE", "/v1/break-glass/files"): Access.BREAK_GLASS,
+    ("POST", "/v1/break-glass/folders"): Access.BREAK_GLASS,
+    ("POST", "/v1/break-glass/exec"): Access.BREAK_GLASS,
 }
 """Every route that the agent has. One that is missing here cannot be added to the server."""
 LARGER = {("POST", "/gateway-api/v1/chat/completions"): 1 << 20}

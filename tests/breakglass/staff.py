@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 
 from audit.context import Actor
 from breakglass.models import ApproverSetVersion, Passkey, SetProposal
-from breakglass.people import set_in_force
+from breakglass.selectors import current_set
 from breakglass.services.passkeys import passkey_register
 from breakglass.services.sets import set_draft, set_propose, set_sign
 from protocol.approvers import DEFAULT_POLICY
@@ -82,7 +82,7 @@ def put_in_force(
     proposal = set_propose(actor=by[0].actor, document=draft(people, threshold, **policy))
     for signer in by:
         proposal = sign(signer, proposal)
-    kept = set_in_force()
+    kept = current_set()
     assert kept is not None
     assert kept.hash == proposal.hash
     return kept

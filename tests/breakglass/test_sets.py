@@ -9,8 +9,9 @@ from django.contrib.auth.models import Permission, User
 
 from audit.models import Entry
 from breakglass.models import ApproverSetVersion, SetProposal, SetSignature
-from breakglass.people import names_person, read_set, set_in_force
+from breakglass.people import names_person, read_set
 from breakglass.refusals import TicketRefused
+from breakglass.selectors import current_set
 from breakglass.services import sets
 from breakglass.services.passkeys import passkey_retire
 from breakglass.services.sets import set_propose, set_withdraw
@@ -46,7 +47,7 @@ def first(chief: Colleague, three: list[Colleague]) -> ApproverSetVersion:
     proposal = set_propose(actor=chief.actor, document=draft(three, 2))
     for signer in three[:2]:
         sign(signer, proposal)
-    found = set_in_force()
+    found = current_set()
     assert found is not None
     return found
 
@@ -82,9 +83,9 @@ def test_the_next_set(first: ApproverSetVersion, three: list[Colleague], staff: 
     dora = staff("dora")
     proposal = set_propose(actor=three[2].actor, document=draft([*three, dora], 3))
     sign(three[0], proposal)
-    assert set_in_force() == first
+    assert current_set() == first
     sign(three[1], proposal)
-    second = set_in_force()
+    second = current_set()
     assert second is not None
     assert (second.version, second.document["previous"]) == (2, first.hash)
     people = check_quorum(
@@ -104,10 +105,10 @@ def test_one_person_with_two_passkeys_is_one(
     proposal = set_propose(actor=chief.actor, document=draft(three[:2]))
     sign(three[0], proposal)
     refused("signed_already", lambda: sign(phone, proposal))
-    assert set_in_force() == second
+    assert current_set() == second
 
 
-def test_only_approvers_of_the_set_in_force_sign(
+def test_only_approvers_of_the_current_set_sign(
     first: ApproverSetVersion, staff: Staff, chief: Colleague, make_user: Callable[..., User]
 ) -> None:
     """Not who is proposed, not the mightiest, not through a key registered since."""
@@ -137,7 +138,7 @@ def test_who_may_propose(
     refused("not_allowed", lambda: set_propose(actor=Colleague(owner).actor, document=draft([dora])))
     for proposer in (three[0], chief):
         set_propose(actor=proposer.actor, document=draft([dora, proposer]))
-    assert set_in_force() == first
+    assert current_set() == first
 
 
 @pytest.mark.parametrize(
@@ -220,10 +221,10 @@ def test_who_leaves_counts_no_more(
     sign(anna, proposal)
     parts(anna)
     sign(ben, proposal)
-    assert set_in_force() == first
+    assert current_set() == first
     refused("unknown_passkey", lambda: sign(ben, with_anna))
     sign(cleo, proposal)
-    assert set_in_force() != first
+    assert current_set() != first
 
 
 def test_a_key_that_another_account_was_given(first: ApproverSetVersion, three: list[Colleague]) -> None:
@@ -275,4 +276,4 @@ def test_the_document_is_kept_in_canonical_form(chief: Colleague, staff: Staff) 
     kept = SetProposal.objects.get()
     assert kept.document["approvers"][0]["name"] == "Am\u00e9lie"
     sign(anna, kept)
-    assert names_person(read_set(set_in_force()), anna.user.pk)
+    assert names_person(read_set(current_set()), anna.user.pk)

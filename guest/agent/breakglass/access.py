@@ -1,4 +1,4 @@
-"""Break-glass as the gate, the handlers and the members' page see it: one door for grants, sessions and ends."""
+"""Break-glass as gate, handlers and the members' page see it: grants, sessions, visits and their ends."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from protocol.tickets import Ticket, TicketRefused
 from protocol.tokens import BreakGlassToken
 
 LOOK_SECONDS = 1.0
-"""How often open grants are looked at, whether or not anybody uses them; an end by time is met to the moment."""
+"""How often open grants are looked at, used or not. An end by time is met to the moment."""
 TRIES_AFTER = 5.0
 
 _log = logging.getLogger(__name__)
@@ -86,12 +86,12 @@ class BreakGlass:
         return opened
 
     def end(self, ticket: str, code: str, *, token: str = "", **detail: Any) -> tuple[bool, int]:
-        """End the ticket's access for good: whether it was open, and how much was cut that was under way.
+        """End the ticket's access for good: whether it was open, and what it cut.
 
         At once in memory; then on the disk. ``code`` says why, for machines.
 
         Raises:
-            sqlite3.Error: it is over, but a restart of the agent would not know: ask again. So does the agent.
+            sqlite3.Error: it is over, but the disk does not say so yet. Ask again; so does the agent.
         """
         opened = self.grants.close(ticket)
         self.sessions.end(ticket)
@@ -103,7 +103,7 @@ class BreakGlass:
         return opened is not None, streams
 
     def look(self) -> None:
-        """End every open grant that no longer holds; cut what is under way where only the clock is in doubt."""
+        """End each open grant that no longer holds; cut what is under way where only the clock is doubted."""
         now = self._now()
         for opened in self.grants.opened():
             code = self.grants.fault(opened, now)

@@ -1,7 +1,7 @@
 """The grants that are open in this guest, and what ends them.
 
-A grant is judged once when it comes and again whenever keyring, approvers or terms change and at each start of the
-agent. With every request and every chunk the cheaper half is asked again: both clocks, the pinned set, the terms,
+A grant is judged when it comes, whenever keyring, approvers or terms change, and at each start of the agent.
+With every request and every chunk the cheaper half is asked again: both clocks, the pinned set, the terms,
 suspension. An end is for good, also for a ticket that this guest has never seen.
 """
 
@@ -117,7 +117,7 @@ class Grants:
         self._store, self._ground, self._boot = store, ground, boot
         self._open: dict[str, Opened] = {}
         self.fallen: dict[str, str] = {}
-        """Tickets whose grant no longer holds at this start, with the reason: theirs to end is the caller's."""
+        """Tickets whose grant no longer holds at this start, with the reason, for the caller to end."""
         for kept in store.still_open():
             self._load(kept, now)
 
@@ -189,7 +189,7 @@ class Grants:
         return self._ground.fault(opened, now)
 
     def judged_again(self) -> dict[str, str]:
-        """Open tickets that would not be opened now, with the reason. After a change of what grants rest on."""
+        """Open tickets that would not be opened now, with the reason."""
         found = {}
         for opened in self.opened():
             try:

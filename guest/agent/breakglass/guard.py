@@ -24,11 +24,13 @@ from protocol.access_receipts import ReceiptError
 from protocol.tokens import BreakGlassToken
 
 COOKIE = "__Host-bg"
-DOOR = "door"
+DOOR = web.RequestKey("door", tuple[Opened, BreakGlassToken])
 """Where the guard leaves the open grant and the token for the handlers of the door."""
 CUT = 499
 """The status that an outcome states when the connection was cut, or the reader has gone."""
 MAX_NAME = 255
+QUERY = ("path", "after", "name", "offset", "recursive")
+"""Every member that a query of an access route may have."""
 
 _log = logging.getLogger(__name__)
 
@@ -125,7 +127,7 @@ class Guard:
             self._note_outcome(visit, status)
 
     def _note_outcome(self, visit: Visit, status: int) -> None:
-        """What was served cannot be taken back: one that cannot be kept is missing from the receipts, and seen there."""
+        """What was served cannot be taken back: an outcome that cannot be kept is seen to be missing."""
         try:
             self.access.note(visit, "outcome", status=status, **visit.outcome)
         except (ReceiptError, sqlite3.Error, OSError) as failure:
@@ -145,8 +147,7 @@ class Guard:
 
 def door_of(request: web.Request) -> tuple[Opened, BreakGlassToken]:
     """What the guard left for the handlers of the door."""
-    opened, token = request[DOOR]
-    return opened, token
+    return request[DOOR]
 
 
 def _route(request: web.Request) -> str:
@@ -179,7 +180,3 @@ async def _about(request: web.Request, about: About) -> dict[str, Any]:
 def _asked(request: web.Request) -> dict[str, str]:
     """The query's members. Which others it may have is the handler's to say."""
     return query(request, *QUERY)
-
-
-QUERY = ("path", "after", "name", "offset", "recursive")
-"""Every member that a query of an access route may have."""

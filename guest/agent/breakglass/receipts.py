@@ -1,4 +1,4 @@
-"""This guest's own chain of receipts (protocol.access_receipts), kept in :mod:`guest.agent.breakglass.store`."""
+"""This guest's own chain of receipts (protocol.access_receipts), kept in the store beside the grants."""
 
 import json
 import time
@@ -11,7 +11,7 @@ PAGE = 200
 PAGE_BYTES = 512 * 1024
 MAX_REFUSED_EACH = 100
 MAX_REFUSED_A_DAY = 1000
-"""Refusals cost whoever causes them nothing, so beyond so many no more are noted: the volume is the tenant's."""
+"""Refusals cost their causer nothing, so beyond so many no more are noted: the disk is the tenant's."""
 DAY = 24 * 3600
 
 

@@ -1,4 +1,4 @@
-"""The control routes and the door of break-glass. Access routes have handlers of their own, behind the guard."""
+"""The control routes and the door of break-glass, and the operator's own end of it."""
 
 import re
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Operators' sessions: begun by the requester's passkey over this guest's own nonce, in memory, gone with a restart.
+"""Operators' sessions: begun by the requester's passkey over the guest's own nonce, gone with a restart.
 
 One for each ticket; a new one ends the one before. So a portal that rides on a granted ticket still lacks the
 operator's passkey, and a guest that starts anew wants the operator again.
@@ -38,7 +38,7 @@ class OperatorSessions:
         self._sessions: dict[str, OperatorSession] = {}
 
     def challenge(self, ticket: Ticket, now: float) -> dict[str, Any]:
-        """The document to sign for ``Purpose.ACCESS``. Its nonce is good once, for this ticket, for two minutes."""
+        """What to sign for ``Purpose.ACCESS``. Its nonce is good once, for this ticket, for two minutes."""
         self._nonces = {name: kept for name, kept in self._nonces.items() if kept[1] > now}
         while len(self._nonces) >= MAX_NONCES:
             self._nonces.pop(next(iter(self._nonces)))
@@ -56,7 +56,7 @@ class OperatorSessions:
         if asked != ticket.ticket or until <= now:
             raise BreakGlassRefused(403, "nonce_unknown", "ask for a new challenge and sign that")
         try:
-            # A browser does not know its passkey's public key, so ``by`` need not be there: the ticket names the key.
+            # A browser does not know its public key, so ``by`` need not be there: the ticket names the key.
             verify(
                 ticket.requester.key, signature, Purpose.ACCESS, session_document(nonce, ticket), self._site
             )

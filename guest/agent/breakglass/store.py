@@ -1,4 +1,4 @@
-"""Grants, their ends and the receipts, in one file on the data volume: what happens together is kept together.
+"""Grants, their ends and the receipts, in one file on the data volume: what belongs together is kept so.
 
 What it says has happened is on the disk: SQLite syncs before a transaction counts as done.
 """
