@@ -1,10 +1,10 @@
 """The database's own clock, which decides about time; no process's does."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.db.models import DateTimeField, ExpressionWrapper, F, Value
+from django.db.models import DateTimeField, Func
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -17,9 +17,22 @@ class Clock(Now):
         return self.as_sql(compiler, connection, template="CLOCK_TIMESTAMP()", **more)
 
 
-def after(seconds: str) -> "ExpressionWrapper[Any]":
-    """As many seconds from now as the column of that name holds."""
-    return ExpressionWrapper(Now() + F(seconds) * Value(timedelta(seconds=1)), output_field=DateTimeField())
+class After(Func):
+    """As many seconds after ``Now`` as a column holds: ``After("seconds")``."""
+
+    arity = 1
+    output_field = DateTimeField()  # type: ignore[assignment]
+
+    def as_postgresql(self, compiler: Any, connection: Any, **more: Any) -> Any:
+        """Its own interval arithmetic."""
+        template = "STATEMENT_TIMESTAMP() + (%(expressions)s) * interval '1 second'"
+        return self.as_sql(compiler, connection, template=template, **more)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **more: Any) -> Any:
+        """As Django writes ``Now`` there, with a modifier."""
+        form = "%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f"
+        template = f"STRFTIME('{form}', 'NOW', (%(expressions)s) || ' seconds')"
+        return self.as_sql(compiler, connection, template=template, **more)
 
 
 def database_time() -> datetime:

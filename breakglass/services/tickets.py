@@ -10,12 +10,13 @@ from django.db.models.functions import Now
 from audit.context import Actor
 from audit.services import record
 from breakglass import notices
-from breakglass.clock import after, database_time
+from breakglass.clock import After, database_time
 from breakglass.models import PERSON, Approval, OwnerApproval, Rejection, Revision, Ticket
 from breakglass.refusals import TicketRefused
-from breakglass.services.assertions import kept, one_deed, own_key, spend
+from breakglass.services.assertions import kept, one_deed
 from breakglass.services.drafting import Checked, check
 from breakglass.services.endings import check_words, finish, told
+from breakglass.services.passkeys import assertion_take
 from breakglass.standing import Standing, portal_site, standing
 from breakglass.transitions import (
     ACCESS_LASTS,
@@ -56,7 +57,7 @@ def ticket_open(*, actor: Actor, document: Any, signature: Mapping[str, Any]) ->
         **_asked(checked),
     )
     _keep_revision(ticket, checked, signature)
-    _record("ticket.opened", actor, ticket, **_facts(checked))
+    _record_asked("ticket.opened", actor, ticket, checked)
     notices.asked(ticket)
     return told(ticket)
 
@@ -87,7 +88,7 @@ def ticket_edit(*, actor: Actor, ticket: Ticket, document: Any, signature: Mappi
         raise why_not(fresh)
     changed = _fresh(ticket)
     _keep_revision(changed, checked, signature)
-    _record("ticket.edited", actor, changed, **_facts(checked))
+    _record_asked("ticket.edited", actor, changed, checked)
     notices.asked(changed)
     return told(changed)
 
@@ -108,13 +109,14 @@ def ticket_approve(*, actor: Actor, ticket: Ticket, signature: Mapping[str, Any]
         raise why_not(ticket)
     fresh = _fresh(ticket)
     current = _standing_of(fresh)
-    passkey = own_key(actor, given)
-    if passkey.user_id == fresh.requester_id:
+    if str(fresh.requester_id) == actor.id:
         raise TicketRefused("own_approval", "You asked for this yourself. Somebody else must approve it.")
-    person = _check_verdict(fresh, current.approvers, given)
+    passkey = assertion_take(actor=actor, purpose=Purpose.APPROVAL, document=fresh.document, signature=given)
+    person = _check_approval(fresh, current.approvers, given)
+    if person != passkey.person:
+        raise TicketRefused("bad_signature", "The approver set gives this passkey to somebody else.")
     if Approval.objects.filter(ticket=fresh, revision=fresh.revision, person=person).exists():
         raise TicketRefused("approved_already", "You have approved this already. It waits for others.")
-    spend(actor, passkey, given)
     Approval.objects.create(
         ticket=fresh, revision=fresh.revision, passkey=passkey, person=person, signature=given
     )
@@ -169,9 +171,9 @@ def ticket_reject(*, actor: Actor, ticket: Ticket, signature: Mapping[str, Any],
         raise why_not(ticket)
     fresh = _fresh(ticket)
     current = _standing_of(fresh)
-    passkey = own_key(actor, given)
+    document = form.rejection_document(form.Ticket.parse(fresh.document))
+    passkey = assertion_take(actor=actor, purpose=Purpose.REJECTION, document=document, signature=given)
     person = _check_rejection(fresh, current.approvers, given)
-    spend(actor, passkey, given)
     Rejection.objects.create(
         ticket=fresh, revision=fresh.revision, passkey=passkey, person=person, signature=given, words=words
     )
@@ -214,7 +216,7 @@ def ticket_start(*, actor: Actor, ticket: Ticket) -> Ticket:
         requester_may(fresh.tenant),
         Q(revision=fresh.revision),
         started_at=Now(),
-        access_until=after("seconds"),
+        access_until=After("seconds"),
         needs_owner=current.mode(fresh.kind) == "owner",
     )
     if not taken:
@@ -283,7 +285,7 @@ def _standing_of(ticket: Ticket) -> Standing:
     return current
 
 
-def _check_verdict(ticket: Ticket, approvers: ApproverSet, signature: Mapping[str, Any]) -> str:
+def _check_approval(ticket: Ticket, approvers: ApproverSet, signature: Mapping[str, Any]) -> str:
     return form.check_approval(form.Ticket.parse(ticket.document), approvers, signature, portal_site())
 
 
@@ -302,7 +304,8 @@ def _check_rejection(ticket: Ticket, approvers: ApproverSet, signature: Mapping[
 def _check_request(actor: Actor, checked: Checked, signature: Mapping[str, Any]) -> None:
     given = kept(signature)
     form.check_request(checked.ticket, given, portal_site())
-    spend(actor, checked.passkey, given)
+    document = checked.ticket.document
+    assertion_take(actor=actor, purpose=Purpose.ACCESS_REQUEST, document=document, signature=given)
 
 
 def _not_started(ticket: Ticket, current: Standing) -> TicketRefused:
@@ -356,18 +359,20 @@ def _keep_revision(ticket: Ticket, checked: Checked, signature: Mapping[str, Any
     )
 
 
-def _facts(checked: Checked) -> dict[str, Any]:
-    """What the record says of a request: no words and no paths; the digest proves those."""
-    return {
-        "revision": checked.ticket.revision,
-        "digest": checked.ticket.digest,
-        "kind": checked.ticket.kind,
-        "scopes": list(checked.ticket.scopes),
-        "seconds": checked.ticket.seconds,
-        "needed": checked.needed,
-        "approvers": checked.standing.row.version,
-        "runtime": checked.ticket.runtime_id,
-    }
+def _record_asked(action: str, actor: Actor, ticket: Ticket, checked: Checked) -> None:
+    """No words and no paths: the digest proves those."""
+    _record(
+        action,
+        actor,
+        ticket,
+        digest=checked.ticket.digest,
+        kind=checked.ticket.kind,
+        scopes=list(checked.ticket.scopes),
+        seconds=checked.ticket.seconds,
+        needed=checked.needed,
+        approvers=checked.standing.row.version,
+        runtime=checked.ticket.runtime_id,
+    )
 
 
 def _owners(signature: Mapping[str, Any]) -> dict[str, Any]:
