@@ -1,11 +1,11 @@
-"""Break-glass on the staff's front page: what is open and waits, who owes a review, which keys are doubtful."""
+"""Break-glass on the staff's front page: what is open and waits, who owes a review, doubtful keys."""
 
 from typing import Any
 
-from breakglass.selectors import cloned_keys, overdue_reviews, tickets_for
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
 from breakglass.models import Ticket
+from breakglass.selectors import cloned_keys, overdue_reviews, tickets_for
 
 MANY = 20
 
