@@ -1,4 +1,4 @@
-"""What staff did in a machine, from the machine's own receipts, in words. A request and its outcome are one line."""
+"""What staff did in a machine, by the machine's own receipts. A request and its outcome are one line."""
 
 import json
 from collections.abc import Iterable
