@@ -30,6 +30,7 @@ class Place:
     guest_origin: str
     token_seed: bytes
     route_seed: bytes
+    trust: Document
 
 
 def betrayed(place: Place, ring: Document | None = None) -> tuple[Portal, Operator]:
@@ -82,6 +83,7 @@ class _Story:
             portal_origin=self.place.portal_origin,
             token_seed=self.place.token_seed,
             route_seed=self.place.route_seed,
+            trust=self.place.trust,
             keyring=ring,
             approvers=sets,
             terms=terms,
@@ -116,7 +118,7 @@ class _Story:
 
     def _grant(self, pinned: Document, **changed: Any) -> Document:
         place = self.place
-        usual = {"tenant_id": place.tenant_id, "runtime_id": place.runtime_id}
+        usual: dict[str, Any] = {"tenant_id": place.tenant_id, "runtime_id": place.runtime_id}
         usual |= {"scopes": ["workspace:read"], "paths": ["open"]}
         document = a_ticket(set=pinned, **{**usual, **changed})
         origin = place.portal_origin
@@ -159,7 +161,7 @@ class _Story:
 
 
 def _nothing(place: Place) -> Loot:
-    empty: dict[str, Any] = {name: {} for name in ("keyring", "past", "active", "waiting", "lapsed")}
+    empty: dict[str, Any] = {name: {} for name in ("trust", "keyring", "past", "active", "waiting", "lapsed")}
     empty |= {name: {} for name in ("elsewhere", "rejection", "phished", "overheard")}
     return Loot(
         runtime_id=place.runtime_id,

@@ -3,12 +3,13 @@
 import hmac
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from typing import Any
 
 from guest.agent.gate import ACCESS, MEMBERS_ONLY, UNDER_TICKETS, Access
 from protocol.persons import Purpose
 from protocol.tickets import Ticket, session_document
-from protocol.tokens import sign
+from protocol.tokens import public_key, sign
 from tests.e2e.malicious.portal import CUT, OK, Answer, Portal, attempt, by_hand, owner_of, routes_under
 
 # Riding on a ticket that is open
@@ -38,7 +39,7 @@ def cookies_of_all_kinds(portal: Portal) -> Iterator[Answer]:
         yield portal.ask(method, path, token=token, headers=headers)
 
 
-@attempt("bad_signature", "nonce_unknown", "bad_request")
+@attempt("bad_signature", "nonce_unknown")
 def a_session_of_its_own(portal: Portal) -> Iterator[Answer]:
     """Its own passkey, a nonce of its own, what the requester signed before, and what approvers signed."""
     loot, grant = portal.loot, portal.loot.active
@@ -62,7 +63,7 @@ def a_session_of_its_own(portal: Portal) -> Iterator[Answer]:
 def tokens_that_say_more_than_the_ticket(portal: Portal) -> Iterator[Answer]:
     """Wider scopes, wider paths, another digest, another ticket's name."""
     loot, grant = portal.loot, portal.loot.active
-    for changed in (
+    lies: list[dict[str, Any]] = [
         {"scopes": ["exec", "logs:read", "status", "workspace:read", "workspace:write"]},
         {"paths": [""]},
         {"paths": [*grant["document"]["paths"], loot.secret_path]},
@@ -72,7 +73,8 @@ def tokens_that_say_more_than_the_ticket(portal: Portal) -> Iterator[Answer]:
         {"ticket": loot.waiting["document"]["ticket"]},
         {"ticket": ""},
         {"ticket": "../" + grant["document"]["ticket"]},
-    ):
+    ]
+    for changed in lies:
         for path in (loot.open_path, loot.secret_path):
             yield portal.ask_under(grant, "GET", f"/v1/break-glass/files?path={path}", **changed)
         yield portal.ask_under(grant, "POST", "/v1/break-glass/challenge", {}, **changed)
@@ -89,7 +91,7 @@ def the_door_of_the_open_ticket(portal: Portal) -> Iterator[Answer]:
 # Tokens of every kind at every door
 
 
-@attempt("token_invalid", "not_found", "method_not_allowed")
+@attempt("token_invalid")
 def break_glass_tokens_elsewhere(portal: Portal) -> Iterator[Answer]:
     """On members' routes and on control routes."""
     for (method, path), access in ACCESS.items():
@@ -135,8 +137,7 @@ def tokens_twice_and_elsewhere(portal: Portal) -> Iterator[Answer]:
     files = f"/v1/break-glass/files?path={loot.open_path}"
     yield portal.ask("GET", files, token=portal.glass("GET", "/v1/break-glass", b"", loot.active))
     for changed in ({"aud": str(uuid.uuid4())}, {"tenant_id": str(uuid.uuid4())}):
-        elsewhere = replace(portal.glass("POST", path, b"{}", loot.active), **changed)
-        yield portal.ask("POST", path, {}, token=elsewhere)
+        yield portal.ask_under(loot.active, "POST", path, {}, **changed)
     token = portal.token("PUT", "/v1/grants", None)
     yield portal.ask("PUT", "/v1/grants", {"grant": loot.waiting}, token=token)
 
@@ -159,7 +160,7 @@ def a_certificate_of_another_name(portal: Portal) -> Iterator[Answer]:
 # Members' doors
 
 
-@attempt("session_required", "not_found")
+@attempt("session_required")
 def members_routes(portal: Portal) -> Iterator[Answer]:
     """Each of them with a perfect token; and with what an operator would have."""
     for (method, path), access in ACCESS.items():
@@ -171,7 +172,7 @@ def members_routes(portal: Portal) -> Iterator[Answer]:
             yield portal.ask(method, asked, headers={"Cookie": f"__Host-bg={portal.loot.cookie}"})
 
 
-@attempt("bad_signature", "not_a_member", "unknown_key", "nonce_unknown", "not_known", "bad_request")
+@attempt("bad_signature", "not_a_member")
 def a_members_session(portal: Portal) -> Iterator[Answer]:
     """By its own keys, under the owner's name, and with signatures that people gave for break-glass."""
     loot = portal.loot
@@ -198,9 +199,7 @@ def all_that_control_routes_tell(portal: Portal) -> Iterator[Answer]:
             yield portal.ask(method, path)
 
 
-@attempt(
-    "bad_request", "malformed", "not_found", "token_wrong_request", "status 400", "not_known", "conflict", OK
-)
+@attempt("bad_request", OK)
 def control_routes_asked_for_files(portal: Portal) -> Iterator[Answer]:
     """Members of bodies and queries that they do not have."""
     secret = portal.loot.secret_path
@@ -208,3 +207,16 @@ def control_routes_asked_for_files(portal: Portal) -> Iterator[Answer]:
         yield portal.ask("GET", path)
     for path in ("/v1/grants/end", "/v1/secrets/export", "/v1/checkpoint"):
         yield portal.ask("POST", path, {"path": secret, "ticket": secret, "name": secret})
+
+
+@attempt(OK, "session_required")
+def keys_of_its_own(portal: Portal) -> Iterator[Answer]:
+    """It may tell the guest to believe other keys of the control plane. They open no more than the old ones."""
+    seed = b"\x67" * 32
+    trust = {**portal.loot.trust, "issued_at": portal.loot.trust["issued_at"] + 1}
+    trust["token_keys"] = [*trust["token_keys"], public_key(seed).hex()]
+    yield portal.ask("PUT", "/v1/trust", {"trust": trust})
+    path = f"/v1/break-glass/files?path={portal.loot.open_path}"
+    token = portal.glass("GET", path, b"", portal.loot.active)
+    yield portal.ask("GET", path, token=token, seed=seed)
+    yield portal.ask("GET", f"/v1/workspace/files?path={portal.loot.secret_path}", seed=seed)

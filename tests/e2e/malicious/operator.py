@@ -121,7 +121,7 @@ def from_another_page(operator: Operator) -> Iterator[Answer]:
         yield operator.portal.ask("GET", path, token=token, headers=headers)
 
 
-@plot("no_grant", "ended", "token_differs")
+@plot("no_grant", "ended")
 def its_session_under_other_tickets(operator: Operator) -> Iterator[Answer]:
     """A cookie is one ticket's."""
     loot = operator.portal.loot

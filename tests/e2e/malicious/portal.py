@@ -62,6 +62,8 @@ class Loot:
     portal_origin: str
     token_seed: bytes
     route_seed: bytes
+    trust: Document
+    """Whom of the control plane the guest believes, as it was last told."""
     keyring: Document
     """``document`` and ``signature`` of the owner's keyring."""
     approvers: list[Document]
@@ -158,7 +160,7 @@ class Portal:
             "paths": list(ticket.paths),
             "digest": ticket.digest,
         }
-        return BreakGlassToken(**asdict(self.token(method, path, body)), **{**claims, **changed})
+        return BreakGlassToken(**{**asdict(self.token(method, path, body)), **claims, **changed})
 
     def ask(
         self,
@@ -218,7 +220,7 @@ ATTEMPTS: dict[str, tuple[frozenset[str], Attempt]] = {}
 
 
 def attempt(*codes: str) -> Callable[[Attempt], Attempt]:
-    """Add a row: every answer to it must be one of ``codes``."""
+    """Add a row: its answers must be of ``codes``, and of each of them."""
 
     def added(tried: Attempt) -> Attempt:
         ATTEMPTS[tried.__name__] = frozenset(codes), tried
