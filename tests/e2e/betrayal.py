@@ -12,7 +12,7 @@ from protocol.persons import Purpose
 from protocol.tickets import Ticket, rejection_document, session_document
 from tests.e2e.malicious.operator import Operator
 from tests.e2e.malicious.portal import OK, Answer, Document, Loot, Portal, Way
-from tests.protocol.people import OWNER, entry, keyring
+from tests.protocol.people import OWNER, Passkey, entry, keyring
 from tests.protocol.ticketing import ANN, BEN, CAT, RAE, a_grant, a_set, a_ticket, approved, asked
 
 OPEN, SECRET = "open/today.txt", "closed/plan.txt"
@@ -47,31 +47,31 @@ def betrayed(place: Place, ring: Document | None = None) -> tuple[Portal, Operat
 class _Story:
     def __init__(self, place: Place) -> None:
         self.place, self.cookie = place, ""
-        self._portal = Portal(_nothing(place), place.way)
+        self._portal = Portal(nothing(place), place.way)
 
     def pin(self) -> Document:
         """The owner's keyring."""
         document = keyring(self.place.tenant_id, entry(OWNER.key))
         ring = {"document": document, "signature": OWNER.sign(Purpose.KEYRING, document)}
-        self._well(self._portal.ask("PUT", "/v1/keyring", ring))
+        well(self._portal.ask("PUT", "/v1/keyring", ring))
         return ring
 
     def told(self, ring: Document) -> Loot:
         sets = self._sets()
         for each in sets:
-            self._well(self._portal.ask("PUT", "/v1/approvers", each))
+            well(self._portal.ask("PUT", "/v1/approvers", each))
         terms = [self._terms(1, "owner", "owner"), self._terms(2, "approvers", "closed")]
         for each in terms:
-            self._well(self._portal.ask("PUT", "/v1/terms", each))
+            well(self._portal.ask("PUT", "/v1/terms", each))
         pinned = sets[-1]["document"]
         past = self._grant(pinned)
-        self._well(self._portal.grant(past))
-        self._session(past)
-        self._well(self._portal.ask("POST", "/v1/grants/end", {"ticket": past["document"]["ticket"]}))
+        well(self._portal.grant(past))
+        session(self._portal, past)
+        well(self._portal.ask("POST", "/v1/grants/end", {"ticket": past["document"]["ticket"]}))
         active = self._grant(pinned)
-        self._well(self._portal.grant(active))
-        overheard, old = self._session(active)
-        _, self.cookie = self._session(active)
+        well(self._portal.grant(active))
+        overheard, old = session(self._portal, active)
+        _, self.cookie = session(self._portal, active)
         now = int(time.time())
         lapsed = self._grant(pinned, asked_at=now - 7200, wait_until=now - 3600)
         waiting = self._grant(pinned, scopes=["exec"], paths=[""])
@@ -93,7 +93,7 @@ class _Story:
             lapsed=lapsed,
             elsewhere=elsewhere,
             rejection=self._rejection(waiting),
-            phished=self._phished(waiting["document"]),
+            phished=phished(self.place, waiting["document"]),
             overheard=overheard,
             cookie=old,
             open_path=OPEN,
@@ -125,42 +125,47 @@ class _Story:
         request, approval = asked(document, origin=origin), approved(document, origin=origin)
         return a_grant(document, request=request, approvals=[approval])
 
-    def _session(self, grant: Document) -> tuple[Document, str]:
-        """The requester signs in: what the proxy saw of it, and the cookie."""
-        nonce = self._portal.challenge(grant)
-        document = session_document(nonce, Ticket.parse(grant["document"]))
-        signature = RAE.sign(Purpose.ACCESS, document, origin=self.place.guest_origin)
-        answer = self._well(self._portal.begin(grant, nonce, signature))
-        found = re.search(rb"__Host-bg=([^;]+)", answer.headers)
-        assert found
-        return {**signature, "nonce": nonce}, found[1].decode()
-
     def _rejection(self, grant: Document) -> Document:
         said = rejection_document(Ticket.parse(grant["document"]))
         return BEN.sign(Purpose.REJECTION, said, origin=self.place.portal_origin)
 
-    def _phished(self, document: Document) -> dict[str, Document]:
-        """By Cat, who would make the quorum."""
-        right = {"origin": self.place.portal_origin}
-        wrong: Mapping[str, dict[str, Any]] = {
-            "the guest's own page": {"origin": self.place.guest_origin},
-            "a sibling's page": {"origin": self.place.guest_origin.replace("//", "//x")},
-            "a stranger's page": {"origin": "https://portal.example"},
-            "no origin": {"origin": None},
-            "another relying party": {**right, "rp_id": "portal.example"},
-            "in a frame": {**right, "crossOrigin": True},
-            "user not verified": {**right, "flags": 0x01},
-            "user not present": {**right, "flags": 0x04},
-            "a registration": {**right, "type": "webauthn.create"},
-        }
-        return {name: CAT.sign(Purpose.APPROVAL, document, **client) for name, client in wrong.items()}
 
-    def _well(self, answer: Answer) -> Answer:
-        assert answer.code == OK, (answer.status, answer.body)
-        return answer
+def session(portal: Portal, grant: Document, by: Passkey = RAE) -> tuple[Document, str]:
+    """The requester signs in, in the guest: what the proxy saw of it, and the cookie."""
+    nonce = portal.challenge(grant)
+    document = session_document(nonce, Ticket.parse(grant["document"]))
+    signature = by.sign(Purpose.ACCESS, document, origin=portal.loot.guest_origin)
+    answer = well(portal.begin(grant, nonce, signature))
+    found = re.search(rb"__Host-bg=([^;]+)", answer.headers)
+    assert found
+    return {**signature, "nonce": nonce}, found[1].decode()
 
 
-def _nothing(place: Place) -> Loot:
+def phished(place: Place, document: Document, by: Passkey = CAT) -> dict[str, Document]:
+    """Approvals by somebody who would make the quorum, and whom a page has deceived."""
+    right = {"origin": place.portal_origin}
+    wrong: Mapping[str, dict[str, Any]] = {
+        "the guest's own page": {"origin": place.guest_origin},
+        "a sibling's page": {"origin": place.guest_origin.replace("//", "//x")},
+        "a stranger's page": {"origin": "https://portal.example"},
+        "no origin": {"origin": None},
+        "another relying party": {**right, "rp_id": "portal.example"},
+        "in a frame": {**right, "crossOrigin": True},
+        "user not verified": {**right, "flags": 0x01},
+        "user not present": {**right, "flags": 0x04},
+        "a registration": {**right, "type": "webauthn.create"},
+    }
+    return {name: by.sign(Purpose.APPROVAL, document, **client) for name, client in wrong.items()}
+
+
+def well(answer: Answer) -> Answer:
+    """What honest people do succeeds."""
+    assert answer.code == OK, (answer.status, answer.body)
+    return answer
+
+
+def nothing(place: Place) -> Loot:
+    """A portal that has no past."""
     empty: dict[str, Any] = {name: {} for name in ("trust", "keyring", "past", "active", "waiting", "lapsed")}
     empty |= {name: {} for name in ("elsewhere", "rejection", "phished", "overheard")}
     return Loot(
