@@ -12,9 +12,10 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from audit.alerts import alerts, loud
+from audit.alerts import everywhere, loud
 from audit.context import Actor
 from audit.services import record
+from portal.breakglass.front import front_page
 from portal.polling import polled
 from provisioning.drift.findings import Severity
 from provisioning.models import Host, Operation, Runtime
@@ -81,7 +82,8 @@ class PortalAdminSite(AdminSite):
             .exclude(severity=Severity.NOTE)
             .order_by(GRAVEST_FIRST, "-found_at")[:20],
             "quarantined": runtimes.filter(phase=Runtime.Phase.QUARANTINED)[:20],
-            "record": alerts(),
+            "record": everywhere(),
+            "break_glass": front_page(request.user),
             "failed": runtimes.filter(phase=Runtime.Phase.FAILED)[:20],
             "ready": runtimes.filter(phase=Runtime.Phase.READY).count(),
             "total": runtimes.exclude(phase=Runtime.Phase.DELETED).count(),

@@ -1,6 +1,7 @@
 from django.conf import settings
 from django.db import models
 
+from breakglass.models import Ticket
 from tenants.models import Tenant
 
 
@@ -16,6 +17,13 @@ class RouteGrant(models.Model):
     secret_sha256 = models.CharField(max_length=64, unique=True, help_text="Of the ticket, then the cookie.")
     entered = models.BooleanField(default=False)
     expires_at = models.DateTimeField(db_index=True)
+    break_glass = models.ForeignKey(
+        Ticket,
+        null=True,
+        on_delete=models.CASCADE,
+        related_name="+",
+        help_text="An operator's way, to the break-glass page alone. None: a member's.",
+    )
 
     class Meta:
         default_permissions = ()

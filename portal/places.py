@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.http import HttpRequest
 
+from breakglass.models import Ticket
 from tenants.models import Tenant
 
 UNKNOWN = "unknown"
@@ -44,6 +45,8 @@ def place_of(request: HttpRequest) -> Place:
     if slug:
         tenant_id = _tenant(slug=slug)
         return Place(route, tenant_id, ("tenant", str(tenant_id)) if tenant_id else ("", ""))
+    if isinstance(named.get("ticket"), UUID):
+        return _ticket(route, named["ticket"])
     if route in _BY_ROUTE:
         return Place(route, None, (_BY_ROUTE[route], str(named["pk"])))
     model = admin_model(route)
@@ -71,6 +74,12 @@ def _row(route: str, model: type[Model], typed: object) -> Place:
     if row is None:
         return Place(route, None, (kind, ""))
     return Place(route, row[1] if way else None, (kind, str(row[0])))
+
+
+def _ticket(route: str, pk: UUID) -> Place:
+    """A break-glass ticket, which is its tenant's to know of."""
+    tenant_id = Ticket.objects.filter(pk=pk).values_list("tenant_id", flat=True).first()
+    return Place(route, tenant_id, ("ticket", str(pk) if tenant_id else ""))
 
 
 def _way_to_tenant(model: type[Model]) -> tuple[str, ...]:

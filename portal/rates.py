@@ -18,10 +18,12 @@ from audit.services import record
 WINDOW = 60
 """Seconds."""
 API, ROUTED = "api_per_minute", "routed_per_minute"
+BREAK_GLASS = "break_glass"  # the same for every plan, and no part of it
 DOWNLOADS, BUNDLES = "record_downloads", "record_bundles"  # the same for every plan
 LABELS = {
     API: "API requests",
     ROUTED: "requests to the machine",
+    BREAK_GLASS: "requests by a break-glass ticket",
     DOWNLOADS: "downloads of the record",
     BUNDLES: "bundles of entries",
 }

@@ -36,6 +36,32 @@ BEGINNINGS = frozenset(
 )
 """How all the agent's routes begin that the proxy reaches; a test compares them with its own table."""
 
+BREAK_GLASS = frozenset(
+    {
+        "/break-glass",
+        "/break-glass.css",
+        "/break-glass.js",
+        "/v1/break-glass",
+        "/v1/break-glass/challenge",
+        "/v1/break-glass/end",
+        "/v1/break-glass/exec",
+        "/v1/break-glass/files",
+        "/v1/break-glass/folders",
+        "/v1/break-glass/list",
+        "/v1/break-glass/logs",
+        "/v1/break-glass/logs/read",
+        "/v1/break-glass/sessions",
+        "/v1/break-glass/status",
+    }
+)
+"""The routes that an operator's ticket leads to, whole; a test compares them with the agent's table."""
+
+
+def break_glass_route(path: str) -> str:
+    """The route of break-glass that ``path`` asks for, or empty. Files are named behind the ``?`` only."""
+    plain = path.partition("?")[0]
+    return plain if plain in BREAK_GLASS else ""
+
 
 def named(path: str) -> str:
     """The route that ``path`` begins with, as far as it is no member's text."""

@@ -4,6 +4,8 @@ Two hosts, two sets of cookies: the portal's session never reaches a runtime's o
 portal for a ticket, shows it once on the runtime's origin and gets a cookie there (`RouteGrant`). With each
 request nginx asks :func:`authorize`, which records it and signs a token for exactly that method and path. The
 token gets the request to the guest's door; whether the guest opens is the guest's matter.
+
+An operator with a break-glass ticket comes the same way, to other doors (:mod:`portal.ticket_passages`).
 """
 
 import secrets
@@ -25,44 +27,31 @@ from django.utils import timezone
 
 from audit.context import Actor, bind, session_name
 from audit.services import record
-from portal import routed_paths
+from breakglass.models import Ticket
+from portal import routed_paths, ticket_passages
 from portal.models import RouteGrant
+from portal.passages import Passage, RouteRefused
 from portal.rates import ROUTED, RateExceeded, note_refusal, spend
 from protocol.enrolment import CONTROL_PLANE_URI
 from protocol.tokens import new_runtime_token, sign
 from provisioning.models import Runtime
 from tenants.models import Membership, Tenant
+from tenants.selectors import Person
 from tenants.sites import rp_id, tenant_origin
 
 TICKET_LIFETIME = timedelta(seconds=30)
 COOKIE = "__Host-route"
 MAX_PATH = 2048
-
-
-class RouteRefused(Exception):
-    """No way to the guest. ``status`` is what nginx is told: 401 to begin anew, 403 not to.
-
-    ``wait``: after how many seconds it is worth trying again; None where waiting changes nothing.
-    """
-
-    TOO_MANY = "too_many_requests"
-    """The code of a refusal that is on record already."""
-    actor: Actor | None = None
-    """Who was refused, where the cookie told."""
-
-    def __init__(self, status: int, code: str, message: str, wait: int | None = None) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.wait = status, code, message, wait
+BREAK_GLASS_PAGE = "/break-glass"
 
 
 @dataclass(frozen=True)
-class Passage:
-    """What nginx needs to carry one request to a guest."""
+class Entered:
+    """What replaces a spent ticket."""
 
-    token: str
-    address: str
-    """``IPv4:port`` of the agent."""
-    runtime_id: str
+    cookie: str
+    page: str
+    """Where the browser goes on to, on the runtime's origin."""
 
 
 def slug_of(host: str) -> str:
@@ -82,22 +71,47 @@ def route_open(*, actor: Actor, tenant: Tenant, session_key: str) -> str:
     if actor.user is None or _role(actor.user, tenant) is None:
         raise RouteRefused(403, "not_a_member", "Only the tenant's members open its machine.")
     _reachable(tenant)
-    RouteGrant.objects.filter(expires_at__lte=timezone.now()).delete()
-    ticket = secrets.token_urlsafe(32)
-    RouteGrant.objects.create(
-        tenant=tenant,
-        user_id=actor.user.pk,
-        session_key=session_key,
-        secret_sha256=_hash(ticket),
-        expires_at=timezone.now() + TICKET_LIFETIME,
-    )
+    url = _begin(actor.user, tenant, session_key)
     record(action="route.opened", actor=actor, tenant_id=tenant.pk, target=("tenant", tenant.pk))
-    return f"{tenant_origin(tenant)}/.portal/enter?{urlencode({'ticket': ticket})}"
+    return url
 
 
 @transaction.atomic
-def route_enter(*, slug: str, ticket: str) -> str:
-    """Spend a ticket; the value of the cookie that replaces it.
+def route_open_ticket(*, actor: Actor, ticket: Ticket, session_key: str) -> str:
+    """The same for an operator whose break-glass ticket is active and whose grant the guest has taken.
+
+    Raises:
+        RouteRefused: not the requester's, over, or not with the guest yet.
+    """
+    if actor.user is None:
+        raise RouteRefused(403, "ticket_over", "Only who asked for the access uses it.")
+    found = ticket_passages.ticket_in_use(actor.user, ticket.tenant, ticket.pk)
+    if found.delivered_at is None:
+        words = f"The machine refuses it: {found.delivery_refused}." if found.delivery_refused else ""
+        words = words or "The machine has not taken it yet. Try again in a few seconds."
+        raise RouteRefused(403, "not_delivered", words)
+    url = _begin(actor.user, found.tenant, session_key, found)
+    record(action="break_glass.opened", actor=actor, tenant_id=found.tenant_id, target=("ticket", found.pk))
+    return url
+
+
+def _begin(user: Person, tenant: Tenant, session_key: str, ticket: Ticket | None = None) -> str:
+    RouteGrant.objects.filter(expires_at__lte=timezone.now()).delete()
+    secret = secrets.token_urlsafe(32)
+    RouteGrant.objects.create(
+        tenant=tenant,
+        user_id=user.pk,
+        session_key=session_key,
+        secret_sha256=_hash(secret),
+        expires_at=timezone.now() + TICKET_LIFETIME,
+        break_glass=ticket,
+    )
+    return f"{tenant_origin(tenant)}/.portal/enter?{urlencode({'ticket': secret})}"
+
+
+@transaction.atomic
+def route_enter(*, slug: str, ticket: str) -> Entered:
+    """Spend a ticket; the cookie that replaces it.
 
     Raises:
         RouteRefused: unknown, used, too old, or for another runtime.
@@ -111,14 +125,15 @@ def route_enter(*, slug: str, ticket: str) -> str:
     # One statement decides: of two who show the same ticket, one changes the row.
     if grant is None or not found.update(secret_sha256=_hash(cookie), entered=True, expires_at=lasts):
         raise RouteRefused(401, "ticket_spent", "This link has been used or is too old.")
+    by_ticket = grant.break_glass_id is not None
     with bind(session=_session_of(grant)):
         record(
-            action="route.entered",
+            action="break_glass.entered" if by_ticket else "route.entered",
             actor=Actor.of(grant.user),
             tenant_id=grant.tenant_id,
-            target=("tenant", grant.tenant_id),
+            target=("ticket", grant.break_glass_id) if by_ticket else ("tenant", grant.tenant_id),
         )
-    return cookie
+    return Entered(cookie, BREAK_GLASS_PAGE if by_ticket else "/")
 
 
 def authorize(*, slug: str, cookie: str, method: str, path: str) -> Passage:
@@ -128,23 +143,26 @@ def authorize(*, slug: str, cookie: str, method: str, path: str) -> Passage:
         RouteRefused: 401 without a grant whose session lives, 403 if the member or the machine is not there,
             or the tenant has used up its requests of this minute.
     """
-    grant, role = _way_in(slug, cookie)
+    grant = _way_in(slug, cookie)
     actor = Actor.of(grant.user)
     with bind(session=_session_of(grant)):
         try:
-            spend(ROUTED, grant.tenant_id, grant.tenant.plan.routed_per_minute)
-        except RateExceeded as refused:
-            note_refusal(actor=actor, tenant_id=grant.tenant_id, refused=refused)
-            raise RouteRefused(403, RouteRefused.TOO_MANY, str(refused), refused.wait) from None
-        try:
-            return _passage(actor, grant.tenant, role, method, path)
+            if grant.break_glass_id is not None:
+                return ticket_passages.passage(
+                    actor=actor,
+                    tenant=grant.tenant,
+                    ticket_id=grant.break_glass_id,
+                    method=method,
+                    path=path,
+                )
+            return _member_passage(actor, grant, method, path)
         except RouteRefused as refusal:
             refusal.actor = actor
             raise
 
 
-def _way_in(slug: str, cookie: str) -> tuple[RouteGrant, str]:
-    """The grant behind the cookie, and its holder's place in the tenant now."""
+def _way_in(slug: str, cookie: str) -> RouteGrant:
+    """The grant behind the cookie, whose portal session lives."""
     grant = (
         RouteGrant.objects.filter(
             secret_sha256=_hash(cookie), entered=True, expires_at__gt=timezone.now(), tenant__slug=slug
@@ -154,12 +172,19 @@ def _way_in(slug: str, cookie: str) -> tuple[RouteGrant, str]:
     )
     if grant is None or not _session_lives(grant):
         raise RouteRefused(401, "route_required", "Open the machine from its page at the portal.")
+    return grant
+
+
+def _member_passage(actor: Actor, grant: RouteGrant, method: str, path: str) -> Passage:
     role = _role(grant.user, grant.tenant)
     if role is None:
-        refusal = RouteRefused(403, "not_a_member", "You are no longer a member of this tenant.")
-        refusal.actor = Actor.of(grant.user)
-        raise refusal
-    return grant, role
+        raise RouteRefused(403, "not_a_member", "You are no longer a member of this tenant.")
+    try:
+        spend(ROUTED, grant.tenant_id, grant.tenant.plan.routed_per_minute)
+    except RateExceeded as refused:
+        note_refusal(actor=actor, tenant_id=grant.tenant_id, refused=refused)
+        raise RouteRefused(403, RouteRefused.TOO_MANY, str(refused), refused.wait) from None
+    return _passage(actor, grant.tenant, role, method, path)
 
 
 @transaction.atomic

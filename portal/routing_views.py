@@ -23,15 +23,15 @@ class RuntimeRequest(HttpRequest):
 def enter(request: RuntimeRequest) -> HttpResponse:
     """Spend the ticket, set the cookie, go on to the guest's own page."""
     try:
-        cookie = routing.route_enter(slug=request.runtime_slug, ticket=request.GET.get("ticket", "")[:100])
+        entered = routing.route_enter(slug=request.runtime_slug, ticket=request.GET.get("ticket", "")[:100])
     except routing.RouteRefused as refusal:
         _mark(request, refusal)
         return _begin_anew(request)
-    response = HttpResponseRedirect("/")
+    response = HttpResponseRedirect(entered.page)
     # Lax, so that a link in a mail works; what it lets through carries no authority in the guest.
     response.set_cookie(
         routing.COOKIE,
-        cookie,
+        entered.cookie,
         max_age=settings.SESSION_COOKIE_AGE,
         secure=True,
         httponly=True,

@@ -120,6 +120,7 @@ if PRODUCTION:
 INSTALLED_APPS = [
     "portal.apps.PortalConfig",
     "portal.apps.PortalAdminConfig",
+    "breakglass.apps.BreakglassConfig",
     "provisioning.apps.ProvisioningConfig",
     "tenants.apps.TenantsConfig",
     "audit.apps.AuditConfig",
@@ -169,6 +170,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "portal.breakglass.counts.break_glass",
             ]
         },
     }
@@ -196,6 +198,14 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.str("REDIS_URL", "redis://127.0.0.1:6379/0")
 CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_DEFAULT_QUEUE = f"portal-{FLEET_ID}"
+URGENT_QUEUE = f"{CELERY_TASK_DEFAULT_QUEUE}-urgent"
+URGENT_TASKS = [
+    "breakglass.tasks.access_sweep",
+    "breakglass.tasks.grant_apply",
+    "breakglass.tasks.receipts_fetch",
+    "provisioning.tasks.access_apply",
+]
+CELERY_TASK_ROUTES = {name: {"queue": URGENT_QUEUE} for name in URGENT_TASKS}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TASK_SERIALIZER = "json"
@@ -223,11 +233,15 @@ CACHES = {
     },
 }
 SWEEP_SECONDS = env.float("PORTAL_SWEEP_SECONDS", 5.0)
+BREAK_GLASS_SECONDS = env.float("PORTAL_BREAK_GLASS_SECONDS", 2.0)
+if not 0.5 <= BREAK_GLASS_SECONDS <= 60:
+    raise ImproperlyConfigured("PORTAL_BREAK_GLASS_SECONDS must be from 0.5 to 60.")
 OBSERVE_SECONDS = env.float("PORTAL_OBSERVE_SECONDS", 15.0)
 EGRESS_SECONDS = env.float("PORTAL_EGRESS_SECONDS", 5.0)
 DRIFT_SECONDS = env.float("PORTAL_DRIFT_SECONDS", 60.0)
 CELERY_BEAT_SCHEDULE = {
     "operations-sweep": {"task": "provisioning.tasks.operations_sweep", "schedule": SWEEP_SECONDS},
+    "approvers-sweep": {"task": "breakglass.pushing_tasks.approvers_sweep", "schedule": SWEEP_SECONDS},
     "powers-observe": {"task": "provisioning.tasks.powers_observe", "schedule": OBSERVE_SECONDS},
     "drift-check": {"task": "provisioning.tasks.drift_check", "schedule": DRIFT_SECONDS},
     "usage-observe": {"task": "provisioning.tasks.usage_observe", "schedule": 2 * OBSERVE_SECONDS},
@@ -236,10 +250,12 @@ CELERY_BEAT_SCHEDULE = {
     "egress-purge": {"task": "provisioning.tasks.egress_purge", "schedule": 600.0},
     "refusals-count": {"task": "portal.tasks.refusals_count", "schedule": 60.0},
     "witness-round": {"task": "provisioning.tasks.witness_round", "schedule": WITNESS_SECONDS},
+    "access-sweep": {"task": "breakglass.tasks.access_sweep", "schedule": BREAK_GLASS_SECONDS},
 }
 # A sweep that waited behind a stopped broker is worth nothing: the next one does its work.
 for _entry in CELERY_BEAT_SCHEDULE.values():
     _entry["options"] = {"expires": 2 * OBSERVE_SECONDS}
+CELERY_BEAT_SCHEDULE["access-sweep"]["options"] = {"expires": 2 * BREAK_GLASS_SECONDS}
 
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",

@@ -20,6 +20,7 @@ from django.utils import timezone
 from audit import triggers
 from audit.context import Actor, command
 from audit.personal import forget
+from breakglass import triggers as break_glass_triggers
 from portal import streams
 from portal.management.commands.demo_people import OPERATOR_PERMISSIONS
 from provisioning.models import GuestImage, Host
@@ -38,7 +39,7 @@ if not django_settings.ROUTE_KEY:
     os.environ["PORTAL_ROUTE_KEY"] = base64.b64encode(django_settings.ROUTE_KEY).decode()
 # The real hasher is slow on purpose, and nothing here tests it.
 django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-_TRIGGERS = (triggers, signed_triggers, key_triggers)
+_TRIGGERS = (triggers, signed_triggers, key_triggers, break_glass_triggers)
 _teardown: Callable[[TransactionTestCase], None] = vars(TransactionTestCase)["_fixture_teardown"]
 
 

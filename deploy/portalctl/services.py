@@ -1,4 +1,4 @@
-"""Web, worker, beat, sequencer and the egress keeper under honcho: started in the background, left alone
+"""Web, both workers, beat, sequencer and the egress keeper under honcho: started in the background, left alone
 while they answer and nothing has changed.
 """
 

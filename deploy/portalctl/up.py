@@ -27,7 +27,7 @@ from deploy.portalctl.manage import manage
 from deploy.portalctl.places import Places
 from deploy.portalctl.terminal import elapsed, progress, say
 
-_SERVICES = ["proxy", "web", "worker", "beat", "sequencer"]
+_SERVICES = ["proxy", "web", "worker", "urgent", "beat", "sequencer"]
 # libvirt's simulated driver, inside libvirtd; its state lives only as long as somebody is connected.
 _TEST_URI = "test+unix:///default"
 _ENGINE = re.compile(r"\bengine\W+(kvm|qemu|test)\b")

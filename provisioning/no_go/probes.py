@@ -18,6 +18,7 @@ from provisioning.models import GuestImage, Host, Runtime
 from provisioning.no_go import processes, triggers
 from provisioning.no_go.fleet import Fleet, Seen
 from provisioning.no_go.verdicts import Answer, all_of
+from provisioning.promises import PROMISES, Promise
 from provisioning.seals import is_sealed
 from provisioning.specs import image_spec
 from tenants.connectors import PILOT
@@ -271,6 +272,13 @@ def _seen(fleet: Fleet, problems: list[str], otherwise: str) -> Answer:
 
 
 Probe = Callable[[Fleet], Answer]
+
+
+def promised(look: Promise) -> Probe:
+    """A probe of a promise that a room above this one has registered."""
+    return lambda _fleet: look()
+
+
 PROBES: dict[str, Probe] = {
     "hosts": hosts,
     "engine": engine,
@@ -290,4 +298,5 @@ PROBES: dict[str, Probe] = {
     "consents": consents,
     "watch": watch,
     "quarantine": quarantine,
+    **{name: promised(look) for name, look in PROMISES.items()},
 }

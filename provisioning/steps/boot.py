@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from audit.context import SYSTEM
 from audit.services import record
-from provisioning import access, enrolment, members, trust, witnessing
+from provisioning import access, enrolment, members, starting, trust, witnessing
 from provisioning.driver import Power
 from provisioning.models import Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
@@ -96,7 +96,9 @@ def configure(context: Context) -> None:
     """Deliver what owners have signed. What the guest refuses is shown; it starts all the same."""
     runtime = context.runtime
     try:
-        members.confirm(runtime, client_of(context, runtime))
+        client = client_of(context, runtime)
+        members.confirm(runtime, client)
+        starting.tell(runtime, client)
     except (AgentUnreachable, AgentRefused) as error:
         raise StepFailed("not_configured", f"The guest did not take it: {error}", retryable=True) from None
 

@@ -1,20 +1,13 @@
 // Signs keyrings and consents with a passkey. What is signed is made here, from what the API tells, and checked
 // again by the portal and by the machine itself.
+import { Refusal, assertion, hex, newPasskey, words } from "./sign.js";
+
 const page = document.getElementById("members");
 const trouble = document.getElementById("trouble");
 const encoder = new TextEncoder();
 const SEED_BYTES = 32;
 let recovery = null; // public key in hex, while the first keyring is being made
 
-class Refusal extends Error {} // its message is for people
-
-// --- bytes
-
-const hex = (bytes) => Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");
-const encode = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)))
-  .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-const decode = (text) => Uint8Array.from(
-  atob(text.replaceAll("-", "+").replaceAll("_", "/")), (letter) => letter.charCodeAt(0));
 const sha256 = (bytes) => crypto.subtle.digest("SHA-256", bytes);
 
 // As protocol/canonical.py: keys sorted, no spaces, NFC. All keys of our documents are ASCII.
@@ -50,22 +43,8 @@ async function sign(purpose, build, candidates, rpId) {
   const passkeys = candidates.filter((key) => key.mine && key.kind === "passkey");
   if (passkeys.length === 0) throw new Refusal("No passkey of yours may sign this.");
   const challenge = await sha256(encoder.encode(`${purpose}\0${canonical(build)}`));
-  const given = await navigator.credentials.get({
-    publicKey: {
-      challenge,
-      rpId,
-      allowCredentials: passkeys.map((key) => ({ type: "public-key", id: decode(key.credential_id) })),
-      userVerification: "required",
-    },
-  });
-  const used = passkeys.find((key) => key.credential_id === encode(given.rawId));
-  return {
-    kind: "passkey",
-    by: used.fingerprint,
-    client_data: encode(given.response.clientDataJSON),
-    authenticator_data: encode(given.response.authenticatorData),
-    signature: encode(given.response.signature),
-  };
+  const credentials = passkeys.map((key) => ({ id: key.credential_id, fingerprint: key.fingerprint }));
+  return assertion(challenge, rpId, credentials);
 }
 
 const isOwner = (document) => (key) =>
@@ -107,19 +86,7 @@ function named(registered, fingerprint) {
 const DEEDS = {
   async passkey(form) {
     const options = await api("POST", "keys/options/", {});
-    options.challenge = decode(options.challenge);
-    options.user.id = decode(options.user.id);
-    for (const known of options.excludeCredentials ?? []) known.id = decode(known.id);
-    const made = await navigator.credentials.create({ publicKey: options });
-    const credential = {
-      id: made.id,
-      rawId: encode(made.rawId),
-      type: made.type,
-      response: {
-        clientDataJSON: encode(made.response.clientDataJSON),
-        attestationObject: encode(made.response.attestationObject),
-      },
-    };
+    const credential = await newPasskey(options);
     await api("POST", "keys/", { kind: "passkey", name: form.elements.name.value, credential });
     return true;
   },
@@ -202,12 +169,6 @@ const DEEDS = {
   },
 };
 
-const SENTENCES = {
-  NotAllowedError: "Nothing was signed: you cancelled, or this device holds none of your passkeys.",
-  InvalidStateError: "This device has a passkey of yours already.",
-  SecurityError: "Passkeys work only on the portal's own address.",
-};
-
 let busy = false;
 async function run(name, element) {
   if (busy) return;
@@ -216,9 +177,7 @@ async function run(name, element) {
   try {
     if (await DEEDS[name](element)) location.reload();
   } catch (error) {
-    trouble.textContent = error instanceof Refusal
-      ? error.message
-      : SENTENCES[error.name] ?? "This browser could not do it. Try another one, or the command line.";
+    trouble.textContent = words(error);
     trouble.hidden = false;
     trouble.scrollIntoView({ block: "nearest" });
   } finally {

@@ -38,7 +38,7 @@ def key_register(
         )
     name = name.strip()
     check_name(name)
-    _check_key(kind, public_key)
+    check_key(kind, public_key)
     fingerprint = PersonKey(kind, public_key).fingerprint
     same = MemberKey.objects.filter(fingerprint=fingerprint)
     if same.filter(tenant=tenant, user=actor.user.pk).exists():
@@ -100,7 +100,12 @@ def check_name(name: str) -> None:
         raise MembersRefused("bad_name", f"Give a name of 1 to {MAX_NAME} printable characters.")
 
 
-def _check_key(kind: str, public_key: bytes) -> None:
+def check_key(kind: str, public_key: bytes) -> None:
+    """Whether guests can check signatures of this key, spelt the one way that there is.
+
+    Raises:
+        MembersRefused: ``bad_key``.
+    """
     if kind == MemberKey.Kind.DEVICE:
         # Also refuses the few points for which anybody can make a signature.
         if len(public_key) == 32 and crypto_core_ed25519_is_valid_point(public_key):

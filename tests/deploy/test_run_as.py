@@ -90,9 +90,9 @@ def test_beat_runs_as_the_user_that_can_do_least() -> None:
 def test_the_procfile_starts_every_role_through_run_as() -> None:
     lines = (CHECKOUT / "Procfile").read_text().splitlines()
     commands = dict(line.split(": ", 1) for line in lines)
-    assert set(commands) == {"proxy", "web", "worker", "beat", "egress", "keeper", "sequencer"}
+    assert set(commands) == {"proxy", "web", "worker", "urgent", "beat", "egress", "keeper", "sequencer"}
     for name, command in commands.items():
-        role = {"keeper": "worker"}.get(name, name)
+        role = {"keeper": "worker", "urgent": "worker"}.get(name, name)
         program = "nginx" if name == "proxy" else ".venv/bin/"
         assert command.startswith(f"deploy/run-as {role} -- {program}"), name
 
@@ -121,7 +121,7 @@ def test_systemd_units_keep_web_from_libvirt_and_every_unit_from_new_rights() ->
         assert setting in egress
     assert "AF_INET6" not in egress
     assert "SupplementaryGroups" not in egress
-    assert set(units) == {"portal-web", "portal-worker", "portal-beat", "portal-sequencer"}
+    assert set(units) == {"portal-web", "portal-worker", "portal-urgent", "portal-beat", "portal-sequencer"}
     for name, text in units.items():
         for setting in (
             "NoNewPrivileges=yes",
@@ -131,5 +131,5 @@ def test_systemd_units_keep_web_from_libvirt_and_every_unit_from_new_rights() ->
         ):
             assert setting in text, (name, setting)
         assert ("libvirt" in text.partition("SupplementaryGroups=")[2].splitlines()[0]) == (
-            name == "portal-worker"
+            name in {"portal-worker", "portal-urgent"}
         )

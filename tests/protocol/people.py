@@ -51,6 +51,7 @@ class Passkey:
         *,
         rp_id: str = RP_ID,
         flags: int = 0x05,
+        counter: int = 0,
         **client: Any,
     ) -> dict[str, str]:
         """An assertion. ``client`` replaces members of the client data."""
@@ -63,7 +64,7 @@ class Passkey:
                 **client,
             }
         ).encode()
-        data = sha256(rp_id.encode()).digest() + bytes([flags]) + bytes(4)
+        data = sha256(rp_id.encode()).digest() + bytes([flags]) + counter.to_bytes(4, "big")
         signature = self.private.sign(data + sha256(client_data).digest(), ec.ECDSA(hashes.SHA256()))
         return {
             "kind": "passkey",

@@ -89,6 +89,14 @@ def test_no_chain_but_the_whole_one(length: int, data: st.DataObject) -> None:
             continue
 
 
+def test_a_number_left_out() -> None:
+    """Also where the hashes follow each other: the numbers are what a reader asks by."""
+    first = receipt()
+    third = Receipt.parse(receipt(first.position).document | {"seq": 3})
+    with pytest.raises(ReceiptError, match="3 stands where 2 must"):
+        checked([first, third])
+
+
 def test_another_guests() -> None:
     with pytest.raises(ReceiptError, match="another guest"):
         check_chain(chain(1), START, runtime_id="other")
@@ -163,15 +171,35 @@ def test_a_head_that_is_not_this_guests() -> None:
         head_key("other", VKEY)
 
 
+HASH = "A" * 42 + "E="
+"""Of 32 bytes."""
+
+
 @pytest.mark.parametrize(
-    "lines", ["3", "03\nAAAA", "-1\nAAAA", "3\nAAAA", "0\n" + "A" * 42 + "E=", "3\n!", "٣\nAAAA"]
+    "text",
+    [
+        "3\nAAAA",
+        "3",
+        f"03\n{HASH}",
+        f"-1\n{HASH}",
+        f"\u0663\n{HASH}",
+        f"0\n{HASH}",
+        "3\n!",
+        f"3\n{HASH}\nmore",
+    ],
 )
-def test_a_head_of_another_form(lines: str) -> None:
+def test_a_head_of_another_form(text: str) -> None:
     """Even if the guest itself has signed it."""
     name = runtime_dns_name(RUNTIME_ID)
-    text = f"{name}/break-glass\n{lines}\n"
+
+    def signed(body: str) -> str:
+        return f"{body}\n{sign(body, name, SEED)}"
+
+    assert open_head(signed(f"{name}/break-glass\n3\n{HASH}\n"), KEY)[0] == 3
     with pytest.raises(ReceiptError):
-        open_head(f"{text}\n{sign(text, name, SEED)}", KEY)
+        open_head(signed(f"{name}/break-glass\n{text}\n"), KEY)
+    with pytest.raises(ReceiptError, match="origin"):
+        open_head(signed(f"{name}/else\n3\n{HASH}\n"), KEY)
 
 
 def test_a_cosignature_is_no_head() -> None:

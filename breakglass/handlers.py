@@ -1,0 +1,37 @@
+"""What this room does when it, or a room below, tells of a change."""
+
+import uuid
+from typing import Any
+
+from django.dispatch import receiver
+
+from breakglass.models import GuestApprovers, TenantApprovers, Ticket
+from breakglass.signals import approvers_changed, terms_changed, ticket_changed
+from provisioning.models import Runtime
+from provisioning.services import tell_worker
+from provisioning.starting import at_start
+
+APPLY = "breakglass.pushing_tasks.approvers_apply"
+at_start("breakglass.pushing.confirm")
+
+
+@receiver(approvers_changed)
+@receiver(terms_changed)
+def guests_are_told(sender: Any, tenant_id: uuid.UUID | None = None, **kwargs: Any) -> None:
+    """Have the tenant's guest told, or every guest whose owner has named approvers."""
+    running = Runtime.objects.filter(phase=Runtime.Phase.READY)
+    if tenant_id is not None:
+        running = running.filter(tenant=tenant_id)
+    else:
+        named = TenantApprovers.objects.values("tenant")
+        holding = GuestApprovers.objects.exclude(told_set=0).values("runtime")
+        running = running.filter(tenant__in=named) | running.filter(pk__in=holding)
+    for runtime_id in running.values_list("pk", flat=True):
+        tell_worker(APPLY, runtime_id)
+
+
+@receiver(ticket_changed)
+def grants_are_carried(sender: Any, ticket_id: uuid.UUID, state: str, **kwargs: Any) -> None:
+    """Have the guest told that access begins, or that it is over. What was never begun, no guest has heard of."""
+    if state in {Ticket.State.ACTIVE, Ticket.State.ENDED, Ticket.State.EXPIRED, Ticket.State.REVOKED}:
+        tell_worker("breakglass.tasks.grant_apply", ticket_id)

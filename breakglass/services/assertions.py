@@ -1,0 +1,37 @@
+"""What the services of tickets have in common when they take a passkey's signature."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from django.db import transaction
+
+from breakglass.refusals import TicketRefused
+from breakglass.services.passkeys import clones_noted
+
+P = ParamSpec("P")
+R = TypeVar("R")
+FIELDS = ("kind", "by", "client_data", "authenticator_data", "signature")
+
+
+def one_deed(service: Callable[P, R]) -> Callable[P, R]:
+    """A service in one transaction; a copied key is noted even though nothing else is."""
+
+    @functools.wraps(service)
+    def in_one(*args: P.args, **kwargs: P.kwargs) -> R:
+        with transaction.atomic():
+            return service(*args, **kwargs)
+
+    return clones_noted(in_one)
+
+
+def kept(signature: Mapping[str, Any]) -> dict[str, Any]:
+    """A passkey's signature as it is stored, without anything beside it.
+
+    Raises:
+        TicketRefused: ``malformed``.
+    """
+    found = {name: signature.get(name) for name in FIELDS}
+    if found["kind"] != "passkey" or not all(isinstance(each, str) for each in found.values()):
+        raise TicketRefused("malformed", "The signature is not a passkey's. Sign again.")
+    return found

@@ -1,0 +1,91 @@
+"""Tickets as lists show them: one row a ticket, whatever the list."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+
+from breakglass.models import Ticket
+from portal.breakglass.words import LOOKS, STATES, path, scope
+
+SHORT = 140
+"""Characters of a reason that a list shows."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One ticket with what was asked in its present revision."""
+
+    ticket: Ticket
+    document: dict[str, Any]
+    approved: frozenset[str]
+    """Persons who have approved this revision."""
+
+    @property
+    def who(self) -> str:
+        """The requester's name."""
+        return name_of(self.ticket.requester)
+
+    @property
+    def short(self) -> str:
+        """The reason, or its beginning."""
+        reason = " ".join(str(self.document["reason"]).split())
+        return reason if len(reason) <= SHORT else f"{reason[: SHORT - 1].rstrip()}…"
+
+    @property
+    def scopes(self) -> list[str]:
+        """In words."""
+        return [scope(code) for code in self.document["scopes"]]
+
+    @property
+    def paths(self) -> list[str]:
+        """In words."""
+        return [path(text) for text in self.document["paths"]]
+
+    @property
+    def state(self) -> str:
+        """In words."""
+        return STATES.get(self.ticket.state, self.ticket.state)
+
+    @property
+    def look(self) -> str:
+        """The class of its badge."""
+        return LOOKS.get(self.ticket.state, "")
+
+    @property
+    def emergency(self) -> bool:
+        """Whether it is of that kind."""
+        return self.ticket.kind == Ticket.Kind.EMERGENCY
+
+
+def row(ticket: Ticket) -> Row:
+    """``ticket`` comes from :func:`with_all`, or asks three times."""
+    approved = frozenset(one.person for one in ticket.approvals.all() if one.revision == ticket.revision)
+    return Row(ticket, ticket.document, approved)
+
+
+def rows(tickets: Iterable[Ticket]) -> list[Row]:
+    """Each of them."""
+    return [row(ticket) for ticket in tickets]
+
+
+def with_all(tickets: QuerySet[Ticket]) -> QuerySet[Ticket]:
+    """With all that a row shows, in a fixed number of queries."""
+    return tickets.select_related("tenant", "requester", "approvers_set", "review").prefetch_related(
+        "revisions", "approvals"
+    )
+
+
+def name_of(user: User) -> str:
+    """As people call each other."""
+    return user.get_full_name() or user.username
+
+
+def names_of(persons: Iterable[str]) -> dict[str, str]:
+    """``user:7`` → the name of that user; the text itself for whoever is gone."""
+    wanted = {person: person.removeprefix("user:") for person in persons}
+    found = User.objects.in_bulk([int(pk) for pk in wanted.values() if pk.isascii() and pk.isdigit()])
+    users = {str(pk): user for pk, user in found.items()}
+    return {person: name_of(users[pk]) if pk in users else person for person, pk in wanted.items()}

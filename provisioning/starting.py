@@ -1,0 +1,32 @@
+"""What rooms above this one tell a guest each time it starts: a registry, since nothing here imports them.
+
+A guest that has started may be another than the one that stopped: rebuilt, restored, or set back. Names are
+kept, not functions: every process registers them, and only a worker may load what calls a guest.
+"""
+
+from typing import TYPE_CHECKING
+
+from django.utils.module_loading import import_string
+
+from provisioning.models import Runtime
+
+if TYPE_CHECKING:
+    from provisioning.runtime_client import RuntimeClient
+
+_TELLERS: list[str] = []
+
+
+def at_start(teller: str) -> None:
+    """Have the function of this dotted name called once the keyring and consents are delivered.
+
+    It takes the runtime and a :class:`~provisioning.runtime_client.RuntimeClient`, and may raise
+    AgentUnreachable or AgentRefused: then the step is tried again. In the order of registration.
+    """
+    if teller not in _TELLERS:
+        _TELLERS.append(teller)
+
+
+def tell(runtime: Runtime, client: "RuntimeClient") -> None:
+    """Call them all."""
+    for teller in _TELLERS:
+        import_string(teller)(runtime, client)
