@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from breakglass.selectors import cloned_keys, overdue_reviews, tickets_for
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
 from breakglass.models import Ticket
+from breakglass.selectors import cloned_keys, overdue_reviews, tickets_for
 
 MANY = 20
 
