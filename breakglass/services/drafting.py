@@ -13,7 +13,7 @@ from audit.context import Actor
 from breakglass import selectors
 from breakglass.clock import database_time
 from breakglass.models import PERSON, Passkey, Ticket
-from breakglass.refusals import TicketRefused
+from breakglass.refusals import TicketRefused, in_sentences
 from breakglass.standing import Standing, standing
 from protocol import tickets as form
 from provisioning.models import Runtime
@@ -47,6 +47,7 @@ class Checked:
         return self.standing.mode(self.ticket.kind) == "owner"
 
 
+@in_sentences
 def draft(
     *,
     actor: Actor,
