@@ -38,6 +38,7 @@ urlpatterns = [
     path("t/<slug:slug>/outside/", outside_views.tenant_outside, name="tenant-outside"),
     path("t/<slug:slug>/quotas/", quotas_views.tenant_quotas, name="tenant-quotas"),
     path("t/<slug:slug>/quotas/live/", quotas_views.tenant_quotas_live, name="tenant-quotas-live"),
+    path("t/<slug:slug>/break-glass/", include("portal.breakglass.tenant_urls")),
     path("t/<slug:slug>/record/", record_views.tenant_record, name="tenant-record"),
     path("t/<slug:slug>/record/<int:entry>/", record_views.tenant_record_entry, name="tenant-record-entry"),
     path(

@@ -14,6 +14,7 @@ from audit.services import record
 from breakglass import signals
 from breakglass.models import ApproverSetVersion, TenantApprovers
 from breakglass.refusals import TicketRefused
+from breakglass.selectors import current_set
 from protocol.approvers import ApproversError, accept
 from protocol.keyrings import Keyring
 from tenants.models import Tenant

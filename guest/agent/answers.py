@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from guest.agent.beneath import WorkspaceRefused
+from guest.agent.breakglass.refusals import BreakGlassRefused
 from guest.agent.enrolment import EnrolmentRefused
 from guest.agent.gateway.errors import GatewayRefused
 from guest.agent.jobs.records import JobRefused
@@ -51,7 +52,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return await handler(request)
     except BadRequest as refusal:
         return error(400, "bad_request", str(refusal))
-    except (WorkspaceRefused, JobRefused) as refusal:
+    except (WorkspaceRefused, JobRefused, BreakGlassRefused) as refusal:
         return error(refusal.status, refusal.code, str(refusal))
     except (EnrolmentRefused, VaultRefused) as refusal:
         return error(refusal.status, refusal.code, str(refusal))

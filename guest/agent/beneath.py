@@ -8,7 +8,7 @@ MAX_PATH_BYTES = 4096
 MAX_NAME_BYTES = 255
 OPENAT2 = 437
 """The system call's number, the same on every architecture; Python has no function for it."""
-NO_XDEV, NO_MAGICLINKS, BENEATH = 0x01, 0x02, 0x08
+NO_XDEV, NO_MAGICLINKS, NO_SYMLINKS, BENEATH = 0x01, 0x02, 0x04, 0x08
 RESOLVE = NO_XDEV | NO_MAGICLINKS | BENEATH
 """Links that stay inside are followed; ``..``, absolute links, ``/proc`` links and mount points are not."""
 TRIES = 16
@@ -71,13 +71,16 @@ def checked(path: str) -> str:
     return path
 
 
-def open_beneath(root: int, path: str, flags: int) -> int:
+def open_beneath(root: int, path: str, flags: int, *, links: bool = True) -> int:
     """Open ``path`` (see :func:`checked`) below the folder ``root``; answers the descriptor.
 
+    ``links``: whether links that stay inside are followed.
+
     Raises:
-        OSError: EXDEV where the path leads out, at whatever moment a link was put in its way.
+        OSError: EXDEV where the path leads out, ELOOP where it leads over a link that is not to be
+            followed, at whatever moment it was put in its way.
     """
-    how = _How(flags | os.O_CLOEXEC | os.O_NOCTTY, 0, RESOLVE)
+    how = _How(flags | os.O_CLOEXEC | os.O_NOCTTY, 0, RESOLVE if links else RESOLVE | NO_SYMLINKS)
     number = 0
     for _ in range(TRIES):
         found = _syscall(OPENAT2, root, path.encode() or b".", ctypes.byref(how), ctypes.sizeof(how))

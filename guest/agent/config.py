@@ -34,6 +34,8 @@ class Config:
     """Where members' passkeys sign keyrings and consents; None: only device keys count."""
     own_site: Site | None
     """Where they begin sessions: this guest's own origin alone."""
+    portal_site: Site | None
+    """Where break-glass is asked for and approved: the portal's origin alone."""
     data: Path
     workspace: Path
     limits: Limits
@@ -82,6 +84,7 @@ def config_from_arguments(arguments: list[str] | None = None) -> Config:
         secret=_secret(personalisation),
         site=_site(personalisation, personalisation.portal_origin, personalisation.origin),
         own_site=_site(personalisation, personalisation.origin),
+        portal_site=_site(personalisation, personalisation.portal_origin),
         data=given.data,
         workspace=given.workspace or given.data.parent / "workspace",
         limits=Limits(upload=given.upload_limit, reserve=given.reserve),

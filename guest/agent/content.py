@@ -16,7 +16,7 @@ from aiohttp import web
 from guest.agent.answers import BadRequest, json_fields
 from guest.agent.archive import CHUNK, Cut, archive, measure
 from guest.agent.beneath import WorkspaceRefused, checked
-from guest.agent.gate import Gate
+from guest.agent.breakglass.refusals import BreakGlassRefused
 from guest.agent.queries import query
 from guest.agent.sessions import SessionRefused
 from guest.agent.streams import HASH_HEADER, stated_hash
@@ -33,14 +33,16 @@ SANDBOX = "default-src 'none'; sandbox; frame-ancestors 'none'"
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 T = TypeVar("T")
+Passing = Callable[[web.Request, bytes], None]
+"""Sees each piece before it is sent or kept; raises what refuses a request that has lost its right."""
 
 
 class Content:
     """Handlers, bound to this guest's workspace."""
 
-    def __init__(self, workspace: Workspace, gate: Gate, patience: float) -> None:
+    def __init__(self, workspace: Workspace, passing: Passing, patience: float) -> None:
         """``patience``: the seconds that an upload may send nothing."""
-        self._workspace, self._gate, self._patience = workspace, gate, patience
+        self._workspace, self._passing, self._patience = workspace, passing, patience
         self._threads = ThreadPoolExecutor(THREADS, "disk", initializer=_own_umask)
 
     def handlers(self) -> dict[tuple[str, str], Callable[[web.Request], Awaitable[web.StreamResponse]]]:
@@ -88,7 +90,7 @@ class Content:
         try:
             async for data in self._arriving(request):
                 await self._run(upload.write, data)
-            self._gate.check_standing(request)
+            self._passing(request, b"")
             told = await self._run(upload.finish, stated)
         finally:
             await self._run(upload.abort)
@@ -149,7 +151,7 @@ class Content:
         return response
 
     async def _send(self, request: web.Request, response: web.StreamResponse, data: bytes) -> None:
-        self._gate.check_standing(request)
+        self._passing(request, data)
         async with asyncio.timeout(STALL_SECONDS):
             await response.write(data)
 
@@ -163,8 +165,9 @@ class Content:
             if time.monotonic() - began > SLACK_SECONDS + size / SLOWEST:
                 raise TimeoutError
             if waiting and (not data or len(waiting) >= CHUNK):
-                self._gate.check_standing(request)
-                yield bytes(waiting)
+                piece = bytes(waiting)
+                self._passing(request, piece)
+                yield piece
                 waiting.clear()
             if not data:
                 return
@@ -226,6 +229,6 @@ def _whole_or_cut(request: web.Request) -> Iterator[None]:
     """After the head is sent no error can be told: the connection ends before the announced end."""
     try:
         yield
-    except (OSError, Cut, SessionRefused, WorkspaceRefused):  # TimeoutError is an OSError
+    except (OSError, Cut, SessionRefused, BreakGlassRefused, WorkspaceRefused):  # TimeoutError is an OSError
         if request.transport is not None:
             request.transport.abort()

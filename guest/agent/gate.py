@@ -1,7 +1,7 @@
 """Who may call which route. Declared once, in ``ACCESS``; checked here, before any handler runs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -9,16 +9,26 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from guest.agent.answers import BODY_LIMIT, body_of, error
+from guest.agent.breakglass.guard import Guard
 from guest.agent.callers import Caller
 from guest.agent.ledger import Ledger
 from guest.agent.members import Members
+from guest.agent.presented import bearer, cookies_named, is_own_page
 from guest.agent.recovery import Recovery
 from guest.agent.sessions import Request, Session, SessionRefused, Sessions
 from guest.agent.streams import STREAMED, Flow, Places, TooManyStreams, assumed_hash
 from guest.agent.trust import TrustStore
 from protocol.sessions import PROOF_HEADER as PROOF_HEADER
 from protocol.sessions import SESSION_HEADER as SESSION_HEADER
-from protocol.tokens import Expected, RuntimeToken, TokenError, body_hash, verify_runtime_token
+from protocol.tokens import (
+    BreakGlassToken,
+    Expected,
+    RuntimeToken,
+    TokenError,
+    body_hash,
+    verify_break_glass_token,
+    verify_runtime_token,
+)
 
 COOKIE = "__Host-guest"
 RATE_PER_SECOND = 20.0
@@ -39,6 +49,10 @@ class Access(StrEnum):
     """The token, and a member's session that the guest itself began."""
     OWNER = "owner"
     """As content, and the member is an owner."""
+    BREAK_GLASS_DOOR = "break-glass door"
+    """A break-glass token under an open grant. Returns the page, a nonce, or a session for a signature."""
+    BREAK_GLASS = "break-glass"
+    """As its door, and the requester's session, and the route's scope and paths (breakglass.scopes)."""
 
 
 ACCESS: dict[tuple[str, str], Access] = {
@@ -63,6 +77,10 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("POST", "/v1/sealing-key/rotate"): Access.CONTROL,
     ("POST", "/v1/sealing-key/retire"): Access.CONTROL,
     ("POST", "/v1/checkpoint"): Access.CONTROL,
+    ("PUT", "/v1/terms"): Access.CONTROL,
+    ("PUT", "/v1/grants"): Access.CONTROL,
+    ("POST", "/v1/grants/end"): Access.CONTROL,
+    ("GET", "/v1/receipts"): Access.CONTROL,
     ("GET", "/"): Access.SIGN_IN,
     ("GET", "/page.js"): Access.SIGN_IN,
     ("GET", "/jobs.js"): Access.SIGN_IN,
@@ -104,13 +122,33 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("DELETE", "/v1/jobs/item"): Access.CONTENT,
     ("GET", "/v1/jobs/log"): Access.CONTENT,
     ("POST", "/v1/jobs/cancel"): Access.CONTENT,
+    ("GET", "/v1/grants"): Access.CONTENT,
+    ("POST", "/v1/grants/stop"): Access.OWNER,
+    ("GET", "/break-glass"): Access.BREAK_GLASS_DOOR,
+    ("GET", "/break-glass.js"): Access.BREAK_GLASS_DOOR,
+    ("GET", "/break-glass.css"): Access.BREAK_GLASS_DOOR,
+    ("POST", "/v1/break-glass/challenge"): Access.BREAK_GLASS_DOOR,
+    ("POST", "/v1/break-glass/sessions"): Access.BREAK_GLASS_DOOR,
+    ("POST", "/v1/break-glass/end"): Access.BREAK_GLASS,
+    ("GET", "/v1/break-glass"): Access.BREAK_GLASS,
+    ("GET", "/v1/break-glass/status"): Access.BREAK_GLASS,
+    ("GET", "/v1/break-glass/logs"): Access.BREAK_GLASS,
+    ("GET", "/v1/break-glass/logs/read"): Access.BREAK_GLASS,
+    ("GET", "/v1/break-glass/list"): Access.BREAK_GLASS,
+    ("GET", "/v1/break-glass/files"): Access.BREAK_GLASS,
+    ("PUT", "/v1/break-glass/files"): Access.BREAK_GLASS,
+    ("DELETE", "/v1/break-glass/files"): Access.BREAK_GLASS,
+    ("POST", "/v1/break-glass/folders"): Access.BREAK_GLASS,
+    ("POST", "/v1/break-glass/exec"): Access.BREAK_GLASS,
 }
 """Every route that the agent has. One that is missing here cannot be added to the server."""
 LARGER = {("POST", "/gateway-api/v1/chat/completions"): 1 << 20}
 """Bytes that a body may have, where that is more than elsewhere: a whole conversation comes each time."""
 
-ROUTED = frozenset({Access.SIGN_IN, Access.CONTENT, Access.OWNER})
-"""What members' own requests reach: the portal need not know their body, and the proxy carries them."""
+UNDER_TICKETS = frozenset({Access.BREAK_GLASS_DOOR, Access.BREAK_GLASS})
+"""What a break-glass token reaches, and no other token does."""
+ROUTED = frozenset({Access.SIGN_IN, Access.CONTENT, Access.OWNER}) | UNDER_TICKETS
+"""What people's own requests reach: the portal need not know their body, and the proxy carries them."""
 MEMBERS_ONLY = frozenset({Access.CONTENT, Access.OWNER})
 MAY_CALL: dict[Caller, frozenset[Access]] = {
     Caller.CONTROL_PLANE: frozenset(Access),
@@ -150,6 +188,7 @@ class Gate:
     members: Members
     sessions: Sessions
     recovery: Recovery
+    guard: Guard
     rate: RateLimit = field(default_factory=RateLimit)
     streams: Places = field(default_factory=Places)
 
@@ -174,13 +213,15 @@ class Gate:
                 else body_hash(await body_of(request, LARGER.get(route, BODY_LIMIT)))
             )
             try:
-                token = self._token(request, sha256, routed=access in ROUTED)
+                token = self._token(request, sha256, access)
             except TokenError as refusal:
                 return error(401, refusal.code, "a valid token for exactly this request is needed")
             if not self.rate.allows(token.sub, time.monotonic()):
                 return error(429, "too_many_requests", "slow down")
             if access in ROUTED and self.members.suspended:
                 return error(403, "suspended", "this runtime is suspended")
+            if isinstance(token, BreakGlassToken):
+                return await self._under_ticket(request, handler, token, access, flow)
             if access in MEMBERS_ONLY:
                 try:
                     session = self.session(request, sha256)
@@ -190,29 +231,43 @@ class Gate:
                     return error(403, "not_an_owner", "only an owner may do this")
                 request[SESSION] = session
                 if flow is not None:
-                    return await self._streamed(request, session, handler)
+                    return await self._streamed(session.member.key.fingerprint, lambda: handler(request))
             return await handler(request)
 
         return gate
 
-    async def _streamed(self, request: web.Request, session: Session, handler: Handler) -> web.StreamResponse:
+    async def _under_ticket(
+        self,
+        request: web.Request,
+        handler: Handler,
+        token: BreakGlassToken,
+        access: Access,
+        flow: Flow | None,
+    ) -> web.StreamResponse:
+        if access is Access.BREAK_GLASS_DOOR:
+            return await self.guard.at_door(request, handler, token)
+        if flow is None:
+            return await self.guard.visit(request, handler, token)
+        return await self._streamed(token.ticket, lambda: self.guard.visit(request, handler, token))
+
+    async def _streamed(
+        self, person: str, answer: Callable[[], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         try:
-            with self.streams.place(session.member.key.fingerprint):
-                return await handler(request)
+            with self.streams.place(person):
+                return await answer()
         except TooManyStreams:
             return error(429, "too_many_streams", "wait until another upload or download has ended")
 
-    def _token(self, request: web.Request, sha256: str, *, routed: bool) -> RuntimeToken:
-        kind, _, text = request.headers.get("Authorization", "").partition(" ")
-        if kind != "Bearer" or not text or len(request.headers.getall("Authorization")) != 1:
-            raise TokenError("token_missing")
-        now = int(time.time())
+    def _token(self, request: web.Request, sha256: str, access: Access) -> RuntimeToken:
+        text, now, routed = bearer(request), int(time.time()), access in ROUTED
         expected = Expected(
             self.runtime_id, self.tenant_id, request.method, request.raw_path, sha256, now, routed
         )
         believed = self.trust.now
         keys = (*believed.token_keys, *believed.route_keys) if routed else believed.token_keys
-        token = verify_runtime_token(text, keys, expected)
+        verify = verify_break_glass_token if access in UNDER_TICKETS else verify_runtime_token
+        token = verify(text, keys, expected)
         self.ledger.spend(token, now)
         return token
 
@@ -235,11 +290,12 @@ class Gate:
         Raises:
             SessionRefused: none, more than one, or not this request's.
         """
-        named, cookies = request.headers.getall(SESSION_HEADER, []), _cookies(request)
+        named, cookies = request.headers.getall(SESSION_HEADER, []), cookies_named(request, COOKIE)
         if len(named) + len(cookies) != 1:
             raise SessionRefused("session_required")
         if cookies:
-            self._check_origin(request)
+            if not is_own_page(request, self.origin):
+                raise SessionRefused("cross_origin")
             return self.sessions.check_cookie(cookies[0], time.monotonic())
         return self.sessions.check(
             named[0],
@@ -247,22 +303,3 @@ class Gate:
             Request(request.method, request.raw_path, sha256),
             time.monotonic(),
         )
-
-    def _check_origin(self, request: web.Request) -> None:
-        """A cookie comes with whatever page asks; SameSite stops none of another tenant's, a sibling's."""
-        site = request.headers.get("Sec-Fetch-Site", "")
-        if "Upgrade" in request.headers:
-            # Browsers name the origin of the page with every such request, but not all say the site.
-            fits = site in {"same-origin", ""} and request.headers.get("Origin") == self.origin
-        elif request.method == "GET":
-            fits = site in {"same-origin", "none"}
-        else:
-            fits = site == "same-origin" and request.headers.get("Origin") == self.origin
-        if not fits:
-            raise SessionRefused("cross_origin")
-
-
-def _cookies(request: web.Request) -> list[str]:
-    """The values of every session cookie that came; more than one is for the caller to refuse."""
-    pairs = [part.strip() for line in request.headers.getall("Cookie", []) for part in line.split(";")]
-    return [pair.partition("=")[2] for pair in pairs if pair.startswith(f"{COOKIE}=")]

@@ -1,4 +1,4 @@
-"""The sign-in page that the guest itself serves on its own origin. Nothing of it comes from the portal."""
+"""The pages that the guest itself serves on its own origin. Nothing of them comes from the portal."""
 
 import html
 from pathlib import Path
@@ -6,13 +6,16 @@ from pathlib import Path
 from aiohttp import web
 
 _FOLDER = Path(__file__).parent / "page"
-FILES = {
-    "/": ("index.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/jobs.js": ("jobs.js", "text/javascript"),
-    "/gateway.js": ("gateway.js", "text/javascript"),
-    "/witness.js": ("witness.js", "text/javascript"),
-    "/page.css": ("page.css", "text/css"),
+FILES: dict[str, tuple[tuple[str, ...], str]] = {
+    "/": (("index.html",), "text/html"),
+    "/page.js": (("common.js", "page.js", "grants.js"), "text/javascript"),
+    "/jobs.js": (("jobs.js",), "text/javascript"),
+    "/gateway.js": (("gateway.js",), "text/javascript"),
+    "/witness.js": (("witness.js",), "text/javascript"),
+    "/page.css": (("page.css",), "text/css"),
+    "/break-glass": (("break-glass.html",), "text/html"),
+    "/break-glass.js": (("common.js", "break-glass.js"), "text/javascript"),
+    "/break-glass.css": (("page.css", "break-glass.css"), "text/css"),
 }
 HEADERS = {
     "Content-Security-Policy": (
@@ -34,8 +37,8 @@ class Pages:
     def __init__(self, rp_id: str, portal_origin: str) -> None:
         given = {"{{rp_id}}": html.escape(rp_id), "{{portal}}": html.escape(portal_origin)}
         self._files: dict[str, tuple[bytes, str]] = {}
-        for path, (name, kind) in FILES.items():
-            text = (_FOLDER / name).read_text()
+        for path, (names, kind) in FILES.items():
+            text = "\n".join((_FOLDER / name).read_text() for name in names)
             for mark, value in given.items():
                 text = text.replace(mark, value)
             self._files[path] = (text.encode(), kind)

@@ -25,3 +25,10 @@ def query(request: web.Request, *names: str) -> dict[str, str]:
     if len(found) != len(pairs) or not found.keys() <= set(names):
         raise BadRequest(f"the query may have, once each: {', '.join(names)}")
     return found
+
+
+def whole_number(name: str, text: str) -> int:
+    """What the member ``name`` says. Raises BadRequest."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        raise BadRequest(f"{name} must be a whole number from 0")
+    return int(text)

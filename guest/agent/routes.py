@@ -7,6 +7,12 @@ from aiohttp import web
 from cryptography import x509
 
 from guest.agent.answers import BadRequest, hexadecimal, json_fields, json_flag, json_objects, json_signed
+from guest.agent.breakglass.exec import Commands, Exec
+from guest.agent.breakglass.files import Files
+from guest.agent.breakglass.logs import Logs
+from guest.agent.breakglass.members import MembersBreakGlass
+from guest.agent.breakglass.routes import BreakGlassRoutes
+from guest.agent.breakglass.status import Standing
 from guest.agent.config import Config
 from guest.agent.content import Content
 from guest.agent.enrolment import Enrolment
@@ -41,13 +47,22 @@ class Routes:
         witness: Witness,
         gateway: GatewayRoutes,
         runner: Runner,
+        commands: Commands,
     ) -> None:
         self._config, self._enrolment, self._gate = config, enrolment, gate
         self._vault, self._witness, self._gateway = vault, witness, gateway
         papers = config.personalisation
         self._pages = Pages(papers.rp_id, papers.portal_origin)
-        self._content = Content(Workspace(config.workspace, config.limits), gate, config.patience)
+        workspace = Workspace(config.workspace, config.limits)
+        self._content = Content(workspace, lambda request, _: gate.check_standing(request), config.patience)
         self._jobs = Jobs(runner, gate)
+        self._break_glass = gate.guard.access
+        self._under_tickets = {
+            **Files(workspace, config.patience).handlers(),
+            **Logs(commands.launcher, runner).handlers(),
+            **Exec(commands).handlers(),
+            **Standing(self.status).handlers(),
+        }
 
     def routes(self) -> list[web.RouteDef]:
         """One handler for each route of the table, and none beside."""
@@ -72,6 +87,9 @@ class Routes:
             ("GET", "/gateway.js"): self._pages.serve,
             ("GET", "/witness.js"): self._pages.serve,
             ("GET", "/page.css"): self._pages.serve,
+            ("GET", "/break-glass"): self._pages.serve,
+            ("GET", "/break-glass.js"): self._pages.serve,
+            ("GET", "/break-glass.css"): self._pages.serve,
             ("GET", "/v1/door"): self.door,
             ("POST", "/v1/sessions/challenge"): self.challenge,
             ("POST", "/v1/sessions"): self.begin_session,
@@ -87,6 +105,9 @@ class Routes:
             **self._content.handlers(),
             **self._gateway.handlers(),
             **self._jobs.handlers(),
+            **BreakGlassRoutes(self._break_glass).handlers(),
+            **MembersBreakGlass(self._break_glass).handlers(),
+            **self._under_tickets,
         }
         if handlers.keys() != ACCESS.keys():
             raise RuntimeError("a route is missing from the table of access, or has no handler")
@@ -110,7 +131,8 @@ class Routes:
             "witness": self._witness.statement(),
         }
         gate = self._gate
-        return web.json_response(said | told | more | gate.members.statement() | gate.recovery.statement())
+        people = gate.members.statement() | gate.recovery.statement() | self._break_glass.statement()
+        return web.json_response(said | told | more | people)
 
     async def enrol(self, request: web.Request) -> web.Response:
         (nonce,) = await json_fields(request, "nonce")
@@ -138,6 +160,7 @@ class Routes:
     async def take_keyring(self, request: web.Request) -> web.Response:
         document, signature = await json_objects(request, "document", "signature")
         keyring = self._gate.members.take_keyring(document, signature)
+        self._break_glass.changed()
         return web.json_response({"version": keyring.version, "hash": keyring.hash})
 
     async def take_consents(self, request: web.Request) -> web.Response:
@@ -148,6 +171,7 @@ class Routes:
     async def take_approvers(self, request: web.Request) -> web.Response:
         document, signatures = await json_signed(request, "document")
         found = self._gate.recovery.take_approvers(document, signatures)
+        self._break_glass.changed()
         return web.json_response({"version": found.version, "hash": found.hash})
 
     async def begin_recovery(self, request: web.Request) -> web.Response:
@@ -157,6 +181,7 @@ class Routes:
 
     async def finish_recovery(self, _request: web.Request) -> web.Response:
         keyring = self._gate.recovery.finish(int(time.time()))
+        self._break_glass.changed()
         return web.json_response({"version": keyring.version, "hash": keyring.hash})
 
     async def object_to_recovery(self, _request: web.Request) -> web.Response:
@@ -165,6 +190,7 @@ class Routes:
     async def suspend(self, request: web.Request) -> web.Response:
         suspended = await json_flag(request, "suspended")
         self._gate.members.suspend(suspended)
+        self._break_glass.changed()
         ended = self._gate.sessions.end_all() if suspended else 0
         return web.json_response({"suspended": suspended, "ended": ended})
 

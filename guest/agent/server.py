@@ -10,6 +10,9 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from guest.agent.answers import BODY_LIMIT, PATIENCE, errors_as_json
+from guest.agent.breakglass.build import break_glass
+from guest.agent.breakglass.exec import FOLDER, Commands
+from guest.agent.breakglass.guard import Guard
 from guest.agent.certificates import stand_in_certificate
 from guest.agent.config import Config
 from guest.agent.door import Doors
@@ -78,14 +81,17 @@ async def _listening(config: Config) -> AsyncIterator[int]:
         doors.judge_again()
 
     trust.changed = changed
-    gate = _gate(config, trust, doors)
+    gate = _gate(config, trust, doors, witness)
     launcher = Launcher(config.launcher)
     jobs = _jobs(config, gate, launcher)
     gateway = GatewayRoutes(config, gate, launcher, vault.open_secret)
     vault.changed = gateway.gateway.secret_changed
     messages = gateway.messages
     jobs.register(Kind.MESSAGE, Spoken(config.data / "messages", messages.answer, messages.check))
-    routes = Routes(config, enrolment, gate, vault, witness, gateway, jobs)
+    commands = Commands(
+        Launched(launcher, config.jobs, Bounds.of(config.personalisation.limits)), config.data / FOLDER
+    )
+    routes = Routes(config, enrolment, gate, vault, witness, gateway, jobs, commands)
     runner = await _http(routes, gate, doors, config.patience)
     server = await asyncio.get_running_loop().create_server(
         doors,
@@ -98,12 +104,13 @@ async def _listening(config: Config) -> AsyncIterator[int]:
     )
     jobs.begin()
     try:
-        async with gateway.tended():
+        async with gateway.tended(), gate.guard.access.tended(), commands.tended():
             yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
         await runner.cleanup()
         await jobs.close()
+        gate.guard.access.close()
         gate.ledger.close()
 
 
@@ -120,19 +127,23 @@ def _jobs(config: Config, gate: Gate, launcher: Launcher) -> Runner:
     return jobs
 
 
-def _gate(config: Config, trust: TrustStore, doors: Doors) -> Gate:
+def _gate(config: Config, trust: TrustStore, doors: Doors, witness: Witness) -> Gate:
     tenant_id = config.personalisation.tenant_id
     members = Members(config.data, tenant_id, config.site)
+    recovery = Recovery(config.data, members, tenant_id, config.site)
+    ledger = Ledger(config.data, started=int(time.time()))
+    access = break_glass(config, members, recovery, ledger, witness.seed)
     return Gate(
         runtime_id=config.runtime_id,
         tenant_id=tenant_id,
         origin=config.personalisation.origin,
         trust=trust,
         caller=doors.caller,
-        ledger=Ledger(config.data, started=int(time.time())),
+        ledger=ledger,
         members=members,
         sessions=Sessions(members, config.runtime_id, config.own_site),
-        recovery=Recovery(config.data, members, tenant_id, config.site),
+        recovery=recovery,
+        guard=Guard(access, config.personalisation.origin),
     )
 
 

@@ -49,6 +49,11 @@ class Witness:
         self._seed = _seed(folder / KEY_FILE, key, self._name)
 
     @property
+    def seed(self) -> bytes:
+        """Of the signing key, for the head of the receipts of break-glass (protocol.access_receipts)."""
+        return self._seed
+
+    @property
     def vkey(self) -> str:
         """The verifier key of this machine's cosignatures."""
         return str(vkey_of(self._name, self._seed, COSIGNATURE_V1))

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,18 @@ class Workspace:
     """One folder, and what members do in it."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
-        self._folder, self.limits = folder, limits
+        self._folder, self.limits, self._links = folder, limits, True
         self._under_way: set[str] = set()
         self._lock = threading.Lock()
+
+    def without_links(self) -> "Workspace":
+        """The same, following no link: what stands below a path in the tree is all that the path reaches.
+
+        It shares the memory of uploads under way, so that neither sweeps away the other's.
+        """
+        found = copy(self)
+        found._links = False
+        return found
 
     def listing(self, path: str, after: str = "") -> dict[str, Any]:
         """A page of what stands in the folder ``path``, by name, beginning behind the name ``after``."""
@@ -66,7 +76,7 @@ class Workspace:
     def open_file(self, path: str) -> Opened:
         """The file ``path`` for reading."""
         with self._root() as root:
-            descriptor = open_beneath(root, _named(path), os.O_RDONLY | os.O_NONBLOCK)
+            descriptor = open_beneath(root, _named(path), os.O_RDONLY | os.O_NONBLOCK, links=self._links)
             try:
                 facts = os.fstat(descriptor)
                 check_readable(facts, os.fstat(root).st_uid)
@@ -141,7 +151,7 @@ class Workspace:
     @contextmanager
     def _open(self, path: str, flags: int) -> Iterator[int]:
         with self._root() as root:
-            descriptor = open_beneath(root, checked(path), flags)
+            descriptor = open_beneath(root, checked(path), flags, links=self._links)
             try:
                 yield descriptor
             finally:

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from guest.launcher import gateway_unit
+from guest.launcher import gateway_unit, journal
 from guest.launcher.way_out import WayOut, way_out
 from guest.launcher.wire import Gateway, Job, Refused
 
@@ -103,6 +103,12 @@ class Units:
         stop = ["/usr/bin/systemctl", "stop", "--no-block", f"job-{job}.service"]
         subprocess.run(stop, capture_output=True, timeout=CALL_SECONDS, check=False)
 
+    def kill(self, job: str) -> None:
+        """End all of its processes at once, without a word to them."""
+        for verb in (("kill", "--signal=KILL"), ("stop", "--no-block")):
+            line = ["/usr/bin/systemctl", *verb, f"job-{job}.service"]
+            subprocess.run(line, capture_output=True, timeout=CALL_SECONDS, check=False)
+
     def forget(self, job: str) -> None:
         """Remove log and result of a job that is over. Raises Refused."""
         if self.status(job)["state"] == "running":
@@ -121,3 +127,7 @@ class Units:
     def gateway_stop(self) -> None:
         """Let it end; by force after a while."""
         gateway_unit.stop()
+
+    def journal(self, of: str) -> dict[str, Any]:
+        """The end of what one of our services has said. Raises Refused."""
+        return {"text": journal.read(of)}

@@ -10,8 +10,10 @@ MAX_ARGUMENTS = 256
 MAX_ARGUMENT_BYTES = 32 * 1024
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MAX_CONFIG_BYTES = 32 * 1024
-_OF_ONE_JOB = {"job_status", "job_stop", "job_forget"}
+_OF_ONE_JOB = {"job_status", "job_stop", "job_kill", "job_forget"}
 _OF_THE_GATEWAY = {"gateway_status", "gateway_stop"}
+LOGGED = frozenset({"gateway", "agent"})
+"""Whose lines in the journal may be asked for."""
 _BOUNDS = {
     "memory_bytes": (16 << 20, 64 << 30),
     "tasks": (4, 4096),
@@ -51,7 +53,7 @@ class Gateway:
 
 
 def parse(line: bytes) -> tuple[str, Job | Gateway | str]:
-    """The verb and its object: a job or a gateway to start, the id of a job, or nothing for the gateway.
+    """The verb and its object: a job or gateway to start, a job's id, whose journal; the gateway needs none.
 
     Raises:
         Refused: the line is something else.
@@ -71,6 +73,8 @@ def parse(line: bytes) -> tuple[str, Job | Gateway | str]:
         return verb, _gateway(document)
     if isinstance(verb, str) and verb in _OF_THE_GATEWAY and not document:
         return verb, ""
+    if verb == "journal" and set(document) == {"of"} and document["of"] in tuple(LOGGED):
+        return verb, str(document["of"])
     raise Refused("there is no such verb with these members")
 
 

@@ -116,13 +116,12 @@ def revoke(request: HttpRequest, ticket: UUID) -> HttpResponse:
 
 @staff_only
 @require_POST
-@told
+@signed
 def review(request: HttpRequest, ticket: UUID) -> HttpResponse:
-    """The requester writes down what was done."""
-    text = request.POST.get("text", "").replace("\r\n", "\n").strip()
-    services.review_write(actor=Actor.of(request.user), ticket=found(request, ticket), text=text)
-    messages.success(request, "Thank you. The review is closed.")
-    return redirect("break-glass-ticket", ticket=ticket)
+    """The requester writes down what was done. A refusal leaves the text where it was typed."""
+    current = found(request, ticket)
+    services.review_write(actor=Actor.of(request.user), ticket=current, text=request.POST.get("text", ""))
+    return _done(request, current, "Thank you. The review is closed.")
 
 
 def _check_shown(request: HttpRequest, ticket: Ticket) -> None:

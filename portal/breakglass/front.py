@@ -1,4 +1,4 @@
-"""Break-glass on the staff's front page: what is open and waits, who owes a review, which keys are doubtful."""
+"""Break-glass on the staff's front page: what is open and waits, who owes a review, doubtful keys."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``python -m protocol.verify export FILE|receipt FILE|checkpoints OLD NEW PROOF|tiles DIR --key VKEY``
+"""``python -m protocol.verify export|receipt|access FILE, checkpoints OLD NEW PROOF, tiles DIR; --key VKEY``
 
 Ends with 0 if everything verifies, 1 if something does not, 2 if it was asked wrongly.
 """
@@ -15,6 +15,7 @@ from protocol.checkpoints import CheckpointError, parse_hash_lines
 from protocol.merkle import ProofError, verify_consistency
 from protocol.notes import MAX_NOTE_BYTES, NoteError, VerifierKey, encode
 from protocol.receipts import MAX_RECEIPT_BYTES, Receipt, ReceiptError, check
+from protocol.verify.access import verify_access
 from protocol.verify.exports import verify_export
 from protocol.verify.folders import verify_folder
 from protocol.verify.outcome import Keys, VerificationError, Verified
@@ -51,6 +52,21 @@ def _receipt(given: argparse.Namespace, keys: Keys) -> str:
     event = json.dumps(checked.event, ensure_ascii=True, indent=2, sort_keys=True)
     found = Verified(1, checked.checkpoint, checked.cosigned)
     return f"entry {checked.index}; {_words(found)}\n{event}{opened}"
+
+
+def _access(given: argparse.Namespace, keys: Keys) -> str:
+    found = verify_access(given.file, keys, given.guest)
+    count = found.last - found.first + 1
+    told = f"receipts {found.first} to {found.last}" if count else "no receipts"
+    rest = (
+        f"; those after {found.anchored} by the machine's signature only"
+        if found.anchored < found.last
+        else ""
+    )
+    lines = "".join(f"\n{line}" for line in found.deeds)
+    return (
+        f"{told} of machine {found.runtime_id} of tenant {found.tenant_id}{rest}; {_words(found.log)}{lines}"
+    )
 
 
 def _checkpoints(given: argparse.Namespace, keys: Keys) -> str:
@@ -107,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
 
     add("export", "a whole log, or receipts, one on a line", _export).add_argument("file", type=Path)
     add("receipt", "one entry with its proof", _receipt).add_argument("file", type=Path)
+    seen = add("access", "who was let into a machine, and what they did there", _access)
+    seen.add_argument("file", type=Path)
+    seen.add_argument("--guest", type=_key, help="the machine's own key, if you know it from the machine")
     two = add("checkpoints", "that a newer checkpoint extends an older one", _checkpoints)
     for name in ("old", "new", "proof"):
         two.add_argument(name, type=Path)

@@ -17,12 +17,12 @@ from protocol.checkpoints import Checkpoint
 from protocol.merkle import Frontier, ProofError, leaf_hash
 from protocol.notes import NoteError, decode, encode
 from protocol.receipts import FORMAT as RECEIPT_FORMAT
-from protocol.receipts import MAX_RECEIPT_BYTES, Receipt, ReceiptError, check_in
+from protocol.receipts import Receipt, ReceiptError, check_in
+from protocol.verify.lines import MAX_LINE_BYTES, member, object_of
 from protocol.verify.outcome import Keys, VerificationError, Verified
 from protocol.verify.parts import Run, in_order, run_of
 
 FORMAT = "portal export v1"
-MAX_LINE_BYTES = MAX_RECEIPT_BYTES
 PART_BYTES = 8 * 1024 * 1024
 
 
@@ -55,11 +55,11 @@ def verify_export(path: Path, keys: Keys, processes: int = 1) -> Verified:
     """
     with path.open("rb") as file:
         first_line = file.readline(MAX_LINE_BYTES)
-        header = _object(first_line, "line 1")
+        header = object_of(first_line, "line 1")
         if header.get("format") == RECEIPT_FORMAT:
             return _receipts(path, keys, processes)
         last_at, last = _last_line(file)
-    checkpoint, cosigned = keys.opened(_member(last, "checkpoint", str, "the last line"))
+    checkpoint, cosigned = keys.opened(member(last, "checkpoint", str, "the last line"))
     frontier = _begin(header, checkpoint)
     first = frontier.size
     parts = _parts(path, len(first_line), last_at)
@@ -79,14 +79,14 @@ def verify_export(path: Path, keys: Keys, processes: int = 1) -> Verified:
 def _begin(header: dict[str, Any], checkpoint: Checkpoint) -> Frontier:
     if header.get("format") != FORMAT:
         raise VerificationError(f"line 1: this is no {FORMAT}")
-    if _member(header, "origin", str, "line 1") != checkpoint.origin:
+    if member(header, "origin", str, "line 1") != checkpoint.origin:
         raise VerificationError("line 1: another log's name than the checkpoint's")
-    if _member(header, "size", int, "line 1") != checkpoint.size:
+    if member(header, "size", int, "line 1") != checkpoint.size:
         raise VerificationError("line 1: another size than the checkpoint's")
-    before = _member(header, "before", list, "line 1") if "before" in header else []
+    before = member(header, "before", list, "line 1") if "before" in header else []
     try:
         hashes = [decode(str(one), "a hash") for one in before]
-        return Frontier(_member(header, "first", int, "line 1"), hashes)
+        return Frontier(member(header, "first", int, "line 1"), hashes)
     except (NoteError, ProofError) as error:
         raise VerificationError(f"line 1: {error}") from None
 
@@ -141,14 +141,14 @@ def _entries(path: Path, part: _Part) -> Run:
 
 def _entry(line: bytes, expected: int | None) -> tuple[int, bytes]:
     where = "an entry" if expected is None else f"entry {expected}"
-    document = _object(line, where)
-    index = _member(document, "index", int, where)
+    document = object_of(line, where)
+    index = member(document, "index", int, where)
     if set(document) != {"index", "event"}:
         raise VerificationError(f"{where}: a line of an entry has index and event, and nothing else")
     if expected is not None and index != expected:
         raise VerificationError(f"{where} is missing: entry {index} stands in its place")
     try:
-        return index, _member(document, "event", str, where).encode()
+        return index, member(document, "event", str, where).encode()
     except UnicodeError:
         raise VerificationError(f"{where}: not valid Unicode") from None
 
@@ -191,37 +191,12 @@ def _last_line(file: BinaryIO) -> tuple[int, dict[str, Any]]:
     at = tail.rfind(b"\n", 0, -1) + 1
     if not at:
         raise VerificationError("the file has one line, or a last line that is too long")
-    return start + at, _object(tail[at:], "the last line")
+    return start + at, object_of(tail[at:], "the last line")
 
 
 def _whole(line: bytes) -> None:
     if len(line) > MAX_LINE_BYTES:
         raise VerificationError(f"a line is longer than {MAX_LINE_BYTES} bytes")
-
-
-def _object(line: bytes, where: str) -> dict[str, Any]:
-    """A line's JSON object, in which no name stands twice. Raises VerificationError."""
-    try:
-        document = json.loads(line, object_pairs_hook=_once)
-    except (ValueError, RecursionError):
-        raise VerificationError(f"{where} is not JSON, or is cut short") from None
-    if not isinstance(document, dict):
-        raise VerificationError(f"{where} is no JSON object")
-    return document
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError
-    return document
-
-
-def _member(document: dict[str, Any], name: str, kind: type, where: str) -> Any:
-    value = document.get(name)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise VerificationError(f"{where}: {name} is missing or of the wrong kind")
-    return value
 
 
 def _line(document: dict[str, Any]) -> str:

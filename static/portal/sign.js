@@ -3,6 +3,7 @@
 // <form method="post" action="…" data-sign> signs in two steps, both to the form's own address:
 //   1. its fields are posted; the portal answers {document, challenge, rp_id, credentials: [{id, fingerprint}]};
 //   2. the assertion is posted as the field "signature" (JSON); the portal answers {next}, the page to show.
+// A form that needs no signature is answered {next} at once, and gets its refusals in the same way.
 // What was signed stays at the portal between the two: a document from here would not be believed.
 // A refusal is {detail, fields: {name: words}}. It stands in the form's [role=alert], and beside each field in
 // [data-error-for=name]; nothing that was typed is lost.
@@ -89,6 +90,7 @@ export async function signForm(form, submitter) {
   const fields = new FormData(form, submitter);
   const url = submitter?.getAttribute("formaction") ?? form.getAttribute("action");
   const asked = await post(url, fields);
+  if (asked.next) return asked.next;
   const signature = await assertion(decode(asked.challenge), asked.rp_id, asked.credentials);
   fields.set("signature", JSON.stringify(signature));
   return (await post(url, fields)).next;

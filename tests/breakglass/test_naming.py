@@ -1,11 +1,13 @@
 """An owner names the approvers and signs terms: only owners, only with a key of the keyring, for this tenant."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.dispatch import Signal
 
 from audit.models import Entry
 from breakglass.models import ApproverSetVersion, TenantApprovers, TermsVersion
@@ -44,6 +46,27 @@ def first(anna: Colleague) -> ApproverSetVersion:
     return put_in_force([anna], [anna])
 
 
+Heard = Callable[[Signal], list[Any]]
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    """Gives a list that fills with the tenants of whom a signal tells."""
+    with ExitStack() as stack:
+
+        def listen(signal: Signal) -> list[Any]:
+            told: list[Any] = []
+
+            def receiver(**given: Any) -> None:
+                told.append(given.get("tenant_id"))
+
+            signal.connect(receiver, weak=False)
+            stack.callback(signal.disconnect, receiver)
+            return told
+
+        yield listen
+
+
 def noted(action: str) -> list[Any]:
     return [json.loads(row.event)["data"] for row in Entry.objects.filter(action=action).order_by("pk")]
 
@@ -80,16 +103,14 @@ def agree(house: House, by: Device = OWNER, who: str = "owner", **changes: Any) 
     )
 
 
-def test_naming(house: House, first: ApproverSetVersion) -> None:
+def test_naming(house: House, first: ApproverSetVersion, heard: Heard) -> None:
     """Kept with the signature and the keyring that it was given under; the same again changes nothing."""
-    told: list[Any] = []
-    approvers_changed.connect(receiver := lambda **given: told.append(given["tenant_id"]))
+    told = heard(approvers_changed)
     kept = name(house)
     assert (kept.set, kept.keyring.version) == (first, 1)
     assert kept.signature == OWNER.sign(Purpose.APPROVERS, first.document)
     assert name(house) == kept
     assert told == [house.tenant.pk]
-    assert receiver is not None
     about = {"version": 1, "hash": first.hash, "keyring": 1, "signed_by": OWNER.key.fingerprint}
     assert noted("approvers.named") == [about]
 
@@ -162,10 +183,9 @@ def test_an_owners_passkey_signs_too(house: House, first: ApproverSetVersion) ->
     assert named.signature.keys() == {"kind", "by", "client_data", "authenticator_data", "signature"}
 
 
-def test_terms(house: House) -> None:
+def test_terms(house: House, heard: Heard) -> None:
     """Version by version; the same again changes nothing; the machine is told."""
-    told: list[Any] = []
-    terms_changed.connect(receiver := lambda **given: told.append(given["tenant_id"]))
+    told = heard(terms_changed)
     kept = agree(house)
     assert kept.document == {
         "version": 1,
@@ -177,7 +197,6 @@ def test_terms(house: House) -> None:
     agree(house, ordinary="approvers")
     assert [row.version for row in TermsVersion.objects.all()] == [2, 1]
     assert told == [house.tenant.pk] * 2
-    assert receiver is not None
     assert noted("terms.accepted")[0] == {
         "version": 1,
         "ordinary": "owner",

@@ -51,6 +51,10 @@ class Plain:
         if group := self._group(job):
             os.killpg(group, signal.SIGTERM)
 
+    def kill(self, job: str) -> None:
+        if group := self._group(job):
+            os.killpg(group, signal.SIGKILL)
+
     def forget(self, job: str) -> None:
         if self.status(job)["state"] == "running":
             raise Refused("the job is running")
@@ -65,6 +69,9 @@ class Plain:
 
     def gateway_stop(self) -> None:
         """None runs."""
+
+    def journal(self, of: str) -> dict[str, Any]:
+        return {"text": f"what the {of} said\n"}
 
     def _group(self, job: str) -> int | None:
         try:

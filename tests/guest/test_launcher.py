@@ -45,6 +45,9 @@ class Recorder:
     def stop(self, job: str) -> None:
         self.asked.append(job)
 
+    def kill(self, job: str) -> None:
+        self.asked.append(job)
+
     def forget(self, job: str) -> None:
         self.asked.append(job)
 
@@ -58,6 +61,10 @@ class Recorder:
     def gateway_stop(self) -> None:
         self.asked.append("gateway")
 
+    def journal(self, of: str) -> dict[str, Any]:
+        self.asked.append(of)
+        return {"text": ""}
+
 
 BAD: list[Any] = [
     [],
@@ -65,6 +72,10 @@ BAD: list[Any] = [
     {"verb": "job_stop", "id": "../../etc"},
     {"verb": "job_stop", "id": ID + "\n"},
     {"verb": "reboot", "id": ID},
+    {"verb": "job_kill", "id": "*"},
+    {"verb": "journal", "of": "ssh"},
+    {"verb": "journal", "of": ["agent"]},
+    {"verb": "journal", "id": ID},
     {"verb": ["job_stop"], "id": ID},
     GOOD | {"more": 1},
     GOOD | {"id": ID.upper()},

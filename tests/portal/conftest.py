@@ -20,6 +20,7 @@ from audit.context import Actor, command
 from audit.disputes import dispute, dispute_acknowledge
 from audit.models import Dispute, Witness, WitnessRefusal
 from audit.witnesses import refusal_acknowledge, refused, witness_register
+from breakglass.models import ApproverSetVersion, Ticket
 from protocol.checkpoints import Checkpoint, signed
 from protocol.enrolment import runtime_dns_name
 from protocol.notes import COSIGNATURE_V1, vkey_of
@@ -48,6 +49,7 @@ from tenants.services import (
     tenant_key_ensure,
 )
 from tests.net import net
+from tests.portal import tickets
 from tests.protocol.people import Device, entry, keyring
 
 __all__ = ["net"]
@@ -81,6 +83,7 @@ class Place:
     witness: Witness
     refusal: WitnessRefusal
     dispute: Dispute
+    ticket: Ticket
 
 
 @dataclass
@@ -136,6 +139,16 @@ def make_dispute(tenant: Tenant) -> Dispute:
     found = Dispute.objects.get(tenant_id=tenant.pk)
     dispute_acknowledge(actor=TESTER, dispute=found, reason="A rehearsal of a restore.")
     return found
+
+
+def make_ticket(tenant: Tenant, make_user: Callable[..., User]) -> Ticket:
+    """A ticket that waits, of an operator of this tenant alone; there are two approvers for all tenants."""
+    if not ApproverSetVersion.objects.exists():
+        tickets.approvers(make_user("ann", is_staff=True), make_user("ben", is_staff=True))
+    tickets.named(tenant)
+    requester = make_user(f"operator-of-{tenant.slug}", is_staff=True)
+    assign_perm("tenants.operate_tenant", requester, tenant)
+    return tickets.ask(requester, tenant)
 
 
 def device_of(name: str) -> Device:
@@ -240,6 +253,7 @@ def make_place(
             witness,
             refusal,
             make_dispute(tenant),
+            make_ticket(tenant, make_user),
         )
 
     return make
@@ -264,6 +278,8 @@ def world(make_place: Callable[..., Place], make_user: Callable[..., User], oper
         "half staff": half,
         "operator": operator,
         "superuser": make_user("root", is_staff=True, is_superuser=True),
+        "approver": User.objects.get(username="ann"),
+        "requester": world.mine.ticket.requester,
     }
     return world
 

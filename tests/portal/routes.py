@@ -12,6 +12,7 @@ from django.db.models import Model
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from audit.models import Dispute, Entry, Witness, WitnessRefusal
+from breakglass.models import Ticket
 from provisioning.models import DriftFinding, EgressRecord, Operation, Runtime
 from tenants.models import (
     ConnectorSecret,
@@ -40,6 +41,7 @@ SCOPED: dict[type[Model], str] = {
     Witness: "witness",
     WitnessRefusal: "refusal",
     Dispute: "dispute",
+    Ticket: "ticket",
 }
 """Models whose rows belong to one tenant."""
 
@@ -75,6 +77,11 @@ class Route:
         return None
 
     @property
+    def is_staffs(self) -> bool:
+        """Whether only staff get as far as the page."""
+        return self.path.startswith(("/admin/", "/break-glass/"))
+
+    @property
     def is_object(self) -> bool:
         """Whether the URL names a row."""
         return "<" in self.path and "(?P" not in self.path
@@ -89,14 +96,21 @@ class Route:
     def url(self, place: Place) -> str:
         """The URL of the row that belongs to ``place``; of any row, where rows belong to nobody."""
         entry = _row(Entry, place) if "<int:entry>" in self.path else 0
-        return self.fill(self._identifier(place), place.key.fingerprint, place.secret.name, entry)
+        return self.fill(
+            self._identifier(place), place.key.fingerprint, place.secret.name, entry, place.ticket.pk
+        )
 
     def missing(self) -> str:
         """The URL of a row that does not exist."""
         return self.fill("nobody" if "<slug:" in self.path else NOWHERE)
 
     def fill(
-        self, value: object, fingerprint: str = "0" * 64, named: str = "NOBODYS", entry: object = 0
+        self,
+        value: object,
+        fingerprint: str = "0" * 64,
+        named: str = "NOBODYS",
+        entry: object = 0,
+        ticket: object = NOWHERE,
     ) -> str:
         """The URL with ``value`` in the place of its parameter, a key's or secret's where it names one."""
         if self.name == "admin:app_list":
@@ -109,11 +123,14 @@ class Route:
         after = rest.partition(">")[2].replace("<slug:fingerprint>", fingerprint)
         after = after.replace("<slug:name>", named).replace("<slug:connector>", "github")
         after = after.replace("<int:entry>", str(entry))
+        after = after.replace("<uuid:ticket>", str(ticket))
         return before + (f"{value}{after}" if rest else "")
 
     def _identifier(self, place: Place) -> object:
         if "<slug:slug>" in self.path:
             return place.tenant.slug
+        if self.path.startswith("/break-glass/<uuid:ticket>/"):
+            return place.ticket.pk
         if self.name in {"api-runtime", "api-runtime-operations"}:
             return place.runtime.pk
         if self.name == "api-operation":

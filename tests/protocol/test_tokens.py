@@ -208,3 +208,15 @@ def test_break_glass_tokens_are_no_runtime_tokens() -> None:
         verify_break_glass_token(sign(token(), SEED), KEYS, WANTED)
     with pytest.raises(TokenError):
         verify_break_glass_token(sign(replace(glass, exp=NOW + 601), SEED), KEYS, WANTED)
+
+
+def test_a_break_glass_token_may_be_longer() -> None:
+    """It names the ticket's paths; but no header holds more than the agent reads."""
+    more = {"ticket": "t", "scopes": ["status"], "digest": "0" * 64}
+    for length, fits in ((5000, True), (6000, False)):
+        glass = BreakGlassToken(**asdict(token()), **more, paths=["x" * length])
+        try:
+            assert verify_break_glass_token(sign(glass, SEED), KEYS, WANTED).paths == glass.paths
+            assert fits
+        except TokenError:
+            assert not fits

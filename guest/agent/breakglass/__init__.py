@@ -1,1 +1,1 @@
-"""Break-glass: what an operator may do in this guest under a ticket that approvers have signed (docs/adr/0038)."""
+"""Break-glass: what operators may do in this guest under a ticket that approvers signed (docs/adr/0038)."""

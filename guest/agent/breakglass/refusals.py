@@ -2,7 +2,10 @@
 
 
 class BreakGlassRefused(Exception):
-    """A request that is not served. ``status`` is HTTP's, ``code`` for machines; the message names what to change."""
+    """A request that is not served; the message names what to change.
+
+    ``status`` is HTTP's, ``code`` for machines.
+    """
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)

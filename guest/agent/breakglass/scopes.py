@@ -1,8 +1,8 @@
 """Which scope opens which route, and what of a request its receipt names.
 
 The gate refuses every route of the class ``BREAK_GLASS`` that is missing here. It reads path, name or command
-itself, by this table, holds the path against the ticket and writes the receipt, and only then calls the handler:
-so a handler can forget none of it.
+itself, by this table, holds the path against the ticket and writes the receipt, and only then calls the
+handler: so a handler can forget none of it.
 """
 
 from dataclasses import dataclass

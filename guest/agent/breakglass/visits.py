@@ -1,14 +1,15 @@
 """What a handler of an access route gets from the gate: ``visit_of(request)``.
 
-Before a handler runs, the gate has checked token, grant, operator's session, scope and path, and the ``access``
-receipt is on the disk. What is left for the handler:
+Before a handler runs, the gate has checked token, grant, operator's session, scope and path, and the
+``access`` receipt is on the disk. What is left for the handler:
 
 - open only what it was asked for: ``visit.path`` is covered by the ticket *as written*, so it must be opened
   beneath the workspace with **no** symbolic link followed, else a link leads out of what was approved;
 - ``visit.check()`` before each chunk that goes out, comes in or is written: it raises once access has ended;
-- ``visit.done(...)`` at the end, with figures and digests and never content. Without it the gate notes the status;
-- whatever the request has started outside this process: ``with visit.killing(kill):`` around it. When access ends,
-  ``kill`` is called, the connection is aborted and the handler cancelled (``asyncio.CancelledError``).
+- ``visit.done(...)`` at the end, with figures and digests and never content. The gate adds the status and
+  writes the ``outcome`` receipt;
+- ``with visit.killing(kill):`` around what it has started outside this process. When access ends, ``kill`` is
+  called, the connection is aborted and the handler cancelled (``asyncio.CancelledError``).
 """
 
 from collections.abc import Callable
@@ -22,18 +23,16 @@ from guest.agent.breakglass.scopes import Rule
 
 if TYPE_CHECKING:
     from guest.agent.breakglass.access import BreakGlass
+    from guest.agent.breakglass.grants import Opened
     from guest.agent.breakglass.sessions import OperatorSession
     from protocol.tickets import Ticket
-
-VISIT = "visit"
-"""Where the gate leaves the visit for the handler."""
 
 
 @dataclass
 class Visit:
     """One request of an operator's, under one ticket."""
 
-    ticket: "Ticket"
+    opened: "Opened"
     jti: str
     """The token's, which the receipts name."""
     rule: Rule
@@ -43,16 +42,20 @@ class Visit:
     access: "BreakGlass"
     outcome: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def ticket(self) -> "Ticket":
+        return self.opened.ticket
+
     def check(self) -> None:
         """Raises BreakGlassRefused: access has ended, whoever or whatever ended it."""
         self.access.check(self)
 
     def seconds_left(self) -> int:
         """Whole seconds until access ends by itself."""
-        return self.access.grants.seconds_left(self.ticket.ticket)
+        return self.access.seconds_left(self.opened)
 
     def done(self, **outcome: Any) -> None:
-        """What the ``outcome`` receipt says beside the status: ``bytes``, ``exit_code``, ``sha256``, ``truncated``."""
+        """What the ``outcome`` receipt says beside the status: ``bytes``, ``exit_code``, ``sha256``…"""
         self.outcome |= outcome
 
     def killing(self, kill: Callable[[], None]) -> AbstractContextManager[None]:
@@ -64,9 +67,10 @@ class Visit:
         self.access.end(self.ticket.ticket, "done", token=self.jti)
 
 
+VISIT = web.RequestKey("visit", Visit)
+"""Where the gate leaves the visit for the handler."""
+
+
 def visit_of(request: web.Request) -> Visit:
-    """The gate's. Raises TypeError: the route is of another class."""
-    visit = request[VISIT]
-    if not isinstance(visit, Visit):
-        raise TypeError("the gate left no visit")
-    return visit
+    """The gate's. Raises KeyError: the route is of another class."""
+    return request[VISIT]

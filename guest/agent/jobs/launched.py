@@ -45,13 +45,13 @@ class Launched:
     survives = True
 
     def __init__(self, launcher: Launcher, folder: Path, bounds: Bounds) -> None:
-        self._launcher, self._folder, self._bounds = launcher, folder, bounds
+        self.launcher, self._folder, self._bounds = launcher, folder, bounds
         self._asked: dict[str, float] = {}
         self._missing: dict[str, float] = {}
 
     def check(self) -> None:
         """Raises JobRefused where there is no launcher."""
-        if not self._launcher.exists:
+        if not self.launcher.exists:
             raise JobRefused(503, "no_launcher", "a simulated machine runs no commands")
 
     async def start(self, job: Job) -> None:
@@ -108,6 +108,13 @@ class Launched:
         except LauncherRefused as refusal:
             raise Away(str(refusal)) from None
 
+    async def kill(self, job: Job) -> None:
+        """End it at once. Raises Away."""
+        try:
+            await self._ask({"verb": "job_kill", "id": job.id})
+        except LauncherRefused as refusal:
+            raise Away(str(refusal)) from None
+
     async def forget(self, job: Job) -> None:
         """Raises Away."""
         try:
@@ -120,7 +127,7 @@ class Launched:
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            return await self._launcher.ask(request)
+            return await self.launcher.ask(request)
         except LauncherUnavailable as failure:
             raise Away(str(failure)) from None
 

@@ -40,6 +40,17 @@ def size_of(path: Path) -> int:
         return 0
 
 
+def read_start(path: Path, most: int) -> tuple[bytes, int]:
+    """The first ``most`` bytes of a log that grows no more, and its size."""
+    found = b""
+    while len(found) < most:
+        piece = read_piece(path, len(found))
+        if not piece.data:
+            break
+        found += piece.data
+    return found[:most], size_of(path)
+
+
 def read_piece(path: Path, offset: int) -> Piece:
     """At most `PIECE` bytes. Behind the end, or without a log, there are none."""
     try:

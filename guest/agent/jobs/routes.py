@@ -14,7 +14,7 @@ from guest.agent.jobs.logs import Piece, read_piece, size_of
 from guest.agent.jobs.records import Job, JobRefused, Who
 from guest.agent.jobs.runner import Runner
 from guest.agent.jobs.store import PAGE
-from guest.agent.queries import query
+from guest.agent.queries import query, whole_number
 from guest.agent.sessions import Session
 from guest.agent.streams import Places, TooManyStreams
 
@@ -53,7 +53,7 @@ class Jobs:
     async def listing(self, request: web.Request) -> web.Response:
         """A page, the newest first."""
         after = query(request, "after").get("after", "")
-        found = self._runner.page(_number("after", after) if after else None)
+        found = self._runner.page(whole_number("after", after) if after else None)
         jobs, complete = found[:PAGE], len(found) <= PAGE
         told = {"jobs": [job.told() for job in jobs], "complete": complete}
         return web.json_response(told if complete else told | {"next": str(jobs[-1].number)})
@@ -77,8 +77,8 @@ class Jobs:
         """A piece of a job's output. With ``wait`` it comes when there is some, or when the job is over."""
         asked = query(request, "id", "offset", "wait")
         job = self._runner.get(checked_id(asked.get("id")))
-        offset = _number("offset", asked.get("offset", "0"))
-        wait = _number("wait", asked.get("wait", "0"))
+        offset = whole_number("offset", asked.get("offset", "0"))
+        wait = whole_number("wait", asked.get("wait", "0"))
         if wait > MAX_WAIT_SECONDS:
             raise BadRequest(f"wait must be at most {MAX_WAIT_SECONDS} seconds")
         try:
@@ -117,12 +117,6 @@ class Jobs:
 def _check_theirs(session: Session, job: Job) -> None:
     if session.member.role != "owner" and session.member.key.fingerprint != job.by.fingerprint:
         raise JobRefused(403, "not_yours", "only who asked for the job, or an owner, may do this")
-
-
-def _number(name: str, text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 15:
-        raise BadRequest(f"{name} must be a whole number from 0")
-    return int(text)
 
 
 def _session(request: web.Request) -> Session:

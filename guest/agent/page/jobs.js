@@ -80,16 +80,6 @@ function lookAgain() {
   looking = setTimeout(() => quietly(() => openJobs()), 3000);
 }
 
-async function quietly(deed) {
-  const begun = stay;
-  try {
-    await deed();
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    if (begun === stay) refusedHere(error);
-  }
-}
-
 async function openLog(job) {
   const begun = await call("GET", at("/v1/jobs/log", { id: job.id, offset: 1e12 }));
   const offset = Math.max(0, begun.size - LOG_TAIL);

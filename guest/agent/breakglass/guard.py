@@ -1,0 +1,182 @@
+"""The gate's part for break-glass: from a token to a visit, and the receipts around the handler."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from guest.agent.answers import BadRequest, json_fields, json_members
+from guest.agent.beneath import checked
+from guest.agent.breakglass.access import BreakGlass
+from guest.agent.breakglass.cuts import cutting
+from guest.agent.breakglass.grants import Opened
+from guest.agent.breakglass.refusals import BreakGlassRefused
+from guest.agent.breakglass.scopes import RULES, About, Rule
+from guest.agent.breakglass.visits import VISIT, Visit
+from guest.agent.presented import cookies_named, is_own_page
+from guest.agent.queries import query
+from protocol.access_receipts import ReceiptError
+from protocol.tokens import BreakGlassToken
+
+COOKIE = "__Host-bg"
+DOOR = web.RequestKey("door", tuple[Opened, BreakGlassToken])
+"""Where the guard leaves the open grant and the token for the handlers of the door."""
+CUT = 499
+"""The status that an outcome states when the connection was cut, or the reader has gone."""
+MAX_NAME = 255
+QUERY = ("path", "after", "name", "offset", "recursive")
+"""Every member that a query of an access route may have."""
+
+_log = logging.getLogger(__name__)
+
+
+class Guard:
+    """Bound to this guest."""
+
+    def __init__(self, access: BreakGlass, origin: str) -> None:
+        """``origin``: this guest's own, in the browser."""
+        self.access, self._origin = access, origin
+
+    async def at_door(
+        self, request: web.Request, handler: Handler, token: BreakGlassToken
+    ) -> web.StreamResponse:
+        """Page, challenge and session: for who has a grant, but no session yet. Raises BreakGlassRefused."""
+        with self._noting(token, request):
+            request[DOOR] = self._granted(token), token
+        return await handler(request)
+
+    async def visit(
+        self, request: web.Request, handler: Handler, token: BreakGlassToken
+    ) -> web.StreamResponse:
+        """Everything else: with the operator's session, inside the ticket, after the receipt.
+
+        Raises:
+            BreakGlassRefused: ``no_rule``, ``token_differs``, ``session_required``, ``cross_origin``,
+                ``wrong_scope``, ``wrong_path``, or a code of ``Grants.standing``.
+            BadRequest, WorkspaceRefused: what it is about cannot be read.
+        """
+        route = request.method, request.match_info.route.resource.canonical  # type: ignore[union-attr]
+        rule = RULES.get(route)
+        if rule is None:
+            raise BreakGlassRefused(403, "no_rule", "no scope opens this route")
+        about = await _about(request, rule.about)
+        # From here to the handler nothing waits, so nothing can end in between unseen.
+        with self._noting(token, request, **about):
+            visit = self._visit(request, token, rule, about)
+        if rule.scope is not None:
+            self._note_access(visit, route, about)
+        request[VISIT] = visit
+        with self.access.cuts.held(visit.ticket.ticket, cutting(request.transport)):
+            if rule.scope is None:
+                return await handler(request)
+            return await self._with_outcome(request, handler, visit)
+
+    def _visit(
+        self, request: web.Request, token: BreakGlassToken, rule: Rule, about: dict[str, Any]
+    ) -> Visit:
+        opened = self._granted(token)
+        cookies = cookies_named(request, COOKIE)
+        if len(cookies) != 1:
+            raise BreakGlassRefused(403, "session_required", "begin a session with the requester's passkey")
+        if not is_own_page(request, self._origin):
+            raise BreakGlassRefused(403, "cross_origin", "only this machine's own page may ask")
+        session = self.access.session(token.ticket, cookies[0])
+        if rule.scope is not None and rule.scope not in opened.ticket.scopes:
+            raise BreakGlassRefused(403, "wrong_scope", f"the ticket has no {rule.scope}")
+        path = str(about.get("path", about.get("cwd", "")))
+        if rule.about in {About.QUERY_PATH, About.BODY_PATH, About.COMMAND} and not opened.ticket.covers(
+            path
+        ):
+            raise BreakGlassRefused(403, "wrong_path", "the ticket does not cover this path")
+        return Visit(opened, token.jti, rule, session, path, self.access)
+
+    def _granted(self, token: BreakGlassToken) -> Opened:
+        opened = self.access.standing(token.ticket)
+        ticket = opened.ticket
+        said = (token.digest, tuple(token.scopes), tuple(token.paths))
+        if said != (ticket.digest, ticket.scopes, ticket.paths):
+            raise BreakGlassRefused(403, "token_differs", "the token is not this ticket's")
+        return opened
+
+    def _note_access(self, visit: Visit, route: tuple[str, str], about: dict[str, Any]) -> None:
+        try:
+            self.access.note(
+                visit, "access", scope=str(visit.rule.scope), method=route[0], route=route[1], **about
+            )
+        except ReceiptError as error:
+            raise BadRequest(f"no receipt can hold this request, so it is not served: {error}") from None
+
+    async def _with_outcome(self, request: web.Request, handler: Handler, visit: Visit) -> web.StreamResponse:
+        status = 500
+        try:
+            response = await handler(request)
+            status = response.status
+            return response
+        except asyncio.CancelledError:
+            status = CUT
+            raise
+        except Exception as failure:
+            status = 400 if isinstance(failure, BadRequest) else int(getattr(failure, "status", 500))
+            raise
+        finally:
+            self._note_outcome(visit, status)
+
+    def _note_outcome(self, visit: Visit, status: int) -> None:
+        """What was served cannot be taken back: an outcome that cannot be kept is seen to be missing."""
+        try:
+            self.access.note(visit, "outcome", status=status, **visit.outcome)
+        except (ReceiptError, sqlite3.Error, OSError) as failure:
+            _log.error("an outcome of break-glass is not on the disk: %s", type(failure).__name__)
+
+    @contextmanager
+    def _noting(self, token: BreakGlassToken, request: web.Request, **about: Any) -> Iterator[None]:
+        """Refusals in the block get a receipt, if it is about a ticket that this guest knows."""
+        try:
+            yield
+        except BreakGlassRefused as refusal:
+            self.access.note_refused(
+                token, refusal.code, method=request.method, route=_route(request), **about
+            )
+            raise
+
+
+def door_of(request: web.Request) -> tuple[Opened, BreakGlassToken]:
+    """What the guard left for the handlers of the door."""
+    return request[DOOR]
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return "" if resource is None else resource.canonical
+
+
+async def _about(request: web.Request, about: About) -> dict[str, Any]:
+    """What the receipt says that the request is about. Raises BadRequest, WorkspaceRefused."""
+    if about is About.QUERY_PATH:
+        return {"path": checked(_asked(request).get("path", ""))}
+    if about is About.BODY_PATH:
+        (path,) = await json_fields(request, "path")
+        return {"path": checked(path)}
+    if about is About.LOG:
+        name = _asked(request).get("name", "")
+        if not 0 < len(name) <= MAX_NAME:
+            raise BadRequest(f"name must be that of a log: 1 to {MAX_NAME} characters")
+        return {"name": name}
+    if about is About.COMMAND:
+        argv, cwd, _ = await json_members(request, "argv", "cwd", "seconds")
+        if not isinstance(argv, list) or not argv or not all(isinstance(each, str) for each in argv):
+            raise BadRequest("argv must be a list of text, the program first")
+        if not isinstance(cwd, str):
+            raise BadRequest("cwd must be text: a folder below the workspace, or nothing for the workspace")
+        return {"argv": argv, "cwd": checked(cwd)}
+    return {}
+
+
+def _asked(request: web.Request) -> dict[str, str]:
+    """The query's members. Which others it may have is the handler's to say."""
+    return query(request, *QUERY)

@@ -1,0 +1,43 @@
+"""Break-glass for members: who is let in now, what was done, and an owner's end of it."""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from guest.agent.answers import json_fields
+from guest.agent.breakglass.access import BreakGlass
+from guest.agent.breakglass.receipts import PAGE
+from guest.agent.gate import SESSION
+from guest.agent.jobs.asking import checked_id
+from guest.agent.queries import query, whole_number
+from guest.agent.sessions import Session
+
+
+class MembersBreakGlass:
+    """Handlers, bound to this guest."""
+
+    def __init__(self, access: BreakGlass) -> None:
+        self._access = access
+
+    def handlers(self) -> dict[tuple[str, str], Callable[[web.Request], Awaitable[web.Response]]]:
+        """As in ``gate.ACCESS``."""
+        return {("GET", "/v1/grants"): self.grants, ("POST", "/v1/grants/stop"): self.stop}
+
+    async def grants(self, request: web.Request) -> web.Response:
+        """The open ones, and a page of receipts: those after a number, else the newest."""
+        after = query(request, "after").get("after", "")
+        chain = self._access.chain
+        newest = chain.position[0]
+        begin = whole_number("after", after) if after else max(0, newest - PAGE)
+        told = {"grants": self._access.shown(), "receipts": chain.page(begin), "newest": newest}
+        return web.json_response(told | {"head": chain.note()})
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """An owner ends an access, for good. ``ended``: whether it was open."""
+        (ticket,) = await json_fields(request, "ticket")
+        session = request[SESSION]
+        if not isinstance(session, Session):
+            raise TypeError("the gate left no session")
+        by = session.member.key.fingerprint
+        ended, streams = self._access.end(checked_id(ticket), "owner", by=by)
+        return web.json_response({"ended": ended, "streams": streams})
