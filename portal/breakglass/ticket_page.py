@@ -4,12 +4,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from breakglass.selectors import Eligible, is_approver, keys_of_person, may_approve, recent_of
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from breakglass.models import PERSON, Passkey, Ticket
+from breakglass.selectors import Eligible, is_approver, keys_of_person, may_approve, recent_of
 from portal.breakglass.rows import Row, name_of, names_of, row, rows, with_all
 from portal.breakglass.timeline import timeline
 from portal.breakglass.words import SCOPES, duration
