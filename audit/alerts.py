@@ -4,6 +4,7 @@
 until a person has looked into it. ``alert`` is what keeps the record from being watched.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -37,16 +38,33 @@ class Alert:
     """Which witness, for those who may know."""
 
 
+Source = Callable[[], list[Alert]]
+_SOURCES: list[Source] = []
+
+
+def source(found: Source) -> Source:
+    """Have another room's alerts shown where the record's are. Asked on each staff page: few and cheap queries."""
+    _SOURCES.append(found)
+    return found
+
+
+def everywhere() -> list[Alert]:
+    """The record's and those of the rooms above, the loudest first."""
+    found = [*alerts(), *(alert for one in _SOURCES for alert in one())]
+    return sorted(found, key=lambda alert: alert.severity != "loud")
+
+
 def alerts() -> list[Alert]:
-    """All, the loudest first. Few and cheap queries, whatever the size of the record."""
+    """The record's own, the loudest first. Few and cheap queries, whatever the size of the record."""
     fence = _fence()
     watchers = [*_unwatched(), *_silent()]
     return [*_trouble(fence), *_refusals(), *_disputes(), *_unsequenced(fence), *watchers]
 
 
 def loud() -> list[Alert]:
-    """Those that stand on every page of the staff's site."""
-    return [*_trouble(_fence()), *_refusals(), *_disputes()]
+    """Those that stand on every page of the staff's site: the record's, and those of the rooms above."""
+    above = [alert for one in _SOURCES for alert in one() if alert.severity == "loud"]
+    return [*_trouble(_fence()), *_refusals(), *_disputes(), *above]
 
 
 def _trouble(row: SequencerFence | None) -> list[Alert]:

@@ -7,4 +7,4 @@ class BreakglassConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from breakglass import handlers, promises  # noqa: F401 - connects the receivers, registers the promises
+        from breakglass import alerts, handlers, promises  # noqa: F401 - connects receivers, registers the rest

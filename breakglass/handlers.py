@@ -5,8 +5,8 @@ from typing import Any
 
 from django.dispatch import receiver
 
-from breakglass.models import GuestApprovers, TenantApprovers
-from breakglass.signals import approvers_changed, terms_changed
+from breakglass.models import GuestApprovers, TenantApprovers, Ticket
+from breakglass.signals import approvers_changed, terms_changed, ticket_changed
 from provisioning.models import Runtime
 from provisioning.services import tell_worker
 from provisioning.starting import at_start
@@ -28,3 +28,10 @@ def guests_are_told(sender: Any, tenant_id: uuid.UUID | None = None, **kwargs: A
         running = running.filter(tenant__in=named) | running.filter(pk__in=holding)
     for runtime_id in running.values_list("pk", flat=True):
         tell_worker(APPLY, runtime_id)
+
+
+@receiver(ticket_changed)
+def grants_are_carried(sender: Any, ticket_id: uuid.UUID, state: str, **kwargs: Any) -> None:
+    """Have the guest told that access begins, or that it is over. What was never begun, no guest has heard of."""
+    if state in {Ticket.State.ACTIVE, Ticket.State.ENDED, Ticket.State.EXPIRED, Ticket.State.REVOKED}:
+        tell_worker("breakglass.tasks.grant_apply", ticket_id)

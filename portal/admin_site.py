@@ -12,7 +12,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from audit.alerts import alerts, loud
+from audit.alerts import everywhere, loud
 from audit.context import Actor
 from audit.services import record
 from portal.breakglass.front import front_page
@@ -82,7 +82,7 @@ class PortalAdminSite(AdminSite):
             .exclude(severity=Severity.NOTE)
             .order_by(GRAVEST_FIRST, "-found_at")[:20],
             "quarantined": runtimes.filter(phase=Runtime.Phase.QUARANTINED)[:20],
-            "record": alerts(),
+            "record": everywhere(),
             "break_glass": front_page(request.user),
             "failed": runtimes.filter(phase=Runtime.Phase.FAILED)[:20],
             "ready": runtimes.filter(phase=Runtime.Phase.READY).count(),

@@ -85,7 +85,7 @@ def route_open_ticket(*, actor: Actor, ticket: Ticket, session_key: str) -> str:
     """
     if actor.user is None:
         raise RouteRefused(403, "ticket_over", "Only who asked for the access uses it.")
-    found = ticket_passages.ticket_in_use(actor.user, ticket.pk)
+    found = ticket_passages.ticket_in_use(actor.user, ticket.tenant, ticket.pk)
     if found.delivered_at is None:
         words = f"The machine refuses it: {found.delivery_refused}." if found.delivery_refused else ""
         words = words or "The machine has not taken it yet. Try again in a few seconds."
@@ -149,7 +149,11 @@ def authorize(*, slug: str, cookie: str, method: str, path: str) -> Passage:
         try:
             if grant.break_glass_id is not None:
                 return ticket_passages.passage(
-                    actor=actor, ticket_id=grant.break_glass_id, method=method, path=path
+                    actor=actor,
+                    tenant=grant.tenant,
+                    ticket_id=grant.break_glass_id,
+                    method=method,
+                    path=path,
                 )
             return _member_passage(actor, grant, method, path)
         except RouteRefused as refusal:

@@ -8,19 +8,19 @@ import time
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
-from django.db.models.functions import Now
 
 from audit.context import Actor
 from audit.services import record
 from breakglass.models import ApproverSetVersion, Intent, Revision, Ticket
+from breakglass.transitions import ACCESS_LASTS, requester_may
 from portal import routed_paths
 from portal.passages import Passage, RouteRefused
 from portal.rates import BREAK_GLASS, RateExceeded, note_refusal, spend
 from protocol.enrolment import CONTROL_PLANE_URI
 from protocol.tokens import BreakGlassToken, new_runtime_token, sign
 from provisioning.models import Runtime
-from tenants.selectors import Person, is_operator
+from tenants.models import Tenant
+from tenants.selectors import Person
 
 PER_MINUTE = 600
 """Requests of one ticket: no part of the tenant's own plan."""
@@ -28,46 +28,42 @@ MAX_PATH = 4096
 """A path of 1024 bytes, each as ``%xx``, and the route before it."""
 
 
-def usable(user: Person) -> QuerySet[Ticket]:
-    """The tickets that let ``user`` in at this moment, by the database's clock.
+def ticket_in_use(user: Person, tenant: Tenant, ticket_id: object) -> Ticket:
+    """The ticket, if it lets ``user`` into the tenant's machine at this moment, by the database's clock.
 
-    Its state, its time, its requester, the passkey, the set in force and the machine are one question: none of
-    the answers can be older than another.
+    Its state, time, requester and their rights, the passkey, the set in force and the machine are one question:
+    none of the answers can be older than another.
+
+    Raises:
+        RouteRefused: it is over, somebody else's, or rests on something that is gone.
     """
     newest = ApproverSetVersion.objects.order_by("-version").values("version")[:1]
-    return Ticket.objects.filter(
+    found = Ticket.objects.filter(
+        ACCESS_LASTS,
+        requester_may(tenant),
+        pk=ticket_id,
         state=Ticket.State.ACTIVE,
-        access_until__gt=Now(),
         requester=user.pk,
-        requester__is_active=True,
-        passkey__retired_at=None,
         approvers_set__version=newest,
         tenant__offboarded_at=None,
         runtime__phase=Runtime.Phase.READY,
         runtime__access_closed_by="",
-    )
-
-
-def ticket_in_use(user: Person, ticket_id: object) -> Ticket:
-    """The ticket, if it lets ``user`` in now.
-
-    Raises:
-        RouteRefused: it is over, somebody else's, or its requester may no longer operate the tenant.
-    """
-    found = usable(user).filter(pk=ticket_id).select_related("tenant", "runtime").first()
-    if found is None or not is_operator(user, found.tenant) or not found.runtime.agent_address:
+    ).exclude(runtime__agent_address="")
+    ticket = found.select_related("tenant", "runtime").first()
+    if ticket is None:
         raise RouteRefused(403, "ticket_over", "This access is over, or the machine is not there.")
-    return found
+    return ticket
 
 
-def passage(*, actor: Actor, ticket_id: object, method: str, path: str) -> Passage:
+def passage(*, actor: Actor, tenant: Tenant, ticket_id: object, method: str, path: str) -> Passage:
     """Write down one request and sign its token.
 
     Raises:
         RouteRefused: the ticket is over; the path is none of break-glass; too many requests this minute.
     """
-    assert actor.user is not None
-    ticket = ticket_in_use(actor.user, ticket_id)
+    if actor.user is None:
+        raise RouteRefused(403, "ticket_over", "Only who asked for the access uses it.")
+    ticket = ticket_in_use(actor.user, tenant, ticket_id)
     route = routed_paths.break_glass_route(path)
     if not route or len(path) > MAX_PATH:
         raise RouteRefused(403, "not_break_glass", "A ticket leads to the break-glass page alone.")
@@ -87,7 +83,6 @@ def token_for(ticket: Ticket, *, method: str, path: str, now: int) -> BreakGlass
     Raises:
         RouteRefused: not a second of it is left.
     """
-    assert ticket.access_until is not None
     revision = Revision.objects.get(ticket=ticket, revision=ticket.revision)
     plain = new_runtime_token(
         issuer=CONTROL_PLANE_URI,
@@ -100,7 +95,7 @@ def token_for(ticket: Ticket, *, method: str, path: str, now: int) -> BreakGlass
         body=None,
         now=now,
     )
-    until = min(plain.exp, int(ticket.access_until.timestamp()))
+    until = min(plain.exp, int(ticket.access_until.timestamp()) if ticket.access_until else 0)
     if until <= now:
         raise RouteRefused(403, "ticket_over", "This access is over.")
     more = {

@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Self
@@ -30,7 +30,10 @@ from provisioning.models import FleetKey, Runtime
 from provisioning.specs import host_spec, runtime_spec
 
 TIMEOUT = httpx.Timeout(20.0, connect=5.0)
+URGENT_TIMEOUT = httpx.Timeout(8.0, connect=3.0)
+"""For what ends access: one guest that does not answer must not hold up the ends in others."""
 MAX_ANSWER_BYTES = 256 * 1024
+MAX_RECEIPTS_BYTES = 2 * 1024 * 1024
 KEPT_SECONDS = 4.0
 """Less than the ten that an agent waits for the next request."""
 POOL_LIMIT = 32
@@ -42,6 +45,7 @@ _REPEATABLE = frozenset(
         "/v1/sealing-key/rotate",
         "/v1/sealing-key/retire",
         "/v1/checkpoint",
+        "/v1/grants/end",
     }
 )
 """Paths whose POST changes nothing when it comes again: it names the state that it starts from or ends in."""
@@ -97,8 +101,15 @@ class RuntimeClient:
     of the outcome after it; neither holds a body.
     """
 
-    def __init__(self, runtime: Runtime, address: str, port: int, actor: Actor = SYSTEM) -> None:
-        self._runtime, self._actor = runtime, actor
+    def __init__(
+        self,
+        runtime: Runtime,
+        address: str,
+        port: int,
+        actor: Actor = SYSTEM,
+        timeout: httpx.Timeout = TIMEOUT,
+    ) -> None:
+        self._runtime, self._actor, self._timeout = runtime, actor, timeout
         self._name = runtime_dns_name(str(runtime.pk))
         self._address, self._port = address, port
 
@@ -114,6 +125,21 @@ class RuntimeClient:
             raise AgentUnreachable("The runtime has no host.")
         with connect(host_spec(runtime.host)) as driver:
             return cls(runtime, *driver.endpoint(runtime_spec(runtime)), actor)
+
+    @classmethod
+    def urgent(cls, runtime: Runtime, actor: Actor = SYSTEM) -> Self:
+        """A client for the agent at the address in its row, with short patience and without asking its host.
+
+        Whether libvirt answers must not matter to the end of access. A wrong address gets nothing: who answers
+        there must show this runtime's certificate.
+
+        Raises:
+            AgentUnreachable: the runtime has no address.
+        """
+        address, colon, port = runtime.agent_address.rpartition(":")
+        if not colon or not port.isdigit():
+            raise AgentUnreachable("The runtime has no address.")
+        return cls(runtime, address, int(port), actor, URGENT_TIMEOUT)
 
     def listening(self) -> bool:
         """Whether the agent speaks TLS on its port; proves nothing about who it is."""
@@ -203,8 +229,26 @@ class RuntimeClient:
         """``POST /v1/checkpoint``: an add-checkpoint request (C2SP tlog-witness). The guest decides."""
         return self._call("POST", "/v1/checkpoint", {"request": request})
 
+    def deliver_grant(self, grant: Mapping[str, Any]) -> dict[str, Any]:
+        """``PUT /v1/grants``: a ticket with its signatures. The guest decides; the same again is no second life."""
+        return self._call("PUT", "/v1/grants", {"grant": dict(grant)})
+
+    def end_grant(self, ticket: str) -> dict[str, Any]:
+        """``POST /v1/grants/end``: for good, also of a ticket that the guest has never seen."""
+        return self._call("POST", "/v1/grants/end", {"ticket": ticket})
+
+    def receipts(self, after: int) -> dict[str, Any]:
+        """``GET /v1/receipts``: those of the guest's own chain after that number, and its signed head."""
+        return self._call("GET", f"/v1/receipts?after={after}", None, most=MAX_RECEIPTS_BYTES)
+
     def _call(
-        self, method: str, path: str, body: dict[str, Any] | None, *, verified: bool = True
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        *,
+        verified: bool = True,
+        most: int = MAX_ANSWER_BYTES,
     ) -> dict[str, Any]:
         """One call; a second one if a kept connection broke and nothing can happen twice.
 
@@ -213,18 +257,20 @@ class RuntimeClient:
         """
         content = b"" if body is None else json.dumps(body).encode()
         try:
-            return self._recorded(method, path, content, verified=verified)
+            return self._recorded(method, path, content, verified=verified, most=most)
         except ConnectionBroke:
             if not verified or not _repeatable(method, path):
                 raise
-            return self._recorded(method, path, content, verified=verified)
+            return self._recorded(method, path, content, verified=verified, most=most)
 
-    def _recorded(self, method: str, path: str, content: bytes, *, verified: bool) -> dict[str, Any]:
+    def _recorded(
+        self, method: str, path: str, content: bytes, *, verified: bool, most: int
+    ) -> dict[str, Any]:
         token = self._token(method, path, content)
-        about = {"method": method, "path": path, "token": token.jti}
+        about = {"method": method, "path": path.partition("?")[0], "token": token.jti}
         self._record("agent.requested", about)
         try:
-            answer = self._send(method, path, content, sign(token, token_seed()), verified=verified)
+            answer = self._send(method, path, content, sign(token, token_seed()), verified=verified, most=most)
         except (AgentUnreachable, AgentRefused) as error:
             told = str(error.status) if isinstance(error, AgentRefused) else "unreachable"
             self._record("agent.failed", {**about, "outcome": told})
@@ -256,7 +302,9 @@ class RuntimeClient:
                 data=data,
             )
 
-    def _send(self, method: str, path: str, content: bytes, token: str, *, verified: bool) -> dict[str, Any]:
+    def _send(
+        self, method: str, path: str, content: bytes, token: str, *, verified: bool, most: int
+    ) -> dict[str, Any]:
         url = f"https://{self._address}:{self._port}{path}"
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         # A request that may not happen twice takes no connection that may have died while it was kept.
@@ -265,10 +313,15 @@ class RuntimeClient:
             with (
                 self._pooled() if kept else self._new_client(verified=verified) as client,
                 client.stream(
-                    method, url, content=content, headers=headers, extensions={"sni_hostname": self._name}
+                    method,
+                    url,
+                    content=content,
+                    headers=headers,
+                    timeout=self._timeout,
+                    extensions={"sni_hostname": self._name},
                 ) as response,
             ):
-                return _answer(response)
+                return _answer(response, most)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
             raise ConnectionBroke(f"The connection to the agent broke ({type(error).__name__}).") from None
         except (httpx.HTTPError, ssl.SSLError, OSError) as error:
@@ -300,11 +353,11 @@ class RuntimeClient:
         return context
 
 
-def _answer(response: httpx.Response) -> dict[str, Any]:
+def _answer(response: httpx.Response, most: int = MAX_ANSWER_BYTES) -> dict[str, Any]:
     content = b""
     for chunk in response.iter_bytes():
         content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
+        if len(content) > most:
             raise AgentUnreachable("The guest's answer is too long.")
     document: Any = None
     if content:

@@ -57,7 +57,7 @@ def ticket_open(*, actor: Actor, document: Any, signature: Mapping[str, Any]) ->
         **_asked(checked),
     )
     _keep_revision(ticket, checked, signature)
-    _record("ticket.opened", actor, ticket, **_facts(checked))
+    _record_asked("ticket.opened", actor, ticket, checked)
     notices.asked(ticket)
     return told(ticket)
 
@@ -88,7 +88,7 @@ def ticket_edit(*, actor: Actor, ticket: Ticket, document: Any, signature: Mappi
         raise why_not(fresh)
     changed = _fresh(ticket)
     _keep_revision(changed, checked, signature)
-    _record("ticket.edited", actor, changed, **_facts(checked))
+    _record_asked("ticket.edited", actor, changed, checked)
     notices.asked(changed)
     return told(changed)
 
@@ -113,6 +113,8 @@ def ticket_approve(*, actor: Actor, ticket: Ticket, signature: Mapping[str, Any]
         raise TicketRefused("own_approval", "You asked for this yourself. Somebody else must approve it.")
     passkey = assertion_take(actor=actor, purpose=Purpose.APPROVAL, document=fresh.document, signature=given)
     person = _check_approval(fresh, current.approvers, given)
+    if person != passkey.person:
+        raise TicketRefused("bad_signature", "The approver set gives this passkey to somebody else.")
     if Approval.objects.filter(ticket=fresh, revision=fresh.revision, person=person).exists():
         raise TicketRefused("approved_already", "You have approved this already. It waits for others.")
     Approval.objects.create(
@@ -357,18 +359,20 @@ def _keep_revision(ticket: Ticket, checked: Checked, signature: Mapping[str, Any
     )
 
 
-def _facts(checked: Checked) -> dict[str, Any]:
-    """What the record says of a request: no words and no paths; the digest proves those."""
-    return {
-        "revision": checked.ticket.revision,
-        "digest": checked.ticket.digest,
-        "kind": checked.ticket.kind,
-        "scopes": list(checked.ticket.scopes),
-        "seconds": checked.ticket.seconds,
-        "needed": checked.needed,
-        "approvers": checked.standing.row.version,
-        "runtime": checked.ticket.runtime_id,
-    }
+def _record_asked(action: str, actor: Actor, ticket: Ticket, checked: Checked) -> None:
+    """No words and no paths: the digest proves those."""
+    _record(
+        action,
+        actor,
+        ticket,
+        digest=checked.ticket.digest,
+        kind=checked.ticket.kind,
+        scopes=list(checked.ticket.scopes),
+        seconds=checked.ticket.seconds,
+        needed=checked.needed,
+        approvers=checked.standing.row.version,
+        runtime=checked.ticket.runtime_id,
+    )
 
 
 def _owners(signature: Mapping[str, Any]) -> dict[str, Any]:

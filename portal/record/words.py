@@ -24,6 +24,7 @@ class Topic(StrEnum):
     OUTSIDE = "outside"
     TENANCY = "tenancy"
     RECORD = "record"
+    BREAK_GLASS = "break_glass"
     REQUESTS = "requests"
     FLEET = "fleet"
 
@@ -35,6 +36,7 @@ TOPICS: dict[str, str] = {
     Topic.OUTSIDE: "Outside",
     Topic.TENANCY: "Tenancy",
     Topic.RECORD: "Record",
+    Topic.BREAK_GLASS: "Break-glass",
     Topic.REQUESTS: "Requests",
 }
 """The labels of those that a tenant's entries can have."""
@@ -126,6 +128,24 @@ WORDS: dict[str, Words] = {
             "tenant.offboarded": "Ended the tenancy",
             "request.refused": "Was refused with {status}: {code}",
             "rate.refused": "Was refused for too many requests: {rate}, {limit} a minute",
+        },
+    ),
+    **_all(
+        Topic.BREAK_GLASS,
+        {
+            "ticket.opened": "Asked for access to the machine ({kind}): {scopes} for {seconds} s",
+            "ticket.edited": "Changed what was asked, so that nothing is approved: {scopes} for {seconds} s",
+            "ticket.approval_given": "Approved the access that was asked for",
+            "ticket.owner_approved": "Let the access in that was asked for, as an owner",
+            "ticket.approved": "Took the access for approved: {needed} people are enough",
+            "ticket.rejected": "Rejected the access that was asked for",
+            "ticket.withdrawn": "Withdrew what was asked",
+            "ticket.timed_out": "Let a request for access lapse: nobody used it in time",
+            "ticket.started": "Began access to the machine, for {seconds} s",
+            "ticket.ended": "Ended access to the machine, done",
+            "ticket.expired": "Ended access to the machine: its time was over",
+            "ticket.revoked": "Revoked access to the machine ({ending})",
+            "ticket.reviewed": "Wrote the review of an access to the machine",
         },
     ),
     **_all(

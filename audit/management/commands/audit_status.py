@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from audit import log, proofs
-from audit.alerts import alerts
+from audit.alerts import everywhere
 from audit.models import Witness
 from audit.witnesses import active, held_by
 
@@ -21,7 +21,7 @@ class Command(BaseCommand):
         self.stdout.write(f"lag        {lag.entries} entries, the oldest {lag.seconds:.0f} s old")
         for witness in active():
             self.stdout.write(f"witness    {witness.name}: {_told(witness, size)}")
-        found = alerts()
+        found = everywhere()
         for alert in found:
             about = f" ({alert.about})" if alert.about else ""
             self.stdout.write(f"{alert.severity.upper():10} {alert.code}: {alert.words}{about}")

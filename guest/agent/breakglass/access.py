@@ -103,7 +103,7 @@ class BreakGlass:
         return opened is not None, streams
 
     def look(self) -> None:
-        """End every open grant that no longer holds; cut what is under way where only the clock is in doubt."""
+        """End each open grant that no longer holds; cut what is under way where only the clock is doubted."""
         now = self._now()
         for opened in self.grants.opened():
             code = self.grants.fault(opened, now)

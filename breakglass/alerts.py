@@ -1,0 +1,56 @@
+"""What is wrong with access to guests, for the staff's pages."""
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from audit.alerts import SHOWN, Alert, source
+from breakglass.grants import unended
+from breakglass.models import Mismatch
+
+PATIENCE = timedelta(seconds=30)
+"""How long a guest that runs may take to confirm that access is over."""
+WORDS = {
+    Mismatch.Kind.NO_INTENT: "A guest was used by break-glass without an entry here: somebody may hold the "
+    "portal's route key.",
+    Mismatch.Kind.NO_RECEIPT: "A guest keeps no receipt of a request that was let through to it.",
+    Mismatch.Kind.CHAIN: "A guest's receipts of break-glass do not follow each other.",
+    Mismatch.Kind.FORKED: "A guest shows other receipts of break-glass than before.",
+}
+QUIET = {Mismatch.Kind.NO_RECEIPT}
+"""Not on every page: a browser that went away before its request was carried looks the same."""
+
+
+@source
+def alerts() -> list[Alert]:
+    """Mismatches that nobody has looked into, and ends that no guest has confirmed."""
+    return [*_mismatches(), *_unconfirmed()]
+
+
+def _mismatches() -> list[Alert]:
+    rows = Mismatch.objects.filter(acknowledged_at=None).select_related("runtime__tenant")
+    return [
+        Alert(
+            "access_mismatch",
+            "alert" if row.kind in QUIET else "loud",
+            WORDS[Mismatch.Kind(row.kind)],
+            row.found_at,
+            str(row.runtime),
+        )
+        for row in rows[:SHOWN]
+    ]
+
+
+def _unconfirmed() -> list[Alert]:
+    late = unended().filter(ended_at__lte=timezone.now() - PATIENCE).select_related("runtime__tenant")
+    return [
+        Alert(
+            "access_not_ended",
+            "loud",
+            "A guest that runs has not confirmed that break-glass access to it is over. Its own clock ends it; "
+            "to end it now, stop the machine.",
+            row.ended_at or timezone.now(),
+            str(row.runtime),
+        )
+        for row in late.order_by("ended_at")[:SHOWN]
+    ]
