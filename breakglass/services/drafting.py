@@ -31,6 +31,7 @@ class Checked:
     """A document that may become a ticket, or its next revision, if it is signed."""
 
     ticket: form.Ticket
+    tenant: Tenant
     passkey: Passkey
     runtime: Runtime
     standing: Standing
@@ -117,7 +118,7 @@ def check(actor: Actor, document: Any, ticket: Ticket | None = None) -> Checked:
     runtime = _machine(tenant)
     if str(runtime.pk) != parsed.runtime_id:
         raise TicketRefused("no_machine", "The tenant has another machine by now. Ask anew.")
-    return Checked(parsed, passkey, runtime, current)
+    return Checked(parsed, tenant, passkey, runtime, current)
 
 
 def name_of(actor: Actor) -> str:

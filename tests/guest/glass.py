@@ -27,6 +27,7 @@ from guest.agent.members import Members
 from guest.agent.recovery import Recovery
 from protocol.access_receipts import START, check_chain
 from protocol.persons import Purpose, Site
+from protocol.tickets import Ticket
 from protocol.tokens import BreakGlassToken, new_runtime_token
 from tests.protocol.people import MEMBER, ORIGIN, OWNER, RP_ID, Device, Passkey, entry, keyring
 from tests.protocol.ticketing import PORTAL_ORIGIN, PORTAL_SITE, RAE, RUNTIME_ID, TENANT_ID, a_set, a_ticket
@@ -130,6 +131,11 @@ class Glass:
 
 def bg_token(opened: Opened, method: str, path: str, **changed: Any) -> BreakGlassToken:
     """What the portal would sign for this request, but for what is ``changed``."""
+    return token_of(opened.ticket, method, path, **changed)
+
+
+def token_of(ticket: Ticket, method: str, path: str, **changed: Any) -> BreakGlassToken:
+    """The same, by the ticket alone."""
     claims = new_runtime_token(
         issuer="portal",
         runtime_id=RUNTIME_ID,
@@ -141,7 +147,6 @@ def bg_token(opened: Opened, method: str, path: str, **changed: Any) -> BreakGla
         body=None,
         now=int(time()),
     )
-    ticket = opened.ticket
     usual = {
         "ticket": ticket.ticket,
         "scopes": list(ticket.scopes),
