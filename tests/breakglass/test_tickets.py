@@ -3,23 +3,14 @@
 from typing import Any
 
 import pytest
-from django.utils import timezone
 
-from audit.context import Actor
 from audit.models import Entry
-from breakglass.models import Approval, Review, Revision, Ticket
 from breakglass.refusals import TicketRefused
 from breakglass.services import (
     review_write,
-    ticket_approve,
     ticket_end,
-    ticket_open,
-    ticket_revoke,
     ticket_start,
-    ticket_withdraw,
-    tickets_expire,
 )
-from protocol.persons import Purpose
 from tests.breakglass.world import World
 
 pytestmark = pytest.mark.django_db

@@ -47,9 +47,9 @@ def what_was_approved(operator: Operator) -> Iterator[Answer]:
     yield operator.ask("GET", "/v1/break-glass")
 
 
-@plot("wrong_path", "bad_path", "bad_request", "not_found", "outside")
+@plot("wrong_path", "bad_path", "bad_request", "not_found")
 def paths_beside_the_ticket(operator: Operator) -> Iterator[Answer]:
-    """Plainly, by dots, slashes, encodings, names that begin alike, a NUL, twice, and over a link."""
+    """Plainly, by dots, slashes, encodings, names that begin alike, a NUL, and twice."""
     loot = operator.portal.loot
     secret, (folder, _, name) = loot.secret_path, loot.open_path.rpartition("/")
     dots = secret.replace("/", "%2f")
@@ -78,13 +78,21 @@ def paths_beside_the_ticket(operator: Operator) -> Iterator[Answer]:
         f"{folder}%5c..%5c{secret}",
         f"{folder}/%c0%ae%c0%ae/{secret}",
         f"{folder}/%ef%bc%8e%ef%bc%8e/{secret}",
-        f"{folder}/link",
-        f"{folder}/link-to-folder/{secret.rpartition('/')[2]}",
     ):
         yield operator.read(path)
-    for path in ("", secret.rpartition("/")[0], f"{folder}/link-to-folder", f"{folder}/.."):
+    for path in ("", secret.rpartition("/")[0], f"{folder}/.."):
         yield operator.ask("GET", f"/v1/break-glass/list?path={path}")
     yield operator.ask("GET", "/v1/break-glass/list")
+
+
+@plot("outside")
+def links_that_lead_out(operator: Operator) -> Iterator[Answer]:
+    """The tenant has links in the folder that was approved, to a file and to a folder that were not."""
+    loot = operator.portal.loot
+    folder, name = loot.open_path.rpartition("/")[0], loot.secret_path.rpartition("/")[2]
+    yield operator.read(f"{folder}/link")
+    yield operator.read(f"{folder}/link-to-folder/{name}")
+    yield operator.ask("GET", f"/v1/break-glass/list?path={folder}/link-to-folder")
 
 
 @plot("wrong_scope")
