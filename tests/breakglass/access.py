@@ -12,7 +12,7 @@ from breakglass.services.drafting import draft
 from breakglass.services.naming import approvers_name
 from breakglass.services.terms import terms_accept, terms_draft
 from breakglass.services.tickets import ticket_approve, ticket_open, ticket_owner_approve, ticket_start
-from breakglass.people import set_in_force
+from breakglass.selectors import current_set
 from protocol.persons import Purpose
 from tenants.models import Tenant
 from tests.breakglass.staff import Colleague, maker, put_in_force
@@ -42,7 +42,7 @@ class Staffed:
 
     def name_approvers(self) -> None:
         """The owner signs the set in force."""
-        current = set_in_force()
+        current = current_set()
         assert current is not None
         approvers_name(
             actor=self.house.actor(),

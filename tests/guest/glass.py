@@ -1,7 +1,7 @@
 """Break-glass of a guest without its agent: a clock that tests move, and one handler behind every access route."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,8 +185,10 @@ class Server:
 
 
 @asynccontextmanager
-async def served(glass: Glass) -> AsyncIterator[Server]:
-    """The guard on a port of loopback, for the time of the block."""
+async def served(
+    glass: Glass, handlers: Mapping[tuple[str, str], Handler] | None = None
+) -> AsyncIterator[Server]:
+    """The guard on a port of loopback, for the time of the block; behind it ``handlers``, else the one."""
     guard = Guard(glass.access, ORIGIN)
 
     @web.middleware
@@ -213,8 +215,9 @@ async def served(glass: Glass) -> AsyncIterator[Server]:
 
     app = web.Application(middlewares=[errors_as_json, gate])
     app[PATIENCE] = 5.0
-    app.add_routes([web.route(method, path, handler) for method, path in RULES])
-    app.add_routes([web.get("/v1/break-glass/unruled", handler)])
+    behind = dict.fromkeys([*RULES, ("GET", "/v1/break-glass/unruled")], handler)
+    behind = dict(handlers or behind)
+    app.add_routes([web.route(method, path, each) for (method, path), each in behind.items()])
     server = TestServer(app)
     await server.start_server()
     async with ClientSession() as client:
