@@ -106,6 +106,28 @@ def scopes_that_were_not_signed(operator: Operator) -> Iterator[Answer]:
             yield operator.ask(method, path, body)
 
 
+@plot("not_found", "wrong_path", "token_invalid", "method_not_allowed", "status 400")
+def routes_written_otherwise(operator: Operator) -> Iterator[Answer]:
+    """By dots, slashes, encodings and whole addresses: what the token says is what is asked, and what is served."""
+    secret, prefix = operator.portal.loot.secret_path, "/v1/break-glass"
+    for path in (
+        f"{prefix}/../workspace/files?path={secret}",
+        f"{prefix}/%2e%2e/workspace/files?path={secret}",
+        f"{prefix}/./files?path={secret}",
+        f"/v1//break-glass/files?path={secret}",
+        f"{prefix}/files/?path={secret}",
+        f"/v1/break%2dglass/files?path={secret}",
+        f"{prefix}/files;path={secret}",
+        f"{prefix.upper()}/FILES?path={secret}",
+        f"http://127.0.0.1{prefix}/files?path={secret}",
+        f"http://127.0.0.1/v1/workspace/files?path={secret}",
+        f"{prefix}/files?%70ath={secret}",
+    ):
+        yield operator.ask("GET", path)
+    for method in ("POST", "OPTIONS", "get"):
+        yield operator.ask(method, f"{prefix}/files?path={secret}")
+
+
 @plot("token_differs")
 def wider_tokens(operator: Operator) -> Iterator[Answer]:
     """The session is real; the token still must be the ticket's."""
