@@ -111,9 +111,13 @@ def test_one_session_for_a_ticket(glass: Glass) -> None:
     glass.clock.monotonic += IDLE_SECONDS - 1
     assert code(first, new) == "lives"
     assert code(second, other) == "lives"
+    glass.clock.monotonic += IDLE_SECONDS
+    assert code(first, new) == "session_required"
+    other = glass.session(second)
+    assert code(second, other) == "lives"
     glass.access.end(second.ticket.ticket, "done")
     assert code(second, other) == "session_required"
-    assert glass.events().count("session") == 3
+    assert glass.events().count("session") == 4
 
 
 # The guard
