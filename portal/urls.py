@@ -55,6 +55,7 @@ urlpatterns = [
         "t/<slug:slug>/record/download/", record_views.tenant_record_download, name="tenant-record-download"
     ),
     path("t/<slug:slug>/record/export/", record_views.tenant_record_export, name="tenant-record-export"),
+    path("break-glass/", include("portal.breakglass.approver_urls")),
     path("break-glass/", include("portal.breakglass.staff_urls")),
     path("log/checkpoint", log_views.checkpoint, name="log-checkpoint"),
     path("log/tile/<path:where>", log_views.tile, name="log-tile"),

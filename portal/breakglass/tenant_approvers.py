@@ -52,6 +52,7 @@ def approvers_page(reader: Person, tenant: Tenant) -> dict[str, Any]:
         "threshold": current.document["threshold"] if current else 0,
         "policy": policy(approvers_of(current)),
         "named": named,
+        "anew": named is not None and named.keyring != keyring,
         "guest": guest(tenant, current),
         "terms": terms,
         "kinds": [

@@ -133,6 +133,10 @@ WORDS: dict[str, Words] = {
     **_all(
         Topic.BREAK_GLASS,
         {
+            "approvers.named": "Named the approvers whom the machine believes, version {version}",
+            "terms.accepted": "Signed terms of break-glass, version {version}: {ordinary}, emergency {emergency}",
+            "guest.approvers_stated": "Noted the approvers and terms that the machine states",
+            "guest.approvers_refused": "Was told by the machine that it refuses approvers or terms: {code}",
             "ticket.opened": "Asked for access to the machine ({kind}): {scopes} for {seconds} s",
             "ticket.edited": "Changed what was asked, so that nothing is approved: {scopes} for {seconds} s",
             "ticket.approval_given": "Approved the access that was asked for",
@@ -178,6 +182,13 @@ WORDS: dict[str, Words] = {
     **_all(
         Topic.FLEET,
         {
+            "passkey.registered": "Registered a passkey of {user}",
+            "passkey.retired": "Retired a passkey of {user}",
+            "passkey.cloned": "Noticed that a passkey of {user} may have a copy: it signs nothing any more",
+            "approvers.proposed": "Proposed version {version} of the approvers",
+            "approvers.signed": "Signed version {version} of the approvers",
+            "approvers.accepted": "Put version {version} of the approvers in force: a quorum has signed it",
+            "approvers.withdrawn": "Withdrew the proposed version {version} of the approvers",
             "plan.created": "Made the plan {name}",
             "plan.changed": "Changed the plan {name}",
             "host.registered": "Registered the host {name}",

@@ -1,7 +1,7 @@
 """Break-glass of a guest without its agent: a clock that tests move, and one handler behind every access route."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from guest.agent.members import Members
 from guest.agent.recovery import Recovery
 from protocol.access_receipts import START, check_chain
 from protocol.persons import Purpose, Site
+from protocol.tickets import Ticket
 from protocol.tokens import BreakGlassToken, new_runtime_token
 from tests.protocol.people import MEMBER, ORIGIN, OWNER, RP_ID, Device, Passkey, entry, keyring
 from tests.protocol.ticketing import PORTAL_ORIGIN, PORTAL_SITE, RAE, RUNTIME_ID, TENANT_ID, a_set, a_ticket
@@ -130,6 +131,11 @@ class Glass:
 
 def bg_token(opened: Opened, method: str, path: str, **changed: Any) -> BreakGlassToken:
     """What the portal would sign for this request, but for what is ``changed``."""
+    return token_of(opened.ticket, method, path, **changed)
+
+
+def token_of(ticket: Ticket, method: str, path: str, **changed: Any) -> BreakGlassToken:
+    """The same, by the ticket alone."""
     claims = new_runtime_token(
         issuer="portal",
         runtime_id=RUNTIME_ID,
@@ -141,7 +147,6 @@ def bg_token(opened: Opened, method: str, path: str, **changed: Any) -> BreakGla
         body=None,
         now=int(time()),
     )
-    ticket = opened.ticket
     usual = {
         "ticket": ticket.ticket,
         "scopes": list(ticket.scopes),
@@ -180,8 +185,10 @@ class Server:
 
 
 @asynccontextmanager
-async def served(glass: Glass) -> AsyncIterator[Server]:
-    """The guard on a port of loopback, for the time of the block."""
+async def served(
+    glass: Glass, handlers: Mapping[tuple[str, str], Handler] | None = None
+) -> AsyncIterator[Server]:
+    """The guard on a port of loopback, for the time of the block; behind it ``handlers``, else the one."""
     guard = Guard(glass.access, ORIGIN)
 
     @web.middleware
@@ -208,8 +215,9 @@ async def served(glass: Glass) -> AsyncIterator[Server]:
 
     app = web.Application(middlewares=[errors_as_json, gate])
     app[PATIENCE] = 5.0
-    app.add_routes([web.route(method, path, handler) for method, path in RULES])
-    app.add_routes([web.get("/v1/break-glass/unruled", handler)])
+    behind = dict.fromkeys([*RULES, ("GET", "/v1/break-glass/unruled")], handler)
+    behind = dict(handlers or behind)
+    app.add_routes([web.route(method, path, each) for (method, path), each in behind.items()])
     server = TestServer(app)
     await server.start_server()
     async with ClientSession() as client:

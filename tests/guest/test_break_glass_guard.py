@@ -58,18 +58,18 @@ def session_code(glass: Glass, opened: Any, nonce: str, signature: Any) -> str:
 def test_only_the_requesters_passkey_at_this_guest(glass: Glass) -> None:
     """Not an approver's, not at the portal's origin, not without user verification, not for another purpose."""
     opened = glass.access.take(a_grant())
-    for by, changed in (
-        (ANN, {}),
-        (Passkey(), {}),
-        (RAE, {"origin": PORTAL_ORIGIN}),
-        (RAE, {"origin": "http://other.portal.localhost:8000"}),
-        (RAE, {"rp_id": "elsewhere"}),
-        (RAE, {"flags": 0x01}),
-        (RAE, {"purpose": Purpose.SESSION}),
-    ):
+    wrong: list[tuple[Passkey, Purpose, dict[str, Any]]] = [
+        (ANN, Purpose.ACCESS, {}),
+        (Passkey(), Purpose.ACCESS, {}),
+        (RAE, Purpose.ACCESS, {"origin": PORTAL_ORIGIN}),
+        (RAE, Purpose.ACCESS, {"origin": "http://other.portal.localhost:8000"}),
+        (RAE, Purpose.ACCESS, {"rp_id": "elsewhere"}),
+        (RAE, Purpose.ACCESS, {"flags": 0x01}),
+        (RAE, Purpose.SESSION, {}),
+    ]
+    for by, purpose, changed in wrong:
         asked = glass.access.challenge(opened)
-        given = {"purpose": Purpose.ACCESS, "document": asked, **changed}
-        signature = by.sign(given.pop("purpose"), given.pop("document"), **given)
+        signature = by.sign(purpose, asked, **changed)
         assert session_code(glass, opened, asked["nonce"], signature) == "bad_signature"
     assert glass.events() == ["granted"]
 

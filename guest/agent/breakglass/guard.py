@@ -48,7 +48,7 @@ class Guard:
         """Page, challenge and session: for who has a grant, but no session yet. Raises BreakGlassRefused."""
         with self._noting(token, request):
             request[DOOR] = self._granted(token), token
-        return await handler(request)
+            return await handler(request)
 
     async def visit(
         self, request: web.Request, handler: Handler, token: BreakGlassToken
