@@ -38,6 +38,7 @@ urlpatterns = [
     path("t/<slug:slug>/outside/", outside_views.tenant_outside, name="tenant-outside"),
     path("t/<slug:slug>/quotas/", quotas_views.tenant_quotas, name="tenant-quotas"),
     path("t/<slug:slug>/quotas/live/", quotas_views.tenant_quotas_live, name="tenant-quotas-live"),
+    path("t/<slug:slug>/break-glass/", include("portal.breakglass.tenant_urls")),
     path("t/<slug:slug>/record/", record_views.tenant_record, name="tenant-record"),
     path("t/<slug:slug>/record/<int:entry>/", record_views.tenant_record_entry, name="tenant-record-entry"),
     path(
@@ -54,6 +55,7 @@ urlpatterns = [
         "t/<slug:slug>/record/download/", record_views.tenant_record_download, name="tenant-record-download"
     ),
     path("t/<slug:slug>/record/export/", record_views.tenant_record_export, name="tenant-record-export"),
+    path("break-glass/", include("portal.breakglass.approver_urls")),
     path("break-glass/", include("portal.breakglass.staff_urls")),
     path("log/checkpoint", log_views.checkpoint, name="log-checkpoint"),
     path("log/tile/<path:where>", log_views.tile, name="log-tile"),

@@ -20,6 +20,7 @@ TELEMETRY: dict[str, str] = {
     "audit_checkpoint": "the same",
     "audit_sequencerfence": "the same",
     "audit_cosignature": "telemetry (docs/adr/0035-witnesses.md)",
+    "breakglass_guestapprovers": "what guests say; a change of it is an entry of its own",
     "provisioning_told": "a note of what a host was told, between request and step_done",
 }
 """Tables, each with its reason."""

@@ -6,7 +6,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from django.db import transaction
 
-from breakglass.refusals import TicketRefused
+from breakglass.refusals import TicketRefused, in_sentences
 from breakglass.services.passkeys import clones_noted
 
 P = ParamSpec("P")
@@ -22,7 +22,7 @@ def one_deed(service: Callable[P, R]) -> Callable[P, R]:
         with transaction.atomic():
             return service(*args, **kwargs)
 
-    return clones_noted(in_one)
+    return in_sentences(clones_noted(in_one))
 
 
 def kept(signature: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from audit.context import Actor
 from breakglass import selectors
 from breakglass.clock import database_time
 from breakglass.models import PERSON, Passkey, Ticket
-from breakglass.refusals import TicketRefused
+from breakglass.refusals import TicketRefused, in_sentences
 from breakglass.standing import Standing, standing
 from protocol import tickets as form
 from provisioning.models import Runtime
@@ -31,6 +31,7 @@ class Checked:
     """A document that may become a ticket, or its next revision, if it is signed."""
 
     ticket: form.Ticket
+    tenant: Tenant
     passkey: Passkey
     runtime: Runtime
     standing: Standing
@@ -46,6 +47,7 @@ class Checked:
         return self.standing.mode(self.ticket.kind) == "owner"
 
 
+@in_sentences
 def draft(
     *,
     actor: Actor,
@@ -117,7 +119,7 @@ def check(actor: Actor, document: Any, ticket: Ticket | None = None) -> Checked:
     runtime = _machine(tenant)
     if str(runtime.pk) != parsed.runtime_id:
         raise TicketRefused("no_machine", "The tenant has another machine by now. Ask anew.")
-    return Checked(parsed, passkey, runtime, current)
+    return Checked(parsed, tenant, passkey, runtime, current)
 
 
 def name_of(actor: Actor) -> str:

@@ -38,7 +38,7 @@ def ticket_revoke(*, actor: Actor, ticket: Ticket, words: str = "") -> Ticket:
 
 
 def revoker(actor: Actor, ticket: Ticket) -> str | None:
-    """As what ``actor`` may revoke: ``requester``, ``owner``, ``approver``, ``operator``; None: not at all."""
+    """As what ``actor`` may revoke: ``requester``, ``owner``, ``approver`` or ``operator``; None: not."""
     user = actor.user
     if user is None or not user.is_active:
         return None

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
+from django.contrib.auth.models import User
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
@@ -42,13 +44,14 @@ def ticket_open(*, actor: Actor, document: Any, signature: Mapping[str, Any]) ->
     Raises:
         TicketRefused: as :func:`breakglass.services.drafting.draft`; ``bad_request_signature``; ``cloned``.
     """
-    if standing_ticket := _repeated(actor, document, signature):
-        return standing_ticket
+    _one_at_a_time(actor)
+    if made := _repeated(actor, document, signature):
+        return made
     checked = check(actor, document)
     _check_request(actor, checked, signature)
     ticket = Ticket.objects.create(
-        pk=checked.ticket.ticket,
-        tenant_id=checked.ticket.tenant_id,
+        pk=UUID(checked.ticket.ticket),
+        tenant=checked.tenant,
         runtime=checked.runtime,
         requester_id=int(actor.id),
         kind=checked.ticket.kind,
@@ -57,9 +60,9 @@ def ticket_open(*, actor: Actor, document: Any, signature: Mapping[str, Any]) ->
         **_asked(checked),
     )
     _keep_revision(ticket, checked, signature)
-    _record("ticket.opened", actor, ticket, **_facts(checked))
+    _record_asked("ticket.opened", actor, ticket, checked)
     notices.asked(ticket)
-    return told(ticket)
+    return told(_fresh(ticket))
 
 
 @one_deed
@@ -88,7 +91,7 @@ def ticket_edit(*, actor: Actor, ticket: Ticket, document: Any, signature: Mappi
         raise why_not(fresh)
     changed = _fresh(ticket)
     _keep_revision(changed, checked, signature)
-    _record("ticket.edited", actor, changed, **_facts(checked))
+    _record_asked("ticket.edited", actor, changed, checked)
     notices.asked(changed)
     return told(changed)
 
@@ -113,6 +116,8 @@ def ticket_approve(*, actor: Actor, ticket: Ticket, signature: Mapping[str, Any]
         raise TicketRefused("own_approval", "You asked for this yourself. Somebody else must approve it.")
     passkey = assertion_take(actor=actor, purpose=Purpose.APPROVAL, document=fresh.document, signature=given)
     person = _check_approval(fresh, current.approvers, given)
+    if person != passkey.person:
+        raise TicketRefused("bad_signature", "The approver set gives this passkey to somebody else.")
     if Approval.objects.filter(ticket=fresh, revision=fresh.revision, person=person).exists():
         raise TicketRefused("approved_already", "You have approved this already. It waits for others.")
     Approval.objects.create(
@@ -328,6 +333,13 @@ def _only_requester(actor: Actor, ticket: Ticket) -> None:
         raise TicketRefused("not_allowed", "Only the requester does this.")
 
 
+def _one_at_a_time(actor: Actor) -> None:
+    """A person's requests follow each other: so the limits on them hold, and one sent twice is one."""
+    people = User.objects.select_for_update(no_key=True)
+    if actor.user is None or not people.filter(pk=actor.user.pk, is_active=True).first():
+        raise TicketRefused("not_allowed", "Only staff who may operate the tenant ask for this.")
+
+
 def _repeated(actor: Actor, document: Any, signature: Mapping[str, Any]) -> Ticket | None:
     """A ticket that this very request has made: its answer may have been lost."""
     parsed = form.Ticket.parse(document)
@@ -357,18 +369,20 @@ def _keep_revision(ticket: Ticket, checked: Checked, signature: Mapping[str, Any
     )
 
 
-def _facts(checked: Checked) -> dict[str, Any]:
-    """What the record says of a request: no words and no paths; the digest proves those."""
-    return {
-        "revision": checked.ticket.revision,
-        "digest": checked.ticket.digest,
-        "kind": checked.ticket.kind,
-        "scopes": list(checked.ticket.scopes),
-        "seconds": checked.ticket.seconds,
-        "needed": checked.needed,
-        "approvers": checked.standing.row.version,
-        "runtime": checked.ticket.runtime_id,
-    }
+def _record_asked(action: str, actor: Actor, ticket: Ticket, checked: Checked) -> None:
+    """No words and no paths: the digest proves those."""
+    _record(
+        action,
+        actor,
+        ticket,
+        digest=checked.ticket.digest,
+        kind=checked.ticket.kind,
+        scopes=list(checked.ticket.scopes),
+        seconds=checked.ticket.seconds,
+        needed=checked.needed,
+        approvers=checked.standing.row.version,
+        runtime=checked.ticket.runtime_id,
+    )
 
 
 def _owners(signature: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,12 @@ from aiohttp import web
 from cryptography import x509
 
 from guest.agent.answers import BadRequest, hexadecimal, json_fields, json_flag, json_objects, json_signed
+from guest.agent.breakglass.exec import Commands, Exec
+from guest.agent.breakglass.files import Files
+from guest.agent.breakglass.logs import Logs
+from guest.agent.breakglass.members import MembersBreakGlass
 from guest.agent.breakglass.routes import BreakGlassRoutes
+from guest.agent.breakglass.status import Standing
 from guest.agent.config import Config
 from guest.agent.content import Content
 from guest.agent.enrolment import Enrolment
@@ -42,6 +47,7 @@ class Routes:
         witness: Witness,
         gateway: GatewayRoutes,
         runner: Runner,
+        commands: Commands,
     ) -> None:
         self._config, self._enrolment, self._gate = config, enrolment, gate
         self._vault, self._witness, self._gateway = vault, witness, gateway
@@ -51,6 +57,12 @@ class Routes:
         self._content = Content(workspace, lambda request, _: gate.check_standing(request), config.patience)
         self._jobs = Jobs(runner, gate)
         self._break_glass = gate.guard.access
+        self._under_tickets = {
+            **Files(workspace, config.patience).handlers(),
+            **Logs(commands.launcher, runner).handlers(),
+            **Exec(commands).handlers(),
+            **Standing(self.status).handlers(),
+        }
 
     def routes(self) -> list[web.RouteDef]:
         """One handler for each route of the table, and none beside."""
@@ -75,6 +87,9 @@ class Routes:
             ("GET", "/gateway.js"): self._pages.serve,
             ("GET", "/witness.js"): self._pages.serve,
             ("GET", "/page.css"): self._pages.serve,
+            ("GET", "/break-glass"): self._pages.serve,
+            ("GET", "/break-glass.js"): self._pages.serve,
+            ("GET", "/break-glass.css"): self._pages.serve,
             ("GET", "/v1/door"): self.door,
             ("POST", "/v1/sessions/challenge"): self.challenge,
             ("POST", "/v1/sessions"): self.begin_session,
@@ -91,6 +106,8 @@ class Routes:
             **self._gateway.handlers(),
             **self._jobs.handlers(),
             **BreakGlassRoutes(self._break_glass).handlers(),
+            **MembersBreakGlass(self._break_glass).handlers(),
+            **self._under_tickets,
         }
         if handlers.keys() != ACCESS.keys():
             raise RuntimeError("a route is missing from the table of access, or has no handler")

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from guest.agent.answers import BODY_LIMIT, PATIENCE, errors_as_json
 from guest.agent.breakglass.build import break_glass
+from guest.agent.breakglass.exec import FOLDER, Commands
 from guest.agent.breakglass.guard import Guard
 from guest.agent.certificates import stand_in_certificate
 from guest.agent.config import Config
@@ -87,7 +88,10 @@ async def _listening(config: Config) -> AsyncIterator[int]:
     vault.changed = gateway.gateway.secret_changed
     messages = gateway.messages
     jobs.register(Kind.MESSAGE, Spoken(config.data / "messages", messages.answer, messages.check))
-    routes = Routes(config, enrolment, gate, vault, witness, gateway, jobs)
+    commands = Commands(
+        Launched(launcher, config.jobs, Bounds.of(config.personalisation.limits)), config.data / FOLDER
+    )
+    routes = Routes(config, enrolment, gate, vault, witness, gateway, jobs, commands)
     runner = await _http(routes, gate, doors, config.patience)
     server = await asyncio.get_running_loop().create_server(
         doors,
@@ -100,7 +104,7 @@ async def _listening(config: Config) -> AsyncIterator[int]:
     )
     jobs.begin()
     try:
-        async with gateway.tended(), gate.guard.access.tended():
+        async with gateway.tended(), gate.guard.access.tended(), commands.tended():
             yield server.sockets[0].getsockname()[1]
     finally:
         server.close()

@@ -30,8 +30,10 @@ STREAMED: dict[tuple[str, str], Flow] = {
     ("PUT", "/v1/workspace/files"): Flow.IN,
     ("GET", "/v1/workspace/files"): Flow.OUT,
     ("GET", "/v1/workspace/archive"): Flow.OUT,
+    ("PUT", "/v1/break-glass/files"): Flow.IN,
+    ("GET", "/v1/break-glass/files"): Flow.OUT,
 }
-"""All streamed routes, each a member's (``gate.ACCESS``). The gate reads all other bodies whole."""
+"""All streamed routes, each behind a session (``gate.ACCESS``). The gate reads all other bodies whole."""
 
 
 def stated_hash(request: web.Request) -> str | None:

@@ -50,7 +50,9 @@ def begin(*, reader: Person, tenant: Tenant, ticket: Ticket) -> Iterator[str]:
     first = rows.filter(ticket_id=ticket.pk).order_by("seq").first()
     head = ReceiptHead.objects.filter(runtime=ticket.runtime_id).first()
     if first is None or head is None or head.seq < first.seq:
-        raise NotProved("no_receipts_yet", "The machine has told nothing of this ticket yet. Try again later.")
+        raise NotProved(
+            "no_receipts_yet", "The machine has told nothing of this ticket yet. Try again later."
+        )
     chosen = rows.filter(seq__gte=first.seq, seq__lte=head.seq).order_by("seq")
     if head.seq - first.seq >= MAX_RECEIPTS:
         raise NotProved("too_many_receipts", "There are too many receipts for one file. Ask your operator.")

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from breakglass.selectors import inbox_for
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
+
+from breakglass.selectors import inbox_for
 
 
 @dataclass(frozen=True)

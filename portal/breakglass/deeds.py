@@ -1,4 +1,4 @@
-"""What staff did in a machine, from the machine's own receipts, in words. A request and its outcome are one line."""
+"""What staff did in a machine, by the machine's own receipts. A request and its outcome are one line."""
 
 import json
 from collections.abc import Iterable
@@ -28,7 +28,8 @@ EVENTS = {
     "refused": "The machine refused",
     "ended": "Access ended",
 }
-CUT = 499
+STATUSES = {404: "not there", 499: "cut off"}
+"""What the machine's answer was, where it was no success; in words if they say more than the number."""
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Deed:
         status = self.outcome.get("status")
         if status is None:
             return ""
-        parts = ["cut off" if status == CUT else "" if status < 400 else f"refused ({status})"]
+        parts = [STATUSES.get(status, "" if status < 400 else f"not served ({status})")]
         parts += [_bytes(self.outcome["bytes"])] if isinstance(self.outcome.get("bytes"), int) else []
         parts += [f"exit code {self.outcome['exit_code']}"] if "exit_code" in self.outcome else []
         return ", ".join(part for part in parts if part)

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from breakglass.selectors import inbox_for, is_approver, tickets_for
 from django.contrib.auth.models import User
 from django.utils import timezone
 
 from breakglass.models import Ticket
+from breakglass.selectors import inbox_for, is_approver, tickets_for
 from portal.breakglass.rows import rows, with_all
 
 PAST = 15

@@ -5,7 +5,6 @@ from functools import wraps
 from typing import Any
 from uuid import UUID
 
-from breakglass.selectors import tickets_for
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
@@ -15,6 +14,7 @@ from django.shortcuts import get_object_or_404, redirect
 
 from breakglass.models import Ticket
 from breakglass.refusals import TicketRefused
+from breakglass.selectors import tickets_for
 from portal.breakglass import signing
 from portal.breakglass.asked import FormRefused
 from portal.breakglass.signing import SigningRefused

@@ -85,7 +85,7 @@ def ticket_view(request: HttpRequest, ticket: UUID) -> HttpResponse:
     """One ticket: who, what, why, for how long, who has agreed, and what the reader may do."""
     seen = part(person(request), found(request, ticket))
     context = ticket_page(seen)
-    return render(request, "portal/break_glass/ticket.html", context | _part(context))
+    return render(request, "portal/break_glass/ticket.html", context | _parts(context))
 
 
 @polled
@@ -98,7 +98,7 @@ def ticket_live(request: HttpRequest, ticket: UUID) -> HttpResponse:
     if request.GET.get("shown", seen.shown) != seen.shown:
         return HttpResponseClientRefresh()
     context = live_part(seen)
-    context |= _part(context)
+    context |= _parts(context) | {"polled": True}
     if request.GET.get("seen") == context["seen"]:
         return HttpResponse(status=204)
     return render(request, "portal/break_glass/_ticket_live.html", context)
@@ -157,16 +157,16 @@ def _passkey(request: HttpRequest) -> Passkey:
 
 def _inbox(request: HttpRequest) -> dict[str, Any]:
     context = inbox_page(person(request))
-    return context | _rendered("portal/break_glass/_inbox.html", context)
+    return context | _rendered(context, part="portal/break_glass/_inbox.html")
 
 
-def _part(context: dict[str, Any]) -> dict[str, Any]:
-    return _rendered("portal/break_glass/_ticket.html", context)
+def _parts(context: dict[str, Any]) -> dict[str, Any]:
+    return _rendered(context, part="portal/break_glass/_ticket.html", story="portal/break_glass/_events.html")
 
 
-def _rendered(template: str, context: dict[str, Any]) -> dict[str, Any]:
-    """The part that is fetched again, and a mark by which a browser says that it has it."""
-    # Without the request: nothing in this part may differ from one request to the next but its facts.
-    text = render_to_string(template, context)
-    seen = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return {"part": mark_safe(text), "seen": seen}  # noqa: S308 - our own template's output
+def _rendered(context: dict[str, Any], **templates: str) -> dict[str, Any]:
+    """The parts that are fetched again, and a mark by which a browser says that it has them."""
+    # Without the request: nothing in these may differ from one request to the next but its facts.
+    texts = {name: render_to_string(template, context) for name, template in templates.items()}
+    seen = hashlib.sha256("".join(texts.values()).encode()).hexdigest()[:16]
+    return {name: mark_safe(text) for name, text in texts.items()} | {"seen": seen}  # noqa: S308 - our own

@@ -4,9 +4,8 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from breakglass.models import ApproverSetVersion, GuestApprovers, TenantApprovers
-from breakglass.people import read_set, set_in_force
-from breakglass.services.terms import latest_terms
+from breakglass.models import ApproverSetVersion, GuestApprovers
+from breakglass.selectors import approvers_of, current_set, current_terms, named_set
 from portal.breakglass.tenant_tickets import owner_keys
 from portal.breakglass.words import scope
 from portal.secrets import present_runtime
@@ -27,20 +26,15 @@ KINDS = {
 POLICY_WORDS = {"emergency": "An emergency, as a whole"}
 
 
-def named_by(tenant: Tenant) -> TenantApprovers | None:
-    """The newest naming by an owner of ``tenant``, which the caller has found in their scope."""
-    return TenantApprovers.objects.filter(tenant=tenant).select_related("set", "keyring").first()
-
-
 def modes(tenant: Tenant) -> dict[str, str]:
     """What the terms in force say of each kind."""
-    terms = latest_terms(tenant)
+    terms = current_terms(tenant)
     return {kind: terms.document[kind] if terms else DEFAULT_MODE for kind in KINDS}
 
 
 def way_in(tenant: Tenant) -> str:
-    """Whether there is one, in a code: ``none`` (nobody was named), ``closed``, ``owner`` or ``approvers``."""
-    if named_by(tenant) is None:
+    """In a code: ``none`` (nobody was named), ``closed``, ``owner`` or ``approvers``."""
+    if named_set(tenant) is None:
         return "none"
     found = set(modes(tenant).values())
     return "closed" if found == {"closed"} else "owner" if found <= {"owner", "closed"} else "approvers"
@@ -48,15 +42,17 @@ def way_in(tenant: Tenant) -> str:
 
 def approvers_page(reader: Person, tenant: Tenant) -> dict[str, Any]:
     """The page's context."""
-    current, named, terms = set_in_force(), named_by(tenant), latest_terms(tenant)
+    current, named, terms = current_set(), named_set(tenant), current_terms(tenant)
     keyring, owner = latest_keyring(tenant), is_owner(reader, tenant)
     keys = owner_keys(reader, tenant) if owner and isinstance(reader, User) else []
     now = modes(tenant)
     return {
         "current": current,
-        "people": people(read_set(current)),
-        "policy": policy(read_set(current)),
+        "people": people(approvers_of(current)),
+        "threshold": current.document["threshold"] if current else 0,
+        "policy": policy(approvers_of(current)),
         "named": named,
+        "anew": named is not None and named.keyring != keyring,
         "guest": guest(tenant, current),
         "terms": terms,
         "kinds": [
@@ -110,10 +106,11 @@ def guest(tenant: Tenant, current: ApproverSetVersion | None) -> dict[str, Any]:
 
 def document(tenant: Tenant) -> dict[str, Any]:
     """For the API: what an owner needs to sign with a device key, and to compare."""
-    current, named, terms = set_in_force(), named_by(tenant), latest_terms(tenant)
+    current, named, terms = current_set(), named_set(tenant), current_terms(tenant)
     shown = guest(tenant, current)
     return {
-        "current": current and {"version": current.version, "hash": current.hash, "document": current.document},
+        "current": current
+        and {"version": current.version, "hash": current.hash, "document": current.document},
         "named": named
         and {"version": named.set.version, "hash": named.set.hash, "signature": named.signature},
         "terms": terms

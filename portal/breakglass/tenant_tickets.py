@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
-from breakglass.models import Receipt, Ticket
+from breakglass.models import Receipt, Revision, Ticket
 from breakglass.selectors import tickets_for
 from portal.breakglass.deeds import SHOWN, Deed, deeds
+from portal.breakglass.rows import names_of
 from portal.breakglass.words import LOOKS, SCOPES, STATES, duration, path, scope
 from protocol.approvers import ApproversError, ApproverSet
 from tenants.models import MemberKey, Tenant
@@ -102,6 +104,25 @@ class Told:
         return sorted(names.get(person, person) for person in signed)
 
     @property
+    def missing(self) -> int:
+        """How many more must approve, while it waits for that."""
+        waits = self.ticket.state == State.PENDING
+        return max(0, self.ticket.needed - len(self.approved_by)) if waits else 0
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Person → name of everybody who has signed: as the set names them, else as the portal does."""
+        ticket = self.ticket
+        signed = {one.person for one in ticket.owner_approvals.all()}
+        signed |= {one.person for one in (*ticket.approvals.all(), *ticket.rejections.all())}
+        return names_of(signed) | _names(ticket)
+
+    @property
+    def shown(self) -> str:
+        """What the page around the live part depends on."""
+        return f"{self.ticket.revision}-{self.ticket.state}-{self.owner_agreed:d}"
+
+    @property
     def owner_agreed(self) -> bool:
         """Whether one of the tenant's owners has signed this revision."""
         return any(one.revision == self.ticket.revision for one in self.ticket.owner_approvals.all())
@@ -122,11 +143,6 @@ class Told:
         if self.ticket.ended_by is None:
             return ""
         return self.who if self.ticket.ended_by_id == self.ticket.requester_id else _called(self.ticket)
-
-    @property
-    def rejected_with(self) -> str:
-        """An approver's words."""
-        return " ".join(one.words for one in self.ticket.rejections.all()).strip()
 
     @property
     def review(self) -> Any:
@@ -184,7 +200,7 @@ class Told:
 
 
 def done_under(ticket: Ticket) -> tuple[list[Deed], int]:
-    """The newest lines of what was done under ``ticket``, the newest first, and how many receipts there are."""
+    """What was done under ``ticket``, the newest line first, and how many receipts there are."""
     rows = Receipt.objects.filter(runtime=ticket.runtime_id, ticket_id=ticket.pk)
     newest = list(rows.order_by("-seq")[: 2 * SHOWN])
     return deeds(reversed(newest))[::-1][:SHOWN], rows.count() if len(newest) == 2 * SHOWN else len(newest)
@@ -210,12 +226,12 @@ def may(user: Person, told: Told) -> frozenset[str]:
     return frozenset(name for name, holds in table.items() if holds)
 
 
-def history(told: Told) -> Iterator[tuple[str, list[tuple[str, Any, Any]]]]:
+def history(told: Told) -> Iterator[tuple[Revision, list[tuple[str, str, str]]]]:
     """For each revision but the first, the newest first: what it changed, as name, before and after."""
     names = {"reason": "reason", "incident": "incident", "scopes": "what", "paths": "where"}
     names |= {"seconds": "how long", "kind": "kind"}
     found = list(told.ticket.revisions.all())
-    for newer, older in zip(found, found[1:], strict=False):
+    for newer, older in pairwise(found):
         changed = [
             (words, _shown(name, older.document[name]), _shown(name, newer.document[name]))
             for name, words in names.items()

@@ -19,21 +19,26 @@ from django.urls import reverse
 from django.utils.safestring import mark_safe
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
+from django_htmx.http import HttpResponseClientRefresh
 
+from audit import log
 from audit.context import Actor
 from breakglass.models import Ticket
-from breakglass.people import set_in_force
 from breakglass.refusals import TicketRefused
+from breakglass.selectors import current_set
+from breakglass.services.endings import ticket_revoke
 from breakglass.services.naming import approvers_name
 from breakglass.services.terms import terms_accept, terms_draft
-from breakglass.services.tickets import ticket_owner_approve, ticket_revoke
+from breakglass.services.tickets import ticket_owner_approve
 from portal.breakglass import access_export, signing
 from portal.breakglass.signing import SigningRefused
 from portal.breakglass.tenant_approvers import approvers_page, way_in
 from portal.breakglass.tenant_tickets import PAGE, Told, done_under, history, may, owner_keys, tickets_of
+from portal.breakglass.timeline import timeline
 from portal.polling import polled
 from portal.record.proving import NotProved
 from protocol.persons import Purpose
+from protocol.terms import MODES
 from tenants.models import Tenant
 from tenants.selectors import is_owner, tenants_for
 
@@ -94,6 +99,9 @@ def tenant_ticket(request: HttpRequest, slug: str, ticket: UUID) -> HttpResponse
 def tenant_ticket_live(request: HttpRequest, slug: str, ticket: UUID) -> HttpResponse:
     """The changing part of the page; 204 if it is as the caller has it."""
     context = _one(request, slug, ticket)
+    if request.GET.get("shown", context["shown"]) != context["shown"]:
+        # What stands around this part depends on it, too.
+        return HttpResponseClientRefresh()
     if request.GET.get("seen") == context["digest"]:
         return HttpResponse(status=204)
     return render(request, "portal/break_glass/_tenant_ticket_live.html", context)
@@ -146,8 +154,7 @@ def tenant_ticket_receipts(request: HttpRequest, slug: str, ticket: UUID) -> Htt
         messages.error(request, str(refusal))
         return redirect("tenant-break-glass-ticket", slug=slug, ticket=ticket)
     response = StreamingHttpResponse(lines, content_type="application/jsonl")
-    name = f"{slug}-access-{str(ticket)[:8]}.jsonl"
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    response["Content-Disposition"] = f'attachment; filename="{_file(told)}"'
     return response
 
 
@@ -166,7 +173,7 @@ def tenant_approvers(request: HttpRequest, slug: str) -> HttpResponse:
 @_signs
 def tenant_approvers_name(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     """An owner signs the set in force, the one that the page showed."""
-    slot, current = f"tenant-break-glass-name:{tenant.pk}", set_in_force()
+    slot, current = f"tenant-break-glass-name:{tenant.pk}", current_set()
     if current is None:
         raise SigningRefused("There are no approvers yet. Staff make the first set.")
     if signing.is_answer(request):
@@ -193,6 +200,8 @@ def tenant_terms(request: HttpRequest, tenant: Tenant) -> HttpResponse:
         messages.success(request, "They hold from now on. The machine is told when it runs.")
         return signing.done(reverse("tenant-break-glass-approvers", args=[tenant.slug]))
     chosen = {kind: request.POST.get(kind, "") for kind in ("ordinary", "emergency")}
+    if not set(chosen.values()) <= set(MODES):
+        raise SigningRefused("Choose for both kinds who must agree.")
     return _ask(request, tenant, slot, Purpose.TERMS, terms_draft(tenant=tenant, **chosen))
 
 
@@ -206,6 +215,10 @@ def _ask(
             "No passkey of yours is an owner's in the keyring. Use the command line: break-glass."
         )
     return signing.ask(request, slot=slot, purpose=purpose, document=document, keys=keys)
+
+
+def _file(told: Told) -> str:
+    return f"{told.ticket.tenant.slug}-access-{str(told.ticket.pk)[:8]}.jsonl"
 
 
 def _told(request: HttpRequest, tenant: Tenant, ticket: UUID) -> Told:
@@ -242,12 +255,17 @@ def _one(request: HttpRequest, slug: str, ticket: UUID) -> dict[str, Any]:
         "history": list(history(told)),
         "may": may(request.user, told),
         "can_sign": isinstance(request.user, User) and bool(owner_keys(request.user, tenant)),
+        "events": timeline(told.ticket, told.names),
+        "file": _file(told),
+        "key": str(log.vkey()),
+        "shown": told.shown,
     }
     return _with_part("portal/break_glass/_tenant_ticket.html", context)
 
 
 def _with_part(template: str, context: dict[str, Any]) -> dict[str, Any]:
-    """The changing part as text, and its digest. Without the request: nothing in it may differ but its facts."""
+    """With the changing part as text, and its digest."""
+    # Without the request: nothing in this part may differ from one request to the next but its facts.
     part = render_to_string(template, context)
     digest = hashlib.sha256(part.encode()).hexdigest()[:16]
     return context | {"part": mark_safe(part), "digest": digest}  # noqa: S308 - our own template's output

@@ -4,12 +4,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from breakglass.selectors import Eligible, is_approver, keys_of_person, may_approve, recent_of
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from breakglass.models import PERSON, Passkey, Ticket
+from breakglass.selectors import Eligible, is_approver, keys_of_person, may_approve, recent_of
 from portal.breakglass.rows import Row, name_of, names_of, row, rows, with_all
 from portal.breakglass.timeline import timeline
 from portal.breakglass.words import SCOPES, duration
@@ -111,14 +111,15 @@ def live_part(seen: Part) -> dict[str, Any]:
 def _next(seen: Part) -> str:
     """One sentence for the reader: what they can do next, or what the ticket waits for."""
     ticket, deeds = seen.ticket, seen.deeds
+    active = ticket.state == State.ACTIVE
     mine = ticket.requester_id == seen.user.pk
     table = [
         ("approve" in deeds, "Read what is asked, then decide below."),
         (ticket.state == State.PENDING, "It can begin once enough people have approved it."),
         ("start" in deeds, f"Begin when you are ready: then {duration(ticket.seconds)} run."),
         (ticket.state == State.APPROVED, "It begins when its requester begins it."),
-        ("open" in deeds, "The machine asks for your passkey once more. End it as soon as you are done."),
-        (ticket.state == State.ACTIVE, f"{name_of(ticket.requester)} can reach the machine now."),
+        (mine and active, "The machine asks for your passkey once more. End it as soon as you are done."),
+        (active, f"{name_of(ticket.requester)} can reach the machine now."),
         ("review" in deeds, "Write a short review below: what you found, what you did."),
         (mine, "Ask anew if you need access again."),
     ]
@@ -141,7 +142,7 @@ def _deeds(user: User, ticket: Ticket, able: list[Eligible]) -> list[str]:
         ("edit", mine and waiting),
         ("withdraw", mine and waiting),
         ("start", mine and ticket.state == State.APPROVED),
-        ("open", mine and active),
+        ("open", mine and active and ticket.delivered_at),
         ("end", mine and active),
         ("approve", undecided),
         ("reject", undecided),

@@ -24,6 +24,7 @@ class Topic(StrEnum):
     OUTSIDE = "outside"
     TENANCY = "tenancy"
     RECORD = "record"
+    BREAK_GLASS = "break_glass"
     REQUESTS = "requests"
     FLEET = "fleet"
 
@@ -35,6 +36,7 @@ TOPICS: dict[str, str] = {
     Topic.OUTSIDE: "Outside",
     Topic.TENANCY: "Tenancy",
     Topic.RECORD: "Record",
+    Topic.BREAK_GLASS: "Break-glass",
     Topic.REQUESTS: "Requests",
 }
 """The labels of those that a tenant's entries can have."""
@@ -129,6 +131,28 @@ WORDS: dict[str, Words] = {
         },
     ),
     **_all(
+        Topic.BREAK_GLASS,
+        {
+            "approvers.named": "Named the approvers whom the machine believes, version {version}",
+            "terms.accepted": "Signed terms of break-glass, version {version}: {ordinary}, emergency {emergency}",
+            "guest.approvers_stated": "Noted the approvers and terms that the machine states",
+            "guest.approvers_refused": "Was told by the machine that it refuses approvers or terms: {code}",
+            "ticket.opened": "Asked for access to the machine ({kind}): {scopes} for {seconds} s",
+            "ticket.edited": "Changed what was asked, so that nothing is approved: {scopes} for {seconds} s",
+            "ticket.approval_given": "Approved the access that was asked for",
+            "ticket.owner_approved": "Let the access in that was asked for, as an owner",
+            "ticket.approved": "Took the access for approved: {needed} people are enough",
+            "ticket.rejected": "Rejected the access that was asked for",
+            "ticket.withdrawn": "Withdrew what was asked",
+            "ticket.timed_out": "Let a request for access lapse: nobody used it in time",
+            "ticket.started": "Began access to the machine, for {seconds} s",
+            "ticket.ended": "Ended access to the machine, done",
+            "ticket.expired": "Ended access to the machine: its time was over",
+            "ticket.revoked": "Revoked access to the machine ({ending})",
+            "ticket.reviewed": "Wrote the review of an access to the machine",
+        },
+    ),
+    **_all(
         Topic.RECORD,
         {
             "personal.erased": "Erased personal data that entries committed to",
@@ -158,6 +182,13 @@ WORDS: dict[str, Words] = {
     **_all(
         Topic.FLEET,
         {
+            "passkey.registered": "Registered a passkey of {user}",
+            "passkey.retired": "Retired a passkey of {user}",
+            "passkey.cloned": "Noticed that a passkey of {user} may have a copy: it signs nothing any more",
+            "approvers.proposed": "Proposed version {version} of the approvers",
+            "approvers.signed": "Signed version {version} of the approvers",
+            "approvers.accepted": "Put version {version} of the approvers in force: a quorum has signed it",
+            "approvers.withdrawn": "Withdrew the proposed version {version} of the approvers",
             "plan.created": "Made the plan {name}",
             "plan.changed": "Changed the plan {name}",
             "host.registered": "Registered the host {name}",

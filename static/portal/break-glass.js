@@ -43,7 +43,7 @@ function fit() {
   const box = (scope) => form.querySelector(`[name=scopes][value="${scope}"]`);
   if (box("workspace:write").checked) box("workspace:read").checked = true;
   const chosen = [...form.querySelectorAll("[name=scopes]:checked")];
-  document.getElementById("paths").hidden = !chosen.some((one) => "paths" in one.dataset);
+  document.getElementById("where").hidden = !chosen.some((one) => "paths" in one.dataset);
   const [some, whole] = form.querySelectorAll("[name=whole]");
   if (box("exec").checked) whole.checked = true;
   some.disabled = box("exec").checked;

@@ -17,7 +17,5 @@ def make_colleague(make_user: Callable[..., User]) -> Staff:
 
 
 @pytest.fixture
-def world(
-    tenant: Tenant, image: GuestImage, owner: User, operator: User, make_colleague: Staff
-) -> World:
+def world(tenant: Tenant, image: GuestImage, owner: User, operator: User, make_colleague: Staff) -> World:
     return build(tenant, image, owner, Group.objects.get(name="operators"), make_colleague)

@@ -85,10 +85,14 @@ class World:
     def approve(self, ticket: Ticket, by: Colleague, **lies: Any) -> Ticket:
         return ticket_approve(actor=by.actor, ticket=ticket, signature=self.signed(ticket, by, **lies))
 
-    def reject(self, ticket: Ticket, by: Colleague, words: str = "", **lies: Any) -> Ticket:
+    def rejection(self, ticket: Ticket, by: Colleague, words: str = "", **lies: Any) -> Callable[[], Ticket]:
+        """A rejection, signed; call it to have it taken."""
         document = form.rejection_document(form.Ticket.parse(ticket.document))
         signature = by.sign(Purpose.REJECTION, document, **lies)
-        return ticket_reject(actor=by.actor, ticket=ticket, signature=signature, words=words)
+        return lambda: ticket_reject(actor=by.actor, ticket=ticket, signature=signature, words=words)
+
+    def reject(self, ticket: Ticket, by: Colleague, words: str = "", **lies: Any) -> Ticket:
+        return self.rejection(ticket, by, words, **lies)()
 
     def owner_approve(self, ticket: Ticket, device: Device = OWNER) -> Ticket:
         signature = device.sign(Purpose.OWNER_APPROVAL, ticket.document)

@@ -3,8 +3,6 @@
 A route and verb that the portal takes and that is in neither table fails tests/completeness/test_routes.py.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -20,6 +18,8 @@ from protocol.persons import Purpose
 from provisioning.models import Operation, Runtime
 from tenants.models import MemberKey
 from tenants.services import connector_forbid, key_register
+from tests.completeness import approver_cases
+from tests.completeness.case import Case, Do
 from tests.portal import test_rule_1 as rule_1
 from tests.portal.conftest import TESTER, Kind, State, World, device_of, make_operation
 from tests.portal.test_key_sign_in import answer, ask
@@ -30,17 +30,6 @@ from tests.protocol.people import entry
 
 WITNESS_KEY = str(new_key("w.example.org", COSIGNATURE_V1)[1])
 ACME = "acme.portal.localhost"
-Do = Callable[[World, Client], Any]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One change: its request, the newest entry after it, who makes it, and what stands before."""
-
-    do: Do
-    action: str
-    role: str = "superuser"
-    before: Callable[[World], Any] | None = None
 
 
 def post(url: str, /, **form: str) -> Do:
@@ -207,6 +196,7 @@ def forbidden(world: World) -> None:
 
 
 CHANGES: dict[tuple[str, str], list[Case]] = {
+    **approver_cases.CHANGES,
     ("sign-in", "post"): [Case(sign_in, "session.began", "anonymous")],
     ("sign-out", "post"): [Case(post("/sign-out/"), "session.ended", "owner")],
     ("tenant-operation", "post"): [Case(rule_1.stop_machine, "operation.requested", "owner")],
@@ -281,6 +271,7 @@ CHANGES: dict[tuple[str, str], list[Case]] = {
 
 THE_RECORD = "writes an entry and nothing else; tests/portal/test_record.py and test_record_proofs.py"
 UNCHANGING: dict[tuple[str, str], str] = {
+    **approver_cases.UNCHANGING,
     ("admin:audit_entry_export", "post"): THE_RECORD,
     ("admin:audit_entry_personal", "post"): THE_RECORD,
     ("tenant-record-export", "post"): THE_RECORD,

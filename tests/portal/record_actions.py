@@ -23,6 +23,9 @@ COMPOSED: dict[tuple[str, str], set[str]] = {
         "connector.enabled",
         "connector.disabled",
     },
+    ("breakglass/services/endings.py", "f'ticket.{after}'"): {
+        f"ticket.{state}" for state in ("ended", "expired", "revoked", "rejected", "withdrawn", "timed_out")
+    },
     ("provisioning/machine.py", "f'operation.{operation.state}'"): {
         "operation.succeeded",
         "operation.failed",

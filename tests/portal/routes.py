@@ -56,6 +56,10 @@ IN_THE_LOG = {
 """Routes that have an answer only once the sequencer has signed."""
 
 
+OF_NO_TENANT = {"break-glass-key-retire", "break-glass-set-sign", "break-glass-set-withdraw"}
+"""Routes of rows that belong to the staff as a whole."""
+
+
 def body(response: Any) -> bytes:
     """All of an answer, also of one that is sent piece by piece."""
     return b"".join(response.streaming_content) if response.streaming else bytes(response.content)
@@ -90,6 +94,8 @@ class Route:
     def is_scoped(self) -> bool:
         """Whether the row belongs to one tenant."""
         if self.name == "log-tile":  # hashes, which say nothing about anybody
+            return False
+        if self.name in OF_NO_TENANT:
             return False
         return self.is_object and (not self.name.startswith("admin:") or self.model in SCOPED)
 
@@ -127,6 +133,8 @@ class Route:
         return before + (f"{value}{after}" if rest else "")
 
     def _identifier(self, place: Place) -> object:
+        if self.name in OF_NO_TENANT:
+            return place.ticket.passkey_id if "<int:key>" in self.path else 0
         if "<slug:slug>" in self.path:
             return place.tenant.slug
         if self.path.startswith("/break-glass/<uuid:ticket>/"):

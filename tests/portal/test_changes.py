@@ -12,6 +12,10 @@ from tests.portal.routes import Route, routes
 pytestmark = pytest.mark.django_db
 every_route = pytest.mark.parametrize("route", routes(), ids=lambda route: f"{route.name} {route.path}")
 POST_ONLY = {
+    "break-glass-key-options",
+    "break-glass-key-retire",
+    "break-glass-set-sign",
+    "break-glass-set-withdraw",
     "sign-out",
     "tenant-access",
     "tenant-connector-switch",

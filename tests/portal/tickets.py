@@ -4,6 +4,7 @@ from hashlib import sha256
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from django.conf import settings
 from django.contrib.auth.models import User
 
 from audit.context import Actor
@@ -16,7 +17,6 @@ from protocol.tickets import rejection_document
 from tenants.models import KeyringVersion, Tenant
 from tests.protocol.people import Passkey as Authenticator
 
-PORTAL = "http://portal.localhost:8000"
 WHY = "The gateway fails since noon; I look for the cause."
 _ORDER = int("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551", 16)
 
@@ -72,7 +72,7 @@ def named(tenant: Tenant) -> TenantApprovers:
 
 def sign(user: User, purpose: Purpose, document: Any, **lies: Any) -> dict[str, str]:
     """As the portal's page would have it signed."""
-    return authenticator(user).sign(purpose, document, **({"origin": PORTAL} | lies))
+    return authenticator(user).sign(purpose, document, **({"origin": settings.BASE_URL} | lies))
 
 
 def ask(user: User, tenant: Tenant, **asked: Any) -> Ticket:

@@ -212,7 +212,7 @@ def test_break_glass_tokens_are_no_runtime_tokens() -> None:
 
 def test_a_break_glass_token_may_be_longer() -> None:
     """It names the ticket's paths; but no header holds more than the agent reads."""
-    more = {"ticket": "t", "scopes": ["status"], "digest": "0" * 64}
+    more: dict[str, Any] = {"ticket": "t", "scopes": ["status"], "digest": "0" * 64}
     for length, fits in ((5000, True), (6000, False)):
         glass = BreakGlassToken(**asdict(token()), **more, paths=["x" * length])
         try:

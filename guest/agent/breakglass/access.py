@@ -93,31 +93,29 @@ class BreakGlass:
         Raises:
             sqlite3.Error: it is over, but the disk does not say so yet. Ask again; so does the agent.
         """
-        opened = self.grants.close(ticket)
-        self.sessions.end(ticket)
-        streams = self.cuts.cut(ticket)
-        told = {**detail, "token": token, "streams": streams}
-        if opened is not None or ticket not in self._unwritten:
-            self._unwritten[ticket] = (code, told)
+        found = self._close(ticket, code, token=token, **detail)
         self._write_ends()
-        return opened is not None, streams
+        return found
 
     def look(self) -> None:
-        """End every open grant that no longer holds; cut what is under way where only the clock is in doubt."""
+        """End each open grant that no longer holds; cut what is under way where only the clock is doubted."""
         now = self._now()
         for opened in self.grants.opened():
             code = self.grants.fault(opened, now)
             if code == "clock_wrong":
                 self.cuts.cut(opened.ticket.ticket)
             elif code:
-                self.end(opened.ticket.ticket, code)
-        if self._unwritten:
-            self._write_ends()
+                self._close(opened.ticket.ticket, code)
+        self._write_ends()
 
     def changed(self) -> None:
-        """Keyring, approvers, terms or suspension have changed: what no longer holds ends now."""
+        """Keyring, approvers, terms or suspension have changed: what no longer holds ends now.
+
+        Raises:
+            sqlite3.Error: as ``end``.
+        """
         for ticket, code in self.grants.judged_again().items():
-            self.end(ticket, code)
+            self._close(ticket, code)
         self.look()
 
     # Sessions and visits
@@ -222,12 +220,21 @@ class BreakGlass:
             pause = LOOK_SECONDS
             try:
                 self.look()
-            except (sqlite3.Error, OSError) as failure:
+            except Exception as failure:  # whatever it is: the watch goes on
                 _log.error("an end of break-glass is not on the disk yet: %s", type(failure).__name__)
                 pause = TRIES_AFTER
             now = self._now()
             left = [opened.deadline - now.monotonic for opened in self.grants.opened()]
             await asyncio.sleep(max(0.01, min([pause, *left])))
+
+    def _close(self, ticket: str, code: str, **told: Any) -> tuple[bool, int]:
+        """The part of an end that waits for no disk and cannot fail."""
+        opened = self.grants.close(ticket)
+        self.sessions.end(ticket)
+        streams = self.cuts.cut(ticket)
+        if opened is not None or ticket not in self._unwritten:
+            self._unwritten[ticket] = (code, {**told, "streams": streams})
+        return opened is not None, streams
 
     def _write_ends(self) -> None:
         for ticket, (code, told) in list(self._unwritten.items()):

@@ -9,7 +9,8 @@ import base64
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -82,23 +83,27 @@ class Commands:
 
     def __init__(self, launched: Launched, folder: Path) -> None:
         make_private_folder(folder)
-        self._launched, self._folder = launched, folder
+        self._launched, self._folder, self.launcher = launched, folder, launched.launcher
         self._busy = asyncio.Lock()
         self._ending: set[asyncio.Task[None]] = set()
 
-    def begin(self) -> None:
-        """End what an earlier process of the agent has left."""
+    @asynccontextmanager
+    async def tended(self) -> AsyncIterator[None]:
+        """End what an earlier process has left, and until the block's end see to the end of what is begun.
+
+        What is not at its end by then has its mark, for the next start.
+        """
         for mark in self._folder.iterdir():
             if mark.name.startswith("."):
                 mark.unlink()  # Half a mark: nothing was begun after it.
             else:
                 self._see_to_its_end(_job(mark.name, Command((), "", 1)), kill=True)
-
-    async def close(self) -> None:
-        """Stop looking after what is ending: the marks are there for the next start."""
-        for task in self._ending:
-            task.cancel()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        try:
+            yield
+        finally:
+            for task in self._ending:
+                task.cancel()
+            await asyncio.gather(*self._ending, return_exceptions=True)
 
     async def run(self, command: Command, standing: Callable[[], None]) -> Ran:
         """Run it and wait for its end. ``standing`` is asked all the time; what it raises ends the command.

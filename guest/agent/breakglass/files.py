@@ -12,9 +12,6 @@ from guest.agent.content import Content
 from guest.agent.workspace import Workspace
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_TALLY = "tally"
-
-
 @dataclass
 class Tally:
     """How much of a file went out or came in, and its digest: what the receipt says of it."""
@@ -28,6 +25,9 @@ class Tally:
 
     def told(self) -> dict[str, Any]:
         return {"bytes": self.size, "sha256": self._hash.hexdigest()}
+
+
+_TALLY = web.RequestKey("tally", Tally)
 
 
 class Files:
@@ -62,6 +62,5 @@ def _tallied(handler: Handler) -> Handler:
 
 def _passing(request: web.Request, data: bytes) -> None:
     visit_of(request).check()
-    tally = request.get(_TALLY)
-    if isinstance(tally, Tally):
+    if (tally := request.get(_TALLY)) is not None:
         tally.add(data)

@@ -24,7 +24,7 @@ from protocol.access_receipts import ReceiptError
 from protocol.tokens import BreakGlassToken
 
 COOKIE = "__Host-bg"
-DOOR = "door"
+DOOR = web.RequestKey("door", tuple[Opened, BreakGlassToken])
 """Where the guard leaves the open grant and the token for the handlers of the door."""
 CUT = 499
 """The status that an outcome states when the connection was cut, or the reader has gone."""
@@ -48,7 +48,7 @@ class Guard:
         """Page, challenge and session: for who has a grant, but no session yet. Raises BreakGlassRefused."""
         with self._noting(token, request):
             request[DOOR] = self._granted(token), token
-        return await handler(request)
+            return await handler(request)
 
     async def visit(
         self, request: web.Request, handler: Handler, token: BreakGlassToken
@@ -147,8 +147,7 @@ class Guard:
 
 def door_of(request: web.Request) -> tuple[Opened, BreakGlassToken]:
     """What the guard left for the handlers of the door."""
-    opened, token = request[DOOR]
-    return opened, token
+    return request[DOOR]
 
 
 def _route(request: web.Request) -> str:

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from guest.agent.breakglass.sessions import OperatorSession
     from protocol.tickets import Ticket
 
-VISIT = "visit"
-"""Where the gate leaves the visit for the handler."""
-
 
 @dataclass
 class Visit:
@@ -70,9 +67,10 @@ class Visit:
         self.access.end(self.ticket.ticket, "done", token=self.jti)
 
 
+VISIT = web.RequestKey("visit", Visit)
+"""Where the gate leaves the visit for the handler."""
+
+
 def visit_of(request: web.Request) -> Visit:
-    """The gate's. Raises TypeError: the route is of another class."""
-    visit = request[VISIT]
-    if not isinstance(visit, Visit):
-        raise TypeError("the gate left no visit")
-    return visit
+    """The gate's. Raises KeyError: the route is of another class."""
+    return request[VISIT]

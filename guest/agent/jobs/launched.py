@@ -45,13 +45,13 @@ class Launched:
     survives = True
 
     def __init__(self, launcher: Launcher, folder: Path, bounds: Bounds) -> None:
-        self._launcher, self._folder, self._bounds = launcher, folder, bounds
+        self.launcher, self._folder, self._bounds = launcher, folder, bounds
         self._asked: dict[str, float] = {}
         self._missing: dict[str, float] = {}
 
     def check(self) -> None:
         """Raises JobRefused where there is no launcher."""
-        if not self._launcher.exists:
+        if not self.launcher.exists:
             raise JobRefused(503, "no_launcher", "a simulated machine runs no commands")
 
     async def start(self, job: Job) -> None:
@@ -127,7 +127,7 @@ class Launched:
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            return await self._launcher.ask(request)
+            return await self.launcher.ask(request)
         except LauncherUnavailable as failure:
             raise Away(str(failure)) from None
 
