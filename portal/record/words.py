@@ -151,6 +151,7 @@ WORDS: dict[str, Words] = {
             "ticket.revoked": "Revoked access to the machine ({ending})",
             "webhook.added": "Had an address told of requests for access ({kind})",
             "webhook.retired": "Had an address told no more ({kind})",
+            "break_glass.exported": "Downloaded the receipts of an access, {from} to {to}",
             "ticket.reviewed": "Wrote the review of an access to the machine",
         },
     ),
