@@ -17,9 +17,12 @@ from provisioning.models import GuestImage, Host, Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
 from tenants.models import Tenant
 from tests.breakglass.access import Staffed, staffed
+from tests.net import net
 from tests.provisioning.workers import created
 
-pytestmark = pytest.mark.django_db(transaction=True)
+__all__ = ["net"]
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("net")]
 
 
 @pytest.fixture
