@@ -208,7 +208,7 @@ def _take(runtime: Runtime, after: Position, page: Page, asked_at: datetime) -> 
 
 
 def _follow_ends(receipts: Sequence[Stated]) -> None:
-    """What ended in the guest first (its operator is done, its owner pressed the button) is over here, too."""
+    """What ended in the guest first (its operator is done, its owner's button) is over here, too."""
     codes = {UUID(each.ticket): each.detail.get("code") for each in receipts if each.event == "ended"}
     for ticket in Ticket.objects.filter(pk__in=codes, state=Ticket.State.ACTIVE).select_related("tenant"):
         after, ending = ENDED_THERE.get(str(codes[ticket.pk]), (Ticket.State.REVOKED, "in_guest"))

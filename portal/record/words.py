@@ -134,7 +134,7 @@ WORDS: dict[str, Words] = {
         Topic.BREAK_GLASS,
         {
             "approvers.named": "Named the approvers whom the machine believes, version {version}",
-            "terms.accepted": "Signed terms of break-glass, version {version}: {ordinary}, emergency {emergency}",
+            "terms.accepted": "Signed terms, version {version}: {ordinary}, in an emergency {emergency}",
             "guest.approvers_stated": "Noted the approvers and terms that the machine states",
             "guest.approvers_refused": "Was told by the machine that it refuses approvers or terms: {code}",
             "ticket.opened": "Asked for access to the machine ({kind}): {scopes} for {seconds} s",
