@@ -230,7 +230,7 @@ class RuntimeClient:
         return self._call("POST", "/v1/checkpoint", {"request": request})
 
     def deliver_grant(self, grant: Mapping[str, Any]) -> dict[str, Any]:
-        """``PUT /v1/grants``: a ticket with its signatures. The guest decides; the same again is nothing new."""
+        """``PUT /v1/grants``: a ticket with its signatures. The guest decides; again is nothing new."""
         return self._call("PUT", "/v1/grants", {"grant": dict(grant)})
 
     def end_grant(self, ticket: str) -> dict[str, Any]:
