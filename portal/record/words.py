@@ -159,6 +159,8 @@ WORDS: dict[str, Words] = {
             "break_glass.mismatch": "Found that the machine's receipts and this record differ: {kind}",
             "break_glass.mismatch_acknowledged": "Looked into a difference to the machine's receipts: {kind}",
             "break_glass.exported": "Downloaded the receipts of an access, {from} to {to}",
+            "webhook.added": "Had an address told of requests for access ({kind})",
+            "webhook.retired": "Had an address told no more ({kind})",
             "ticket.reviewed": "Wrote the review of an access to the machine",
         },
     ),
