@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
 
 from protocol.tickets import Ticket
 from protocol.tokens import sign
@@ -25,7 +25,7 @@ from tests.guest.glass import all_scopes, token_of
 from tests.guest.operators import let_in, name_approvers
 from tests.guest.shop import Shop
 from tests.guest.test_gate import pin
-from tests.portal.test_browser import SIZES, browser, complaints, shoot  # noqa: F401 - fixtures
+from tests.portal.test_browser import browser, complaints, shoot  # noqa: F401 - fixtures
 from tests.protocol.people import OWNER, RP_ID, Passkey, entry
 from tests.protocol.ticketing import RAE, a_ticket
 
@@ -56,8 +56,8 @@ class Stage:
         """A browser whose authenticator holds ``key``, made at the portal."""
         context: BrowserContext = self.browser.new_context(
             base_url=self.base,
-            viewport=SIZES["desktop"],
-            color_scheme="light",  # type: ignore[arg-type]
+            viewport=ViewportSize(width=1280, height=800),
+            color_scheme="light",
         )
         context.set_default_timeout(20_000)
         page = context.new_page()
