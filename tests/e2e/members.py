@@ -53,7 +53,10 @@ class Member:
             asked = Request(method, path, sha256(body).hexdigest())
             shown = prove(OWNER.seed, self.session, asked, self.counter)
             headers |= {SESSION_HEADER: self.session, PROOF_HEADER: shown}
-        with httpx.Client(verify=self.portal._context(verified=True), timeout=60, trust_env=False) as client:
+        # An agent's turn is one request, and takes minutes where the machine has other work.
+        patience = httpx.Timeout(240, connect=20)
+        context = self.portal._context(verified=True)
+        with httpx.Client(verify=context, timeout=patience, trust_env=False) as client:
             request = client.build_request(
                 method,
                 f"https://{self.address}:{self.port}{path}",
