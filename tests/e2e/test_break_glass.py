@@ -24,6 +24,7 @@ from tests.breakglass.access import Staffed, staffed
 from tests.e2e.conftest import Portal
 from tests.e2e.members import Member
 from tests.e2e.operators import Operator, Stream, until, urgent_worker
+from tests.e2e.real_access import look_inside
 from tests.provisioning.workers import created
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(900)]
@@ -101,7 +102,9 @@ def walk(portal: Portal, people: Staffed, host: Host) -> dict[str, float]:
     stream.go_on.set()
     stream.join(60)
     assert 0 < stream.bytes < len(LARGE), "it was cut"
-    (end,) = [json.loads(row.event)["data"] for row in Entry.objects.filter(action="break_glass.end_confirmed")]
+    (end,) = [
+        json.loads(row.event)["data"] for row in Entry.objects.filter(action="break_glass.end_confirmed")
+    ]
     assert end == {"was_open": True, "streams": 1}
 
     assert operator.ask("GET", "/v1/break-glass").status_code == 403
@@ -151,7 +154,7 @@ def cut_command(portal: Portal, people: Staffed, host: Host) -> float:
         people,
         people.anna,
         people.ben,
-        scopes=["exec", "workspace:read"],
+        scopes=["exec", "logs:read", "workspace:read"],
         paths=[""],
         seconds=600,
     )
@@ -160,6 +163,7 @@ def cut_command(portal: Portal, people: Staffed, host: Host) -> float:
         "POST", "/v1/break-glass/exec", json={"argv": ["echo", "hello"], "cwd": "", "seconds": 20}
     )
     assert said.status_code == 200, said.text
+    look_inside(operator)
     body = {"argv": ["sh", "-c", script], "cwd": "", "seconds": 60}
     running = Stream(operator, "POST", "/v1/break-glass/exec", body=body)
     member = Member.sign_in(operator.ticket.runtime, host)
