@@ -25,6 +25,7 @@ from tests.breakglass.access import Staffed, staffed
 from tests.e2e.conftest import Portal
 from tests.e2e.members import Member
 from tests.e2e.operators import Operator, Stream, until, urgent_worker
+from tests.e2e.real_access import look_inside
 from tests.provisioning.workers import created
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(900)]
@@ -154,7 +155,7 @@ def cut_command(portal: Portal, people: Staffed, host: Host) -> float:
         people,
         people.anna,
         people.ben,
-        scopes=["exec", "workspace:read"],
+        scopes=["exec", "logs:read", "workspace:read"],
         paths=[""],
         seconds=600,
     )
@@ -163,6 +164,7 @@ def cut_command(portal: Portal, people: Staffed, host: Host) -> float:
         "POST", "/v1/break-glass/exec", json={"argv": ["echo", "hello"], "cwd": "", "seconds": 20}
     )
     assert said.status_code == 200, said.text
+    look_inside(operator)
     body = {"argv": ["sh", "-c", script], "cwd": "", "seconds": 60}
     running = Stream(operator, "POST", "/v1/break-glass/exec", body=body)
     member = Member.sign_in(operator.ticket.runtime, host)
