@@ -67,9 +67,7 @@ class Staffed:
             "seconds": 600,
             **changes,
         }
-        document = draft(
-            actor=self.greta.actor, tenant=self.tenant, passkey=self.greta.passkey, **wanted
-        )
+        document = draft(actor=self.greta.actor, tenant=self.tenant, passkey=self.greta.passkey, **wanted)
         signature = self.sign(self.greta, Purpose.ACCESS_REQUEST, document)
         return ticket_open(actor=self.greta.actor, document=document, signature=signature)
 

@@ -87,7 +87,9 @@ class Guest:
 
 
 @pytest.fixture
-def people(tenant: Tenant, owner: User, make_user: Callable[..., User], image: Any, make_host: Any) -> Staffed:
+def people(
+    tenant: Tenant, owner: User, make_user: Callable[..., User], image: Any, make_host: Any
+) -> Staffed:
     Runtime.objects.create(
         tenant=tenant,
         host=make_host(),
