@@ -43,9 +43,7 @@ Kind = Mismatch.Kind
 def compare(runtime: Runtime, fresh: Sequence[Receipt]) -> None:
     """Find what in new receipts nobody here has meant, in the caller's transaction."""
     for receipt in _unmeant(runtime, fresh):
-        mismatch(
-            runtime, Kind.NO_INTENT, seq=receipt.seq, token=receipt.token, ticket=receipt.ticket_id
-        )
+        mismatch(runtime, Kind.NO_INTENT, seq=receipt.seq, token=receipt.token, ticket=receipt.ticket_id)
 
 
 def missing(runtime: Runtime, fetched_at: datetime) -> QuerySet[Intent]:
@@ -92,9 +90,9 @@ def mismatch(
 def _unmeant(runtime: Runtime, fresh: Sequence[Receipt]) -> Iterable[Receipt]:
     used = [each for each in fresh if each.event in USES and not _is_grants(each)]
     meant = dict(
-        Intent.objects.filter(
-            token__in={each.token for each in used}, ticket__runtime=runtime
-        ).values_list("token", "ticket_id")
+        Intent.objects.filter(token__in={each.token for each in used}, ticket__runtime=runtime).values_list(
+            "token", "ticket_id"
+        )
     )
     yield from (each for each in used if meant.get(each.token) != each.ticket_id)
     granted = [each for each in fresh if each.event == "granted"]

@@ -270,7 +270,9 @@ class RuntimeClient:
         about = {"method": method, "path": path.partition("?")[0], "token": token.jti}
         self._record("agent.requested", about)
         try:
-            answer = self._send(method, path, content, sign(token, token_seed()), verified=verified, most=most)
+            answer = self._send(
+                method, path, content, sign(token, token_seed()), verified=verified, most=most
+            )
         except (AgentUnreachable, AgentRefused) as error:
             told = str(error.status) if isinstance(error, AgentRefused) else "unreachable"
             self._record("agent.failed", {**about, "outcome": told})

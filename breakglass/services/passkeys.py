@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from audit.context import Actor
@@ -78,20 +78,23 @@ def passkey_register(*, actor: Actor, public_key: bytes, credential_id: str, nam
     except MembersRefused as refusal:
         raise TicketRefused(refusal.code, str(refusal)) from None
     fingerprint = PersonKey("passkey", public_key).fingerprint
-    # Retired ones too: what was given up once does not come back. And one key is one person's, whoever asks.
-    if Passkey.objects.filter(fingerprint=fingerprint).exists():
-        raise TicketRefused("taken", "This passkey was registered before. Make a new one.")
+    # One key is one person's, whoever asks.
     if MemberKey.objects.filter(fingerprint=fingerprint).exclude(user=user).exists():
         raise TicketRefused("taken", "Somebody else has registered this passkey. Make a new one.")
     if Passkey.objects.filter(user=user, retired_at=None).count() >= MAX_PASSKEYS:
         raise TicketRefused("too_many", f"You have {MAX_PASSKEYS} passkeys here. Retire one first.")
-    passkey = Passkey.objects.create(
-        user=user,
-        public_key=public_key.hex(),
-        fingerprint=fingerprint,
-        credential_id=credential_id,
-        name=name,
-    )
+    try:
+        with transaction.atomic():
+            passkey = Passkey.objects.create(
+                user=user,
+                public_key=public_key.hex(),
+                fingerprint=fingerprint,
+                credential_id=credential_id,
+                name=name,
+            )
+    except IntegrityError:
+        # Under another account, or under this one: what was retired once does not come back, either.
+        raise TicketRefused("taken", "This passkey was registered before. Make a new one.") from None
     _record("passkey.registered", actor, passkey)
     return passkey
 
@@ -145,6 +148,7 @@ def assertion_take(*, actor: Actor, purpose: Purpose, document: Any, signature: 
         counter=stated
     ):
         raise Cloned(actor, passkey, stated)
+    passkey.counter = stated
     return passkey
 
 
@@ -167,6 +171,7 @@ def _mark(refusal: Cloned) -> None:
     """On record once: the passkey signs nothing any more."""
     passkey = refusal.passkey
     if Passkey.objects.filter(pk=passkey.pk, cloned_at=None).update(cloned_at=Now()):
+        passkey.refresh_from_db()
         _record("passkey.cloned", refusal.actor, passkey, counter=passkey.counter, stated=refusal.stated)
 
 

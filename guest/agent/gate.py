@@ -220,7 +220,7 @@ class Gate:
                 return error(429, "too_many_requests", "slow down")
             if access in ROUTED and self.members.suspended:
                 return error(403, "suspended", "this runtime is suspended")
-            if isinstance(token, BreakGlassToken):
+            if access in UNDER_TICKETS:
                 return await self._under_ticket(request, handler, token, access, flow)
             if access in MEMBERS_ONLY:
                 try:
@@ -240,10 +240,12 @@ class Gate:
         self,
         request: web.Request,
         handler: Handler,
-        token: BreakGlassToken,
+        token: RuntimeToken,
         access: Access,
         flow: Flow | None,
     ) -> web.StreamResponse:
+        if not isinstance(token, BreakGlassToken):
+            raise TypeError("a token of another kind came this far")
         if access is Access.BREAK_GLASS_DOOR:
             return await self.guard.at_door(request, handler, token)
         if flow is None:

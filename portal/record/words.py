@@ -149,6 +149,8 @@ WORDS: dict[str, Words] = {
             "ticket.ended": "Ended access to the machine, done",
             "ticket.expired": "Ended access to the machine: its time was over",
             "ticket.revoked": "Revoked access to the machine ({ending})",
+            "webhook.added": "Had an address told of requests for access ({kind})",
+            "webhook.retired": "Had an address told no more ({kind})",
             "break_glass.exported": "Downloaded the receipts of an access, {from} to {to}",
             "ticket.reviewed": "Wrote the review of an access to the machine",
         },

@@ -134,7 +134,7 @@ def bg_token(opened: Opened, method: str, path: str, **changed: Any) -> BreakGla
     return token_of(opened.ticket, method, path, **changed)
 
 
-def token_of(ticket: Ticket, method: str, path: str, **changed: Any) -> BreakGlassToken:
+def token_of(about: Ticket, method: str, path: str, **changed: Any) -> BreakGlassToken:
     """The same, by the ticket alone."""
     claims = new_runtime_token(
         issuer="portal",
@@ -148,10 +148,10 @@ def token_of(ticket: Ticket, method: str, path: str, **changed: Any) -> BreakGla
         now=int(time()),
     )
     usual = {
-        "ticket": ticket.ticket,
-        "scopes": list(ticket.scopes),
-        "paths": list(ticket.paths),
-        "digest": ticket.digest,
+        "ticket": about.ticket,
+        "scopes": list(about.scopes),
+        "paths": list(about.paths),
+        "digest": about.digest,
     }
     return BreakGlassToken(**(vars(claims) | usual | changed))
 

@@ -111,9 +111,13 @@ def test_one_session_for_a_ticket(glass: Glass) -> None:
     glass.clock.monotonic += IDLE_SECONDS - 1
     assert code(first, new) == "lives"
     assert code(second, other) == "lives"
+    glass.clock.monotonic += IDLE_SECONDS
+    assert code(first, new) == "session_required"
+    other = glass.session(second)
+    assert code(second, other) == "lives"
     glass.access.end(second.ticket.ticket, "done")
     assert code(second, other) == "session_required"
-    assert glass.events().count("session") == 3
+    assert glass.events().count("session") == 4
 
 
 # The guard
@@ -128,14 +132,17 @@ def test_no_access_without_the_operators_session(glass: Glass, route: tuple[str,
         opened = everything(glass)
         for session in ("", "x" * 43, f"x; {COOKIE}=y"):
             assert await server.code(opened, method, path, session, body) == "session_required"
-        elsewhere = {**OWN_PAGE, "Sec-Fetch-Site": "same-site", "Cookie": f"{COOKIE}={glass.session(opened)}"}
+        session = glass.session(opened)
+        two = f"{session}; {COOKIE}=x"
+        assert await server.code(opened, method, path, two, body) == "session_required"
+        elsewhere = {**OWN_PAGE, "Sec-Fetch-Site": "same-site", "Cookie": f"{COOKIE}={session}"}
         server.tokens.append(bg_token(opened, method, path))
         answer = await server.client.request(method, server.url + path, json=body, headers=elsewhere)
         assert (await answer.json())["error"] == "cross_origin"
         assert server.reached == []
 
     run(glass, case)
-    assert glass.events() == ["granted"] + ["refused"] * 3 + ["session", "refused"]
+    assert glass.events() == ["granted"] + ["refused"] * 3 + ["session"] + ["refused"] * 2
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)

@@ -12,6 +12,8 @@ from guest.agent.content import Content
 from guest.agent.workspace import Workspace
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
 @dataclass
 class Tally:
     """How much of a file went out or came in, and its digest: what the receipt says of it."""

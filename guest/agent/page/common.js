@@ -157,6 +157,7 @@ function refusedHere(error) {
     knock(error);
     if (error.told) return;
   }
+  if (error.code === "machine_unreachable") document.dispatchEvent(new Event("unreachable"));
   say(error instanceof Refused ? error.message : "Something went wrong. Load the page again.", true);
 }
 
