@@ -21,7 +21,7 @@ class After(Func):
     """As many seconds after ``Now`` as a column holds: ``After("seconds")``."""
 
     arity = 1
-    output_field = DateTimeField()  # type: ignore[assignment]
+    output_field = DateTimeField()
 
     def as_postgresql(self, compiler: Any, connection: Any, **more: Any) -> Any:
         """Its own interval arithmetic."""

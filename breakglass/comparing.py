@@ -1,9 +1,9 @@
 """What the portal meant to happen in guests against what guests say happened.
 
 Before each request an operator's token is written down (:class:`Intent`), and for each the guest keeps a
-receipt that names the token. A use that nobody here meant is the worst that this room can tell: somebody has the
-route key and a session in the guest. The reverse may be a browser that went away before nginx had carried its
-request, or a guest that keeps no receipts.
+receipt that names the token. A use that nobody here meant is the worst that this room can tell: somebody has
+the route key and a session in the guest. The reverse may be a browser that went away before nginx had carried
+its request, or a guest that keeps no receipts.
 """
 
 import json
@@ -43,9 +43,7 @@ Kind = Mismatch.Kind
 def compare(runtime: Runtime, fresh: Sequence[Receipt]) -> None:
     """Find what in new receipts nobody here has meant, in the caller's transaction."""
     for receipt in _unmeant(runtime, fresh):
-        mismatch(
-            runtime, Kind.NO_INTENT, seq=receipt.seq, token=receipt.token, ticket=receipt.ticket_id
-        )
+        mismatch(runtime, Kind.NO_INTENT, seq=receipt.seq, token=receipt.token, ticket=receipt.ticket_id)
 
 
 def missing(runtime: Runtime, fetched_at: datetime) -> QuerySet[Intent]:
@@ -62,7 +60,7 @@ def missing(runtime: Runtime, fetched_at: datetime) -> QuerySet[Intent]:
 
 
 def note_missing() -> None:
-    """Raise the alarm for every intent that should have its receipt by now, each in a transaction of its own."""
+    """Raise the alarm for each intent that should have its receipt by now, in a transaction of its own."""
     for head in ReceiptHead.objects.exclude(at=None).select_related("runtime"):
         if head.at is None or head.trouble:
             continue
@@ -92,9 +90,9 @@ def mismatch(
 def _unmeant(runtime: Runtime, fresh: Sequence[Receipt]) -> Iterable[Receipt]:
     used = [each for each in fresh if each.event in USES and not _is_grants(each)]
     meant = dict(
-        Intent.objects.filter(
-            token__in={each.token for each in used}, ticket__runtime=runtime
-        ).values_list("token", "ticket_id")
+        Intent.objects.filter(token__in={each.token for each in used}, ticket__runtime=runtime).values_list(
+            "token", "ticket_id"
+        )
     )
     yield from (each for each in used if meant.get(each.token) != each.ticket_id)
     granted = [each for each in fresh if each.event == "granted"]

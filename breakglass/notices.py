@@ -4,16 +4,20 @@ A notice holds no words of the ticket: it says that there is something to look a
 """
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from django.contrib.auth.models import User
-from django.db.models import Q
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 
+from breakglass.clock import Clock
 from breakglass.models import Notice, Ticket, Webhook
-from breakglass.selectors import current_set, keys_in
+from breakglass.selectors import current_set, keys_in, overdue_reviews
 from tenants.models import Membership
 
 Kind = Notice.Kind
+REMIND_AFTER = timedelta(minutes=30)
 
 
 def asked(ticket: Ticket) -> None:
@@ -60,3 +64,34 @@ def _owners(ticket: Ticket) -> list[int]:
 def _webhooks(ticket: Ticket) -> list[Webhook]:
     audience = Q(audience=Webhook.Audience.APPROVERS) | Q(tenant=ticket.tenant_id)
     return list(Webhook.objects.filter(audience, retired_at=None))
+
+
+def remind() -> int:
+    """Ask once more those who have not decided, once per revision; tell of overdue reviews, once. How many."""
+    waiting = Ticket.objects.filter(state=Ticket.State.PENDING, wait_until__gt=Clock())
+    asked = Notice.objects.filter(
+        ticket=OuterRef("pk"), revision=OuterRef("revision"), due_at__lte=Now() - REMIND_AFTER
+    ).exclude(kind=Kind.REMINDER)
+    reminded = Notice.objects.filter(ticket=OuterRef("pk"), revision=OuterRef("revision"), kind=Kind.REMINDER)
+    done = 0
+    for ticket in waiting.filter(Exists(asked), ~Exists(reminded)):
+        with transaction.atomic():
+            if _once(ticket, Kind.REMINDER):
+                signed = ticket.approvals.filter(revision=ticket.revision).values("passkey__user")
+                people = set(_approvers(ticket)) - {row["passkey__user"] for row in signed}
+                _tell(ticket, Kind.REMINDER, people)
+                done += 1
+    told = Notice.objects.filter(ticket=OuterRef("ticket"), kind=Kind.OVERDUE)
+    for review in overdue_reviews().filter(~Exists(told)):
+        with transaction.atomic():
+            if _once(review.ticket, Kind.OVERDUE):
+                _tell(review.ticket, Kind.OVERDUE, [review.ticket.requester_id, *_approvers(review.ticket)])
+                done += 1
+    return done
+
+
+def _once(ticket: Ticket, kind: Kind) -> bool:
+    """Whether nobody has told of it, with the ticket held until the transaction is over."""
+    Ticket.objects.filter(pk=ticket.pk).update(state=F("state"))
+    revision = Q(revision=ticket.revision) if kind == Kind.REMINDER else Q()
+    return not Notice.objects.filter(revision, ticket=ticket, kind=kind).exists()

@@ -9,16 +9,12 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 BEGINNINGS = frozenset(
     {
         "/",
-        "/break-glass",
-        "/break-glass.css",
-        "/break-glass.js",
         "/gateway",
         "/gateway-api/v1",
         "/gateway.js",
         "/jobs.js",
         "/page.css",
         "/page.js",
-        "/v1/break-glass",
         "/v1/door",
         "/v1/gateway",
         "/v1/grants",

@@ -250,12 +250,25 @@ CELERY_BEAT_SCHEDULE = {
     "egress-purge": {"task": "provisioning.tasks.egress_purge", "schedule": 600.0},
     "refusals-count": {"task": "portal.tasks.refusals_count", "schedule": 60.0},
     "witness-round": {"task": "provisioning.tasks.witness_round", "schedule": WITNESS_SECONDS},
+    "notices-send": {"task": "breakglass.notice_tasks.notices_send", "schedule": SWEEP_SECONDS},
     "access-sweep": {"task": "breakglass.tasks.access_sweep", "schedule": BREAK_GLASS_SECONDS},
 }
 # A sweep that waited behind a stopped broker is worth nothing: the next one does its work.
 for _entry in CELERY_BEAT_SCHEDULE.values():
     _entry["options"] = {"expires": 2 * OBSERVE_SECONDS}
 CELERY_BEAT_SCHEDULE["access-sweep"]["options"] = {"expires": 2 * BREAK_GLASS_SECONDS}
+
+# Mail leaves by the worker only. Without a server it goes into files, to be read on this machine.
+MAIL_HOST = env.str("PORTAL_MAIL_HOST", "")
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if MAIL_HOST else 'filebased'}.EmailBackend"
+EMAIL_FILE_PATH = str(STATE_DIR / "mail")
+EMAIL_HOST = MAIL_HOST
+EMAIL_PORT = env.int("PORTAL_MAIL_PORT", 587)
+EMAIL_USE_TLS = env.bool("PORTAL_MAIL_TLS", True)
+EMAIL_HOST_USER = env.str("PORTAL_MAIL_USER", "")
+EMAIL_HOST_PASSWORD = env.str("PORTAL_MAIL_PASSWORD", "")
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("PORTAL_MAIL_FROM", f"portal@{_HOST}")
 
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",

@@ -43,7 +43,7 @@ def add_checkpoint(url: str, body: str, old: int, size: int) -> Verdict:
         raise OutsideUnreachable(problem)
     parts = urlsplit(url)
     host = parts.hostname or ""
-    address = _address(host, parts.port or (443 if parts.scheme == "https" else 80))
+    address = address_of(host, parts.port or (443 if parts.scheme == "https" else 80))
     target = parts._replace(
         netloc=f"{f'[{address}]' if ':' in address else address}{f':{parts.port}' if parts.port else ''}",
         path=f"{parts.path.rstrip('/')}/add-checkpoint",
@@ -110,7 +110,7 @@ def _verdict(status: int, headers: httpx.Headers, text: str, old: int, size: int
     return Verdict(reason="smaller" if held > size else "stale", size=held)
 
 
-def _address(host: str, port: int) -> str:
+def address_of(host: str, port: int) -> str:
     """The first of the host's addresses, all of which must be public in production."""
     try:
         found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]

@@ -4,14 +4,11 @@ A guest that has started may be another than the one that stopped: rebuilt, rest
 kept, not functions: every process registers them, and only a worker may load what calls a guest.
 """
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from django.utils.module_loading import import_string
 
 from provisioning.models import Runtime
-
-if TYPE_CHECKING:
-    from provisioning.runtime_client import RuntimeClient
 
 _TELLERS: list[str] = []
 
@@ -26,7 +23,7 @@ def at_start(teller: str) -> None:
         _TELLERS.append(teller)
 
 
-def tell(runtime: Runtime, client: "RuntimeClient") -> None:
-    """Call them all."""
+def tell(runtime: Runtime, client: Any) -> None:
+    """Call them all. ``client``: a RuntimeClient, whose module this one must not load."""
     for teller in _TELLERS:
         import_string(teller)(runtime, client)

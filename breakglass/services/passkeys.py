@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from audit.context import Actor
@@ -78,20 +78,23 @@ def passkey_register(*, actor: Actor, public_key: bytes, credential_id: str, nam
     except MembersRefused as refusal:
         raise TicketRefused(refusal.code, str(refusal)) from None
     fingerprint = PersonKey("passkey", public_key).fingerprint
-    # Retired ones too: what was given up once does not come back. And one key is one person's, whoever asks.
-    if Passkey.objects.filter(fingerprint=fingerprint).exists():
-        raise TicketRefused("taken", "This passkey was registered before. Make a new one.")
+    # One key is one person's, whoever asks.
     if MemberKey.objects.filter(fingerprint=fingerprint).exclude(user=user).exists():
         raise TicketRefused("taken", "Somebody else has registered this passkey. Make a new one.")
     if Passkey.objects.filter(user=user, retired_at=None).count() >= MAX_PASSKEYS:
         raise TicketRefused("too_many", f"You have {MAX_PASSKEYS} passkeys here. Retire one first.")
-    passkey = Passkey.objects.create(
-        user=user,
-        public_key=public_key.hex(),
-        fingerprint=fingerprint,
-        credential_id=credential_id,
-        name=name,
-    )
+    try:
+        with transaction.atomic():
+            passkey = Passkey.objects.create(
+                user=user,
+                public_key=public_key.hex(),
+                fingerprint=fingerprint,
+                credential_id=credential_id,
+                name=name,
+            )
+    except IntegrityError:
+        # Under another account, or under this one: what was retired once does not come back, either.
+        raise TicketRefused("taken", "This passkey was registered before. Make a new one.") from None
     _record("passkey.registered", actor, passkey)
     return passkey
 
@@ -130,9 +133,7 @@ def assertion_take(*, actor: Actor, purpose: Purpose, document: Any, signature: 
         else None
     )
     if passkey is None:
-        raise TicketRefused(
-            "unknown_passkey", "This is no passkey of yours. Register it under “My passkeys”."
-        )
+        raise _unknown()
     try:
         key = PersonKey("passkey", bytes.fromhex(passkey.public_key))
         verify(key, signature, purpose, document, portal_site())
@@ -141,11 +142,17 @@ def assertion_take(*, actor: Actor, purpose: Purpose, document: Any, signature: 
         raise TicketRefused("bad_signature", f"The signature is not taken: {error}. Sign again.") from None
     # One statement: of two assertions at once with the same counter, the second finds it used.
     fits = {"counter": 0} if stated == 0 else {"counter__lt": stated}
-    if not Passkey.objects.filter(pk=passkey.pk, retired_at=None, cloned_at=None, **fits).update(
-        counter=stated
-    ):
-        raise Cloned(actor, passkey, stated)
+    usable = Passkey.objects.filter(pk=passkey.pk, retired_at=None)
+    if not usable.filter(cloned_at=None, **fits).update(counter=stated):
+        raise Cloned(actor, passkey, stated) if usable.exists() else _unknown()
+    passkey.counter = stated
     return passkey
+
+
+def _unknown() -> TicketRefused:
+    return TicketRefused(
+        "unknown_passkey", "This is no passkey of yours that is in use. Register it under “Your passkeys”."
+    )
 
 
 def staff_user(actor: Actor) -> User:
@@ -167,6 +174,7 @@ def _mark(refusal: Cloned) -> None:
     """On record once: the passkey signs nothing any more."""
     passkey = refusal.passkey
     if Passkey.objects.filter(pk=passkey.pk, cloned_at=None).update(cloned_at=Now()):
+        passkey.refresh_from_db()
         _record("passkey.cloned", refusal.actor, passkey, counter=passkey.counter, stated=refusal.stated)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import F
 
 from audit.context import Actor
 from audit.services import record
@@ -74,11 +73,13 @@ def set_propose(*, actor: Actor, document: Any) -> SetProposal:
     if SetProposal.objects.filter(state=State.OPEN).count() >= MAX_OPEN:
         raise TicketRefused("too_many", f"{MAX_OPEN} proposals are open. Sign or withdraw one first.")
     kept = json.loads(canonical(document))
-    if SetProposal.objects.filter(hash=proposed.hash, state=State.OPEN).exists():
-        raise TicketRefused("proposed_already", "Just this set is proposed already. Sign it.")
-    proposal = SetProposal.objects.create(
-        version=proposed.version, document=kept, hash=proposed.hash, by_id=user.pk
-    )
+    try:
+        with transaction.atomic():
+            proposal = SetProposal.objects.create(
+                version=proposed.version, document=kept, hash=proposed.hash, by_id=user.pk
+            )
+    except IntegrityError:
+        raise TicketRefused("proposed_already", "Just this set is proposed already. Sign it.") from None
     _record("approvers.proposed", actor, proposal)
     return proposal
 
@@ -167,10 +168,15 @@ def _put_in_force(actor: Actor, proposal: SetProposal) -> None:
 
 
 def _lock_open(proposal: SetProposal) -> SetProposal:
-    """One signature at a time: two at once cannot both miss the quorum. On every engine, by a write."""
-    if not SetProposal.objects.filter(pk=proposal.pk, state=State.OPEN).update(version=F("version")):
+    """One signature at a time, under whichever proposal: two at once cannot both miss the quorum.
+
+    All that are open, in one order: the one that wins closes the others.
+    """
+    waiting = SetProposal.objects.select_for_update().filter(state=State.OPEN).order_by("pk")
+    found = {each.pk: each for each in waiting}.get(proposal.pk)
+    if found is None:
         raise _not_open()
-    return SetProposal.objects.get(pk=proposal.pk)
+    return found
 
 
 def _check_follows(current: ApproverSet | None, proposed: ApproverSet) -> None:

@@ -191,13 +191,24 @@ BEGIN
         EXECUTE format('GRANT %s ON public.%I TO %I', wanted.verbs, wanted.relation, wanted.grantee);
     END LOOP;
 
-    -- Everything that is not the record.
+    -- Everything that is not the record. What people signed and guests told of break-glass only grows; tickets,
+    -- passkeys and reviews change and are never removed.
     FOR found IN
-        SELECT c.relname FROM pg_class c
+        SELECT c.relname, CASE
+            WHEN c.relname IN (
+                'breakglass_approversetversion', 'breakglass_setsignature', 'breakglass_tenantapprovers',
+                'breakglass_termsversion', 'breakglass_revision', 'breakglass_approval', 'breakglass_rejection',
+                'breakglass_ownerapproval', 'breakglass_intent', 'breakglass_receipt'
+            ) THEN 'SELECT, INSERT'
+            WHEN c.relname IN ('breakglass_ticket', 'breakglass_passkey', 'breakglass_review')
+                THEN 'SELECT, INSERT, UPDATE'
+            ELSE 'SELECT, INSERT, UPDATE, DELETE'
+        END AS verbs
+        FROM pg_class c
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
           AND c.relname NOT LIKE 'audit\_%' AND c.relname <> 'django_migrations'
     LOOP
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.%I TO portal_app', found.relname);
+        EXECUTE format('GRANT %s ON public.%I TO portal_app', found.verbs, found.relname);
     END LOOP;
     FOR found IN
         SELECT c.relname FROM pg_class c

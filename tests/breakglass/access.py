@@ -8,11 +8,11 @@ from django.conf import settings
 from django.contrib.auth.models import Permission, User
 
 from breakglass.models import Ticket
+from breakglass.selectors import current_set
 from breakglass.services.drafting import draft
 from breakglass.services.naming import approvers_name
 from breakglass.services.terms import terms_accept, terms_draft
 from breakglass.services.tickets import ticket_approve, ticket_open, ticket_owner_approve, ticket_start
-from breakglass.selectors import current_set
 from protocol.persons import Purpose
 from tenants.models import Tenant
 from tests.breakglass.staff import Colleague, maker, put_in_force
@@ -67,9 +67,7 @@ class Staffed:
             "seconds": 600,
             **changes,
         }
-        document = draft(
-            actor=self.greta.actor, tenant=self.tenant, passkey=self.greta.passkey, **wanted
-        )
+        document = draft(actor=self.greta.actor, tenant=self.tenant, passkey=self.greta.passkey, **wanted)
         signature = self.sign(self.greta, Purpose.ACCESS_REQUEST, document)
         return ticket_open(actor=self.greta.actor, document=document, signature=signature)
 

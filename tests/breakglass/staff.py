@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 
 from audit.context import Actor
@@ -44,7 +45,7 @@ class Colleague:
         """An assertion made on the portal's page."""
         if self.counter:
             self.counter += 1
-        given = {"origin": PORTAL, "counter": self.counter, **lies}
+        given = {"origin": settings.BASE_URL, "counter": self.counter, **lies}
         return self.authenticator.sign(purpose, document, **given)
 
 

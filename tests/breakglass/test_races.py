@@ -5,16 +5,14 @@ row, its approvals and the record must agree with each other.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from audit.models import Entry
-from breakglass import triggers
 from breakglass.models import Approval, Notice, Review, Revision, Ticket
 from breakglass.refusals import TicketRefused
 from breakglass.services import (
@@ -29,6 +27,7 @@ from breakglass.services import (
 )
 from protocol.persons import Purpose
 from tests import races
+from tests.breakglass.lowered import set_times
 from tests.breakglass.world import World
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,15 +53,6 @@ def approval(world: World, ticket: Ticket, who: str) -> Callable[[], str]:
 
 def entries(ticket: Ticket) -> Counter[str]:
     return Counter(Entry.objects.filter(target_id=str(ticket.pk)).values_list("action", flat=True))
-
-
-def overdue(ticket: Ticket, **times: Any) -> None:
-    """Set its times, which no service and no statement may while the triggers stand."""
-    triggers.remove(connection)
-    try:
-        Ticket.objects.filter(pk=ticket.pk).update(**times)
-    finally:
-        triggers.install(connection)
 
 
 def test_two_approvals_at_once_make_the_quorum(world: World) -> None:
@@ -109,7 +99,7 @@ def test_approval_and_the_clock(world: World) -> None:
     for _ in range(ROUNDS):
         ticket = world.open()
         approve = approval(world, ticket, "anna")
-        overdue(ticket, wait_until=timezone.now() - timedelta(milliseconds=1))
+        set_times(ticket, wait_until=timezone.now() - timedelta(milliseconds=1))
         ends = at_once(approve, tickets_expire)
         assert ends[0] in {"over", "too_late"}
         assert (world.fresh(ticket).state, ends[1]) == ("timed_out", 1)
@@ -230,13 +220,10 @@ def test_two_emergencies_at_once(world: World) -> None:
 
 def test_a_review_is_written_once(world: World) -> None:
     ticket = ticket_end(actor=world.asker.actor, ticket=world.active())
-    write = lambda text: lambda: review_write(actor=world.asker.actor, ticket=ticket, text=text).text  # noqa: E731
+
+    def write(text: str) -> Callable[[], str]:
+        return lambda: review_write(actor=world.asker.actor, ticket=ticket, text=text).text
+
     ends = at_once(write("The first of two accounts."), write("The other of two accounts."))
     assert ends.count("review_closed") == 1
     assert Review.objects.get().text in ends
-
-
-@pytest.fixture(autouse=True)
-def _triggers_stand() -> Iterator[None]:
-    yield
-    triggers.install(connection)

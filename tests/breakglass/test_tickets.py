@@ -11,8 +11,15 @@ from guardian.shortcuts import assign_perm
 
 from audit.context import Actor
 from audit.models import Entry
-from breakglass import triggers
-from breakglass.models import Approval, ApproverSetVersion, Rejection, Review, Revision, Ticket
+from breakglass.models import (
+    Approval,
+    ApproverSetVersion,
+    Rejection,
+    Review,
+    Revision,
+    TenantApprovers,
+    Ticket,
+)
 from breakglass.services import (
     review_write,
     ticket_approve,
@@ -27,22 +34,14 @@ from breakglass.services import (
 )
 from breakglass.services.passkeys import passkey_retire
 from protocol.persons import Purpose
-from tenants.models import Membership, Tenant
+from tenants.models import Membership
 from tests.breakglass.expecting import refused
+from tests.breakglass.lowered import set_times, triggers_down
 from tests.breakglass.staff import Staff
 from tests.breakglass.world import REASON, World
 from tests.protocol.people import OWNER, STRANGER
 
 pytestmark = pytest.mark.django_db
-
-
-def set_times(ticket: Ticket, **times: Any) -> None:
-    """Which no service and no statement may while the triggers stand."""
-    triggers.remove(connection)
-    try:
-        Ticket.objects.filter(pk=ticket.pk).update(**times)
-    finally:
-        triggers.install(connection)
 
 
 def just_now() -> Any:
@@ -196,18 +195,16 @@ class TestAsking:
 
     def test_no_set_at_all(self, world: World) -> None:
         """An empty quorum lets nobody in."""
-        triggers.remove(connection)
-        Tenant.objects.get(pk=world.tenant.pk).approvers_named.model.objects.all()._raw_delete("default")
-        ApproverSetVersion.objects.all()._raw_delete("default")
-        triggers.install(connection)
+        with triggers_down():
+            TenantApprovers.objects.all()._raw_delete("default")
+            ApproverSetVersion.objects.all()._raw_delete("default")
         with refused("no_approvers"):
             world.drafted()
 
     def test_a_set_that_cannot_be_read(self, world: World) -> None:
         """Whoever looks for a quorum and finds something else finds none."""
-        triggers.remove(connection)
-        connection.cursor().execute("UPDATE breakglass_approversetversion SET document = '{}'")
-        triggers.install(connection)
+        with triggers_down(), connection.cursor() as cursor:
+            cursor.execute("UPDATE breakglass_approversetversion SET document = '{}'")
         with refused("no_approvers"):
             world.drafted()
 

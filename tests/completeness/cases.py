@@ -18,7 +18,7 @@ from protocol.persons import Purpose
 from provisioning.models import Operation, Runtime
 from tenants.models import MemberKey
 from tenants.services import connector_forbid, key_register
-from tests.completeness import approver_cases
+from tests.completeness import approver_cases, tenant_access_cases, ticket_cases
 from tests.completeness.case import Case, Do
 from tests.portal import test_rule_1 as rule_1
 from tests.portal.conftest import TESTER, Kind, State, World, device_of, make_operation
@@ -197,6 +197,8 @@ def forbidden(world: World) -> None:
 
 CHANGES: dict[tuple[str, str], list[Case]] = {
     **approver_cases.CHANGES,
+    **ticket_cases.CHANGES,
+    **tenant_access_cases.CHANGES,
     ("sign-in", "post"): [Case(sign_in, "session.began", "anonymous")],
     ("sign-out", "post"): [Case(post("/sign-out/"), "session.ended", "owner")],
     ("tenant-operation", "post"): [Case(rule_1.stop_machine, "operation.requested", "owner")],
@@ -272,6 +274,7 @@ CHANGES: dict[tuple[str, str], list[Case]] = {
 THE_RECORD = "writes an entry and nothing else; tests/portal/test_record.py and test_record_proofs.py"
 UNCHANGING: dict[tuple[str, str], str] = {
     **approver_cases.UNCHANGING,
+    **tenant_access_cases.UNCHANGING,
     ("admin:audit_entry_export", "post"): THE_RECORD,
     ("admin:audit_entry_personal", "post"): THE_RECORD,
     ("tenant-record-export", "post"): THE_RECORD,

@@ -67,6 +67,9 @@ ORDERS: dict[str, Order] = {
         "user.created", options={"interactive": False, "username": "second", "email": ""}
     ),
     "changepassword": Order("user.password_changed", ("stranger",)),
+    "webhook": Order(
+        "webhook.added", ("add",), options={"name": "Pager", "url": "https://pager.example/hook"}
+    ),
     "demo_people": Order("user.created"),
     "demo_tenant": Order("tenant.created", before=without_acme),
     "tenant_keys_rotate": Order("tenant_key.destroyed", ("acme",)),

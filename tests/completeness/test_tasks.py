@@ -36,8 +36,12 @@ READS = {
     "provisioning.tasks.egress_collect": "telemetry; what got lost is an entry (tests/provisioning/test_egress_records.py)",
     "provisioning.tasks.egress_apply": "tests/provisioning/test_egress_delivery.py, under the same net",
     "provisioning.tasks.trust_apply": "tests/provisioning/test_rotation.py, under the same net",
+    "breakglass.tasks.access_sweep": "tests/breakglass/test_delivery.py, under the same net",
+    "breakglass.tasks.grant_apply": "the same",
+    "breakglass.tasks.receipts_fetch": "the same",
     "breakglass.pushing_tasks.approvers_sweep": "sends tasks; writes nothing",
     "breakglass.pushing_tasks.approvers_apply": "tests/breakglass/test_pushing.py, under the same net",
+    "breakglass.notice_tasks.notices_send": "telemetry: what was sent; who is to be told is written with the change",
     "provisioning.tasks.members_apply": "tests/provisioning/test_members.py, under the same net",
     "provisioning.tasks.secrets_apply": "tests/provisioning/test_connector_secrets.py, under the same net",
 }

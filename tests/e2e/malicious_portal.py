@@ -15,7 +15,7 @@ It cannot do what whoever holds the hypervisor can; see docs/threat-model.md.
 from dataclasses import dataclass
 
 from tests.e2e.malicious import doors, forgeries
-from tests.e2e.malicious.operator import IN_LEAGUE, Operator
+from tests.e2e.malicious.operator import IN_LEAGUE, Operator, links_that_lead_out
 from tests.e2e.malicious.portal import ATTEMPTS, Portal
 from tests.guest.boxes import traces
 
@@ -46,11 +46,12 @@ def rampage(portal: Portal) -> list[Tried]:
     ]
 
 
-def conspiracy(operator: Operator) -> list[Tried]:
-    """With the operator."""
+def conspiracy(operator: Operator, *, links: bool = True) -> list[Tried]:
+    """With the operator. ``links``: whether the workspace has links that lead out of what was approved."""
     return [
         Tried(name, tuple(answer.code for answer in tried(operator)), codes)
         for name, (codes, tried) in IN_LEAGUE.items()
+        if links or tried is not links_that_lead_out
     ]
 
 

@@ -21,8 +21,8 @@ from django.contrib.auth.models import User
 from audit.context import command
 from breakglass import grants
 from breakglass.models import ApproverSetVersion, Rejection, TenantApprovers, TermsVersion, Ticket
-from breakglass.people import set_in_force
-from breakglass.services.tickets import ticket_end, ticket_reject
+from breakglass.selectors import current_set
+from breakglass.services.tickets import ticket_end, ticket_reject, ticket_start
 from protocol.enrolment import CONTROL_PLANE_URI, PROXY_URI
 from protocol.persons import Purpose
 from protocol.tickets import Ticket as Form
@@ -37,7 +37,7 @@ from tenants.models import KeyringVersion, Tenant
 from tenants.sites import tenant_origin
 from tests.breakglass.access import Staffed, staffed
 from tests.breakglass.staff import Colleague, maker, put_in_force
-from tests.e2e.betrayal import OPEN, SECRET, Place, nothing, phished, session
+from tests.e2e.betrayal import OPEN, SECRET, Place, nothing, phished, session, well
 from tests.e2e.malicious.operator import Operator
 from tests.e2e.malicious.portal import Document, Portal, Way
 from tests.e2e.malicious_portal import conspiracy, heard, rampage
@@ -63,7 +63,7 @@ def test_a_fleet_that_turned_simulated(
     tmp_path: Path,
 ) -> None:
     """With the agent as a local process: quick, and wherever libvirt runs."""
-    betray(simulated_host, tenant, owner, make_user, tmp_path)
+    betray(simulated_host, tenant, owner, make_user, tmp_path, links=False)
 
 
 @pytest.mark.guest
@@ -76,24 +76,29 @@ def test_a_fleet_that_turned(
     tmp_path: Path,
 ) -> None:
     """Against a real guest: it cannot read one file (issue 7)."""
-    betray(real_host, tenant, owner, make_user, tmp_path)
+    betray(real_host, tenant, owner, make_user, tmp_path, links=True)
 
 
-def betray(host: Host, tenant: Tenant, owner: User, make_user: Callable[..., User], folder: Path) -> None:
-    """An honest day, then every attempt: alone, with the operator, and after the machine has started anew."""
+def betray(
+    host: Host, tenant: Tenant, owner: User, make_user: Callable[..., User], folder: Path, *, links: bool
+) -> None:
+    """An honest day, then every attempt: alone, with the operator, and after the machine has started anew.
+
+    ``links``: whether this guest runs commands, so that somebody can have put links into the workspace.
+    """
     runtime = created(tenant, BOOT_SECONDS)
     people = staffed(tenant, owner, make_user)
     members.apply(runtime.pk)
     fill(Member.sign_in(runtime, host))
     day = Day(people, place_of(runtime, host, folder))
-    portal, operator = day.lived(maker(make_user)("cara"))
+    portal, operator = day.lived(maker(make_user)("cara"), links=links)
 
     tried = rampage(portal)
     assert [one for one in tried if not one.as_it_must] == []
     assert heard(portal, HIDDEN) == heard(portal, SHOWN) == []
     assert sum(len(one.codes) for one in tried) > 500
 
-    assert [one for one in conspiracy(operator) if not one.as_it_must] == []
+    assert [one for one in conspiracy(operator, links=links) if not one.as_it_must] == []
     assert heard(portal, SHOWN)
     assert heard(portal, HIDDEN) == []
 
@@ -164,12 +169,14 @@ class Day:
         self.people, self.place = people, place
         self.portal = Portal(nothing(place), place.way)
 
-    def lived(self, cara: Colleague) -> tuple[Portal, Operator]:
+    def lived(self, cara: Colleague, *, links: bool) -> tuple[Portal, Operator]:
         """``cara`` becomes the third approver."""
         people, greta = self.people, self.people.greta
         people.terms("owner", "owner")
         people.terms("approvers", "closed")
-        put_in_force([people.anna, people.ben, cara], [people.anna, people.ben])
+        put_in_force([people.anna, people.ben, cara], [people.anna])
+        if links:
+            self.link()
         past, _, _ = self.used()
         grants.apply(ticket_end(actor=greta.actor, ticket=past).pk)
         active, overheard, old = self.used()
@@ -201,15 +208,34 @@ class Day:
 
     def used(self) -> tuple[Ticket, Document, str]:
         """A ticket that was approved, started, delivered, and whose requester has signed in."""
-        ticket = self.people.begun(scopes=["workspace:read"], paths=["open"])
+        asked_for = self.people.asked(scopes=["workspace:read"], paths=["open"])
+        ticket = self.delivered(self.people.approved(asked_for))
+        return ticket, *session(self.portal, stored(ticket), self.people.greta.authenticator)
+
+    def delivered(self, ticket: Ticket) -> Ticket:
+        """Started, and open in the guest."""
+        ticket_start(actor=self.people.greta.actor, ticket=ticket)
         grants.apply(ticket.pk)
         ticket.refresh_from_db()
         assert ticket.delivered_at is not None, ticket.delivery_refused
-        return ticket, *session(self.portal, stored(ticket), self.people.greta.authenticator)
+        return ticket
+
+    def link(self) -> None:
+        """Two approvers let the operator run commands, which put links from what is open to what is not."""
+        people = self.people
+        asked_for = people.asked(scopes=["exec"], paths=[""])
+        ticket = self.delivered(people.approved(asked_for, people.anna, people.ben))
+        _, cookie = session(self.portal, stored(ticket), people.greta.authenticator)
+        for target, name in ((f"../{SECRET}", "link"), ("../closed", "link-to-folder")):
+            body = {"argv": ["ln", "-s", target, f"open/{name}"], "cwd": "", "seconds": 20}
+            route = "/v1/break-glass/exec"
+            answer = well(self.portal.ask_under(stored(ticket), "POST", route, body, cookie))
+            assert answer.document["exit_code"] == 0, answer.document
+        grants.apply(ticket_end(actor=people.greta.actor, ticket=ticket).pk)
 
     def by_hand(self, **changed: Any) -> Document:
         """A grant that the portal's services would not make any more."""
-        greta, current = self.people.greta, set_in_force()
+        greta, current = self.people.greta, current_set()
         assert current is not None
         requester = {"person": f"user:{greta.user.pk}", "name": "Greta"}
         requester["key"] = greta.authenticator.key.public_key.hex()

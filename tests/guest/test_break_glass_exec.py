@@ -50,11 +50,11 @@ class Bench:
     def run(self, case: Callable[["Operator"], Awaitable[None]]) -> None:
         async def whole() -> None:
             commands = self.commands()
-            async with asyncio.timeout(40), commands.tended():
-                async with served(self.glass, Exec(commands).handlers()) as server:
-                    opened = self.glass.access.take(a_grant(all_scopes(), by=[ANN, BEN]))
-                    await case(Operator(server, opened, self.glass.session(opened)))
-                    await until(self.is_clean)
+            handlers = Exec(commands).handlers()
+            async with asyncio.timeout(40), commands.tended(), served(self.glass, handlers) as server:
+                opened = self.glass.access.take(a_grant(all_scopes(), by=[ANN, BEN]))
+                await case(Operator(server, opened, self.glass.session(opened)))
+                await until(self.is_clean)
 
         asyncio.run(whole())
 

@@ -47,6 +47,10 @@ class Operator:
         )
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
 @dataclass
 class Ground:
     """A workspace with what is covered, what is not, and links between them."""
@@ -66,9 +70,8 @@ class Ground:
         asyncio.run(whole())
 
     def untouched(self) -> bool:
-        return (self.folder / "secret" / "key").read_bytes() == CANARY and os.listdir(
-            self.folder / "secret"
-        ) == ["key"]
+        secret = self.folder / "secret"
+        return (secret / "key").read_bytes() == CANARY and names(secret) == ["key"]
 
 
 @pytest.fixture
@@ -102,8 +105,8 @@ def test_what_a_ticket_lets_an_operator_do(ground: Ground) -> None:
 
     ground.run(case)
     assert (ground.folder / "logs" / "new.log").read_bytes() == b"new"
-    assert sorted(os.listdir(ground.folder / "logs")) == ["a.log", "made", "new.log"]
-    told = {}
+    assert names(ground.folder / "logs") == ["a.log", "made", "new.log"]
+    told: dict[str, Any] = {}
     for receipt in ground.glass.receipts():
         if receipt["event"] in {"access", "outcome"}:
             told.setdefault(receipt["token"], {}).update(receipt["detail"])
@@ -205,7 +208,7 @@ def test_reading_is_not_writing(ground: Ground) -> None:
         assert await operator.code("POST", "folders", {"path": "logs/made"}) == "wrong_scope"
 
     ground.run(case, scopes=["workspace:read"])
-    assert sorted(os.listdir(ground.folder / "logs")) == ["a.log", "old"]
+    assert names(ground.folder / "logs") == ["a.log", "old"]
     refused = [each["detail"]["code"] for each in ground.glass.receipts() if each["event"] == "refused"]
     assert refused == ["wrong_scope"] * 3
 
@@ -259,7 +262,7 @@ def test_a_write_ends_with_its_time(ground: Ground, last: bytes) -> None:
         assert (answer.status, (await answer.json())["error"]) == (403, "expired")
 
     ground.run(case)
-    assert sorted(os.listdir(ground.folder / "logs")) == ["a.log", "old"]
+    assert names(ground.folder / "logs") == ["a.log", "old"]
 
 
 def test_an_operators_listing_leaves_members_uploads_alone(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ PUBLIC = {"sign-in", "healthz", "metrics"}
 """``metrics`` only past the proxy, as these clients ask: tests/portal/test_metrics.py."""
 PUBLIC_API = {"api-sign-in", "api-sign-in-challenge"}
 """For the command line, before it has a session; tests/portal/test_key_sign_in.py says what they tell."""
-EVERYBODY = ("stranger", "member", "owner", "half staff", "operator", "superuser")
-OUTSIDERS = ("stranger", "member", "owner", "half staff")
+EVERYBODY = ("stranger", "member", "owner", "half staff", "operator", "superuser", "approver")
+OUTSIDERS = ("stranger", "member", "owner", "half staff", "requester")
 """People to whom ``world.other`` is somebody else's."""
 
 every_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.name} {route.path}")
@@ -34,8 +34,16 @@ def asked(client: Client, route: Route, url: str, method: str = "get") -> int:
     return int(getattr(client, method)(url).status_code)
 
 
+STAFF = {"half staff", "operator", "requester"}
+
+
 def is_page_for_staff(route: Route) -> bool:
-    return route.path.startswith("/admin/")
+    return route.is_staffs
+
+
+def turned_away(route: Route) -> int:
+    """What people without staff rights are answered there: the admin has its own sign-in."""
+    return 302 if route.path.startswith("/admin/") else 403
 
 
 @every_route
@@ -58,7 +66,7 @@ def test_strangers_to_the_portal_are_sent_to_sign_in(world: World, route: Route,
 @every_route
 @pytest.mark.parametrize("role", ["stranger", "member", "owner"])
 def test_the_staffs_pages_are_closed_to_others(world: World, route: Route, role: str) -> None:
-    """Signed in without staff rights: no page below /admin/ opens, whatever it names."""
+    """Signed in without staff rights: no page of the staff's opens, whatever it names."""
     if not is_page_for_staff(route):
         assert not route.name.startswith("admin:")
         return
@@ -79,8 +87,11 @@ def test_somebody_elses_object_does_not_exist(world: World, route: Route, role: 
 
     Non-staff never get as far as an admin page.
     """
-    if is_page_for_staff(route) and role != "half staff":
-        assert asked(world.client(role), route, route.url(world.other), method) == 302
+    if is_page_for_staff(route) and role not in STAFF:
+        wrong_verb = {405} if turned_away(route) == 403 else set()
+        status = asked(world.client(role), route, route.url(world.other), method)
+        assert status in {turned_away(route)} | wrong_verb
+        assert status == asked(world.client(role), route, route.missing(), method)
         return
     theirs = asked(world.client(role), route, route.url(world.other), method)
     assert theirs == asked(world.client(role), route, route.missing(), method)
@@ -114,7 +125,7 @@ def test_members_may_open_their_own(
     if route.name in IN_THE_LOG:
         sequence()
     if is_page_for_staff(route):
-        assert asked(world.client(role), route, route.url(world.mine)) == 302
+        assert asked(world.client(role), route, route.url(world.mine)) == turned_away(route)
     else:
         assert asked(world.client(role), route, route.url(world.mine)) in {200, 405}
 

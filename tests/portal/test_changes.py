@@ -12,6 +12,14 @@ from tests.portal.routes import Route, routes
 pytestmark = pytest.mark.django_db
 every_route = pytest.mark.parametrize("route", routes(), ids=lambda route: f"{route.name} {route.path}")
 POST_ONLY = {
+    "break-glass-approve",
+    "break-glass-end",
+    "break-glass-open",
+    "break-glass-reject",
+    "break-glass-review",
+    "break-glass-revoke",
+    "break-glass-start",
+    "break-glass-withdraw",
     "break-glass-key-options",
     "break-glass-key-retire",
     "break-glass-set-sign",

@@ -1,6 +1,7 @@
 // The operator's page: what a ticket allows in this machine, until it ends. Follows common.js.
 
 const SHOWN_BYTES = 256 * 1024;
+const BEGUN = "break-glass"; // Whether this tab has begun a session: to ask without one would be noted as a refusal.
 const LOOK_MS = 30000;
 const SOON_SECONDS = 120;
 const COMMAND_PATIENCE_MS = 110000;
@@ -11,6 +12,7 @@ const SCOPES = {
   "workspace:write": "change files",
   exec: "run commands",
 };
+const KEPT_NOT = ["viewer-text", "viewer-name", "log", "log-name", "output", "ran-command", "words", "status-text", "status"];
 const ENDED = {
   ended: "It was ended: by you, by the tenant, by staff or by its time.",
   expired: "Its time is over.",
@@ -54,6 +56,7 @@ async function begin() {
   const asked = await call("POST", "/v1/break-glass/challenge");
   const signature = await assertion("break-glass session v1", asked);
   await call("POST", "/v1/break-glass/sessions", { signature: { ...signature, nonce: asked.nonce } });
+  sessionStorage.setItem(BEGUN, "1");
   await enter();
 }
 
@@ -109,12 +112,13 @@ function showTicket() {
 }
 
 function finish(code) {
+  sessionStorage.removeItem(BEGUN);
   ticket = null;
   stay += 1;
   clearTimeout(looking);
   // What was read goes with the right to read it.
-  for (const name of ["viewer-text", "log", "output", "status-text", "status"]) $(name).replaceChildren();
-  $("viewer-edited").value = "";
+  for (const name of KEPT_NOT) $(name).replaceChildren();
+  for (const name of ["viewer-edited", "command"]) $(name).value = "";
   for (const name of ["files", "logs"]) $(name).tBodies[0].replaceChildren();
   for (const name of ["viewer", "log-view", "ran", "inside", "standing", "door"]) $(name).hidden = true;
   $("why").textContent = ENDED[code] || ENDED.ended;
@@ -129,6 +133,7 @@ function knock(error) {
     finish(error.code);
     return;
   }
+  sessionStorage.removeItem(BEGUN);
   ticket = null;
   stay += 1;
   clearTimeout(looking);
@@ -213,6 +218,7 @@ function goUp() {
 
 // The beginning of a file: its bytes, and the size of all of it.
 async function start(path) {
+  const begun = stay;
   const response = await fetch(inside(path), {
     credentials: "same-origin",
     headers: { Range: `bytes=0-${SHOWN_BYTES - 1}` },
@@ -224,6 +230,7 @@ async function start(path) {
     throw new Refused(answer.error || "machine_unreachable", answer.message);
   }
   const bytes = new Uint8Array(await response.arrayBuffer().catch(() => { throw new Refused("machine_unreachable"); }));
+  checkStay(begun);
   const range = response.headers.get("Content-Range");
   return { bytes, size: range ? Number(range.split("/")[1]) : bytes.length };
 }
@@ -433,6 +440,11 @@ async function openStatus() {
   $("status").hidden = $("status-all").hidden = false;
 }
 
+// A request that was cut off says nothing of why. The next one does.
+document.addEventListener("unreachable", () => {
+  if (ticket === null) return;
+  enter().catch((error) => { if (error.code !== "machine_unreachable") refusedHere(error); });
+});
 document.addEventListener("DOMContentLoaded", () => {
   $("host").textContent = location.host;
   wireFiles();
@@ -455,8 +467,6 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   setInterval(tick, 1000);
   // A session that lives is taken up again; without one, the passkey.
-  enter().catch((error) => {
-    knock(error);
-    if (error.code !== "session_required" && !ENDED[error.code]) refusedHere(error);
-  });
+  if (sessionStorage.getItem(BEGUN) === null) knock();
+  else quietly(enter);
 });

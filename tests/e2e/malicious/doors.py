@@ -126,6 +126,24 @@ def tokens_of_other_makings(portal: Portal) -> Iterator[Answer]:
         yield portal.ask("GET", path, token=text)
 
 
+@attempt("token_missing", "token_invalid")
+def two_tokens_at_once(portal: Portal) -> Iterator[Answer]:
+    """One for each half of the gate; in two headers, in one, and by another scheme."""
+    path = f"/v1/break-glass/files?path={portal.loot.open_path}"
+    glass = sign(portal.glass("GET", path, b"", portal.loot.active), portal.loot.token_seed)
+    plain = sign(portal.token("GET", path, b""), portal.loot.token_seed)
+    for shown in (
+        [f"Bearer {glass}", f"Bearer {plain}"],
+        [f"Bearer {plain}", f"Bearer {glass}"],
+        f"Bearer {glass} {plain}",
+        f"Bearer {glass}, Bearer {plain}",
+        f"Basic {glass}",
+        f"bearer {glass}",
+        "",
+    ):
+        yield portal.ask("GET", path, headers={"Authorization": shown})
+
+
 @attempt("token_replayed", "token_wrong_request")
 def tokens_twice_and_elsewhere(portal: Portal) -> Iterator[Answer]:
     """The same one again; for another path; for another guest; with another body."""

@@ -47,9 +47,9 @@ def what_was_approved(operator: Operator) -> Iterator[Answer]:
     yield operator.ask("GET", "/v1/break-glass")
 
 
-@plot("wrong_path", "bad_path", "bad_request", "not_found", "outside")
+@plot("wrong_path", "bad_path", "bad_request", "not_found")
 def paths_beside_the_ticket(operator: Operator) -> Iterator[Answer]:
-    """Plainly, by dots, slashes, encodings, names that begin alike, a NUL, twice, and over a link."""
+    """Plainly, by dots, slashes, encodings, names that begin alike, a NUL, and twice."""
     loot = operator.portal.loot
     secret, (folder, _, name) = loot.secret_path, loot.open_path.rpartition("/")
     dots = secret.replace("/", "%2f")
@@ -78,13 +78,21 @@ def paths_beside_the_ticket(operator: Operator) -> Iterator[Answer]:
         f"{folder}%5c..%5c{secret}",
         f"{folder}/%c0%ae%c0%ae/{secret}",
         f"{folder}/%ef%bc%8e%ef%bc%8e/{secret}",
-        f"{folder}/link",
-        f"{folder}/link-to-folder/{secret.rpartition('/')[2]}",
     ):
         yield operator.read(path)
-    for path in ("", secret.rpartition("/")[0], f"{folder}/link-to-folder", f"{folder}/.."):
+    for path in ("", secret.rpartition("/")[0], f"{folder}/.."):
         yield operator.ask("GET", f"/v1/break-glass/list?path={path}")
     yield operator.ask("GET", "/v1/break-glass/list")
+
+
+@plot("outside")
+def links_that_lead_out(operator: Operator) -> Iterator[Answer]:
+    """The tenant has links in the folder that was approved, to a file and to a folder that were not."""
+    loot = operator.portal.loot
+    folder, name = loot.open_path.rpartition("/")[0], loot.secret_path.rpartition("/")[2]
+    yield operator.read(f"{folder}/link")
+    yield operator.read(f"{folder}/link-to-folder/{name}")
+    yield operator.ask("GET", f"/v1/break-glass/list?path={folder}/link-to-folder")
 
 
 @plot("wrong_scope")
@@ -96,6 +104,28 @@ def scopes_that_were_not_signed(operator: Operator) -> Iterator[Answer]:
         rule = RULES[method, path.partition("?")[0]]
         if rule.scope is not None and rule.scope not in had:
             yield operator.ask(method, path, body)
+
+
+@plot("not_found", "wrong_path", "token_invalid", "method_not_allowed", "status 400")
+def routes_written_otherwise(operator: Operator) -> Iterator[Answer]:
+    """By dots, slashes, encodings and whole addresses: what the token says is what is asked, and what is served."""
+    secret, prefix = operator.portal.loot.secret_path, "/v1/break-glass"
+    for path in (
+        f"{prefix}/../workspace/files?path={secret}",
+        f"{prefix}/%2e%2e/workspace/files?path={secret}",
+        f"{prefix}/./files?path={secret}",
+        f"/v1//break-glass/files?path={secret}",
+        f"{prefix}/files/?path={secret}",
+        f"/v1/break%2dglass/files?path={secret}",
+        f"{prefix}/files;path={secret}",
+        f"{prefix.upper()}/FILES?path={secret}",
+        f"http://127.0.0.1{prefix}/files?path={secret}",
+        f"http://127.0.0.1/v1/workspace/files?path={secret}",
+        f"{prefix}/files?%70ath={secret}",
+    ):
+        yield operator.ask("GET", path)
+    for method in ("POST", "OPTIONS", "get"):
+        yield operator.ask(method, f"{prefix}/files?path={secret}")
 
 
 @plot("token_differs")
