@@ -4,6 +4,7 @@ On a real guest, and on an agent as a local process.
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from django.contrib.auth.models import User
 
 from audit.alerts import loud
 from audit.models import Entry
-from breakglass import comparing, receipts, tasks
+from breakglass import comparing, receipts
 from breakglass.models import Intent, Mismatch, Receipt, Ticket
 from breakglass.services.endings import ticket_revoke
 from provisioning.models import GuestImage, Host, Runtime
@@ -221,6 +222,6 @@ def test_from_request_to_receipts(
     took["revoke to cut command"] = cut_command(portal, people, real_host)
     for name, seconds in took.items():
         record_property(name, round(seconds, 2))
-    print({name: round(seconds, 2) for name, seconds in took.items()})
+    logging.getLogger(__name__).info("seconds: %s", {name: round(each, 2) for name, each in took.items()})
     assert took["revoke to cut stream"] < PATIENCE
     assert took["revoke to cut command"] < PATIENCE
