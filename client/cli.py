@@ -16,6 +16,7 @@ from typing import Any
 from client import files
 from client.commands import (
     agreement,
+    break_glass,
     connectors,
     content,
     gateway,
@@ -32,6 +33,7 @@ from client.reading import HASH
 from client.screen import warn
 from protocol.notes import NoteError, VerifierKey
 from protocol.sealed import KEY_ID, NAME
+from protocol.terms import MODES
 
 Command = Callable[[Context, argparse.Namespace], int]
 _SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -132,6 +134,7 @@ def parser() -> argparse.ArgumentParser:
     revoking.add_argument("--yes", action="store_true", help="do not ask")
     _add_connectors(commands, add)
     _add_record(commands, add)
+    _add_break_glass(commands, add)
     space = commands.add_parser("workspace", help="the tenant's files").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -188,6 +191,29 @@ def _add_record(commands: Any, add: Callable[..., "_Parser"]) -> None:
     verify.add_argument("--machine", action="store_true", help="compare with what the machine has seen")
     pin = add(group, "pin", record.pin, "keep the log's newest checkpoint, and show it")
     pin.add_argument("--key", type=_log_key, metavar="KEY", help="believe this key of the log's from now on")
+
+
+def _add_break_glass(commands: Any, add: Callable[..., "_Parser"]) -> None:
+    group = commands.add_parser("break-glass", help="staff's access to the machine").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    listing = add(group, "list", break_glass.listing, "list tickets, the newest first")
+    listing.add_argument("--all", action="store_true", help="not only the newest 25")
+    show = add(group, "show", break_glass.show, "show a ticket, with its signatures checked here")
+    approve = add(group, "approve", break_glass.approve, "sign a ticket as an owner")
+    revoke = add(group, "revoke", break_glass.revoke, "end a ticket, whether it waits or runs")
+    receipts = add(group, "receipts", break_glass.receipts, "download what was done, and check the proofs")
+    for one in (show, approve, revoke, receipts):
+        one.add_argument("id", type=_job, metavar="ID")
+    revoke.add_argument("--why", default="", metavar="TEXT", help="for the record and the operator")
+    receipts.add_argument("file", type=Path, metavar="FILE", help="where to keep them")
+    approvers = add(group, "approvers", break_glass.approvers, "show whom the machine believes, or name them")
+    approvers.add_argument("--name", type=_fingerprint, metavar="HASH", help="sign the set of this hash")
+    terms = add(group, "terms", break_glass.terms, "show on which terms staff come in, or sign others")
+    for kind in break_glass.KINDS:
+        terms.add_argument(f"--{kind}", choices=MODES)
+    for signing in (approve, approvers, terms):
+        signing.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _add_gateway(commands: Any, add: Callable[..., "_Parser"]) -> None:
@@ -262,7 +288,7 @@ def _job(text: str) -> str:
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        raise argparse.ArgumentTypeError("give a job's id as jobs list shows it") from None
+        raise argparse.ArgumentTypeError("give an id as the list shows it, all of it") from None
 
 
 def _entry(text: str) -> int:

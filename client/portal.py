@@ -200,6 +200,46 @@ class Portal:
         """Show the portal a checkpoint that its log does not continue. Raises Failure."""
         self._post(f"tenants/{slug}/record/checkpoint/", {"checkpoint": checkpoint})
 
+    def tickets(self, slug: str, page: int = 1) -> tuple[list[dict[str, Any]], int | None]:
+        """A page of the tenant's tickets of break-glass, and the next one's number. Raises WrongAnswer."""
+        told = self._call("GET", f"{API}/tenants/{slug}/break-glass/?page={page}").expect(200).json()
+        following = optional(told, "next", int)
+        if following is not None and following <= page:
+            raise WrongAnswer("The portal says in a way that cannot be understood where its list goes on.")
+        return objects(told, "tickets"), following
+
+    def ticket(self, slug: str, ticket: str) -> dict[str, Any]:
+        """One of them, with all that was signed. Raises Refused, WrongAnswer."""
+        return dict(self._call("GET", f"{API}/tenants/{slug}/break-glass/{ticket}/").expect(200).json())
+
+    def approve_ticket(self, slug: str, ticket: str, revision: int, signature: dict[str, Any]) -> Any:
+        """Hand in an owner's signature. Raises Refused."""
+        wanted = {"revision": revision, "signature": signature}
+        return self._post(f"tenants/{slug}/break-glass/{ticket}/approve/", wanted).expect(200).json()
+
+    def revoke_ticket(self, slug: str, ticket: str, words: str) -> Any:
+        """End it. Raises Refused."""
+        return self._post(f"tenants/{slug}/break-glass/{ticket}/revoke/", {"words": words}).expect(200).json()
+
+    def access_receipts(self, slug: str, ticket: str, sink: Sink) -> None:
+        """The machine's receipts, one a line, with what proves them. Raises Refused."""
+        path = f"{API}/tenants/{slug}/break-glass/{ticket}/receipts/"
+        self._call("POST", path, {}, sink=sink).expect(200)
+
+    def approvers(self, slug: str) -> Any:
+        """The set in force, the naming, the terms, and what the machine states. Raises Refused."""
+        return self._call("GET", f"{API}/tenants/{slug}/break-glass/approvers/").expect(200).json()
+
+    def name_approvers(self, slug: str, version: int, signature: dict[str, Any]) -> Any:
+        """Hand in an owner's signature over the set in force. Raises Refused."""
+        wanted = {"version": version, "signature": signature}
+        return self._post(f"tenants/{slug}/break-glass/approvers/", wanted).expect(200).json()
+
+    def send_terms(self, slug: str, document: dict[str, Any], signature: dict[str, Any]) -> Any:
+        """Hand in on which terms staff come in. Raises Refused."""
+        wanted = {"document": document, "signature": signature}
+        return self._post(f"tenants/{slug}/break-glass/terms/", wanted).expect(200).json()
+
     def enter(self, slug: str) -> tuple[Origin, str]:
         """A runtime's origin, and the path with a ticket that opens the way to it once."""
         told = self._post(f"tenants/{slug}/enter/", {}).expect(200).json()

@@ -69,7 +69,7 @@ class Receipts:
         self._seen, self._path, self._rest, self._tenant_id = seen, file, b"", tenant_id
         self._both: list[tuple[Listed, Checked]] = []
         self._listed = {one.index: one for one in listed if one.index is not None}
-        self._file = _created(file) if file else None
+        self._file = created(file) if file else None
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +116,8 @@ class Receipts:
             self._file.write(line + b"\n")
 
 
-def _created(path: Path) -> BinaryIO:
+def created(path: Path) -> BinaryIO:
+    """A new file that only its owner reads. Raises Failure: it exists, or cannot be written."""
     try:
         return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
     except FileExistsError:

@@ -133,9 +133,7 @@ def assertion_take(*, actor: Actor, purpose: Purpose, document: Any, signature: 
         else None
     )
     if passkey is None:
-        raise TicketRefused(
-            "unknown_passkey", "This is no passkey of yours. Register it under “My passkeys”."
-        )
+        raise _unknown()
     try:
         key = PersonKey("passkey", bytes.fromhex(passkey.public_key))
         verify(key, signature, purpose, document, portal_site())
@@ -144,12 +142,17 @@ def assertion_take(*, actor: Actor, purpose: Purpose, document: Any, signature: 
         raise TicketRefused("bad_signature", f"The signature is not taken: {error}. Sign again.") from None
     # One statement: of two assertions at once with the same counter, the second finds it used.
     fits = {"counter": 0} if stated == 0 else {"counter__lt": stated}
-    if not Passkey.objects.filter(pk=passkey.pk, retired_at=None, cloned_at=None, **fits).update(
-        counter=stated
-    ):
-        raise Cloned(actor, passkey, stated)
+    usable = Passkey.objects.filter(pk=passkey.pk, retired_at=None)
+    if not usable.filter(cloned_at=None, **fits).update(counter=stated):
+        raise Cloned(actor, passkey, stated) if usable.exists() else _unknown()
     passkey.counter = stated
     return passkey
+
+
+def _unknown() -> TicketRefused:
+    return TicketRefused(
+        "unknown_passkey", "This is no passkey of yours that is in use. Register it under “Your passkeys”."
+    )
 
 
 def staff_user(actor: Actor) -> User:

@@ -106,7 +106,7 @@ class Routes:
             **self._gateway.handlers(),
             **self._jobs.handlers(),
             **BreakGlassRoutes(self._break_glass).handlers(),
-            **MembersBreakGlass(self._break_glass).handlers(),
+            **MembersBreakGlass(self._break_glass, self._gate.recovery).handlers(),
             **self._under_tickets,
         }
         if handlers.keys() != ACCESS.keys():

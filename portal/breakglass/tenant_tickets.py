@@ -199,11 +199,11 @@ class Told:
         }
 
 
-def done_under(ticket: Ticket) -> tuple[list[Deed], int]:
+def done_under(ticket: Ticket, most: int = SHOWN) -> tuple[list[Deed], int]:
     """What was done under ``ticket``, the newest line first, and how many receipts there are."""
     rows = Receipt.objects.filter(runtime=ticket.runtime_id, ticket_id=ticket.pk)
-    newest = list(rows.order_by("-seq")[: 2 * SHOWN])
-    return deeds(reversed(newest))[::-1][:SHOWN], rows.count() if len(newest) == 2 * SHOWN else len(newest)
+    newest = list(rows.order_by("-seq")[: 2 * most])
+    return deeds(reversed(newest))[::-1][:most], rows.count() if len(newest) == 2 * most else len(newest)
 
 
 def owner_keys(user: User, tenant: Tenant) -> list[MemberKey]:

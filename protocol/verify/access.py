@@ -52,6 +52,8 @@ class Access:
     anchored: int
     """The last receipt whose chain an entry of the log holds."""
     log: Verified
+    note: str
+    """The checkpoint of ``log``, with its signatures."""
 
 
 def verify_access(path: Path, keys: Keys, guest: VerifierKey | None = None) -> Access:
@@ -125,6 +127,7 @@ class _Found:
     heads: dict[int, str] = field(default_factory=dict)
     """Heads of the chain that the log holds."""
     log: Verified | None = None
+    checkpoint: str = ""
 
     def take(self, line: Mapping[str, Any], where: str) -> None:
         """The next line. Raises VerificationError."""
@@ -166,6 +169,7 @@ class _Found:
             tuple(self.deeds),
             max(held, default=0),
             self.log,
+            self.checkpoint,
         )
 
     def _check_guest(self, guest: VerifierKey | None, last: Position) -> None:
@@ -240,7 +244,7 @@ class _Found:
         checkpoint, cosigned = self.keys.opened(receipt.proof.note)
         event = check_in(receipt, checkpoint)
         if self.log is None or checkpoint.size > self.log.checkpoint.size:
-            self.log = Verified(1, checkpoint, cosigned)
+            self.log, self.checkpoint = Verified(1, checkpoint, cosigned), receipt.proof.note
         if event.get("tenant") != self.header.tenant_id:
             raise VerificationError("an entry of another tenant")
         if event.get("action") == KEYS:

@@ -25,6 +25,7 @@ from guest.agent.sessions import Request, Session, SessionRefused, Sessions
 from protocol.keyrings import Keyring, KeyringError, accept
 from protocol.persons import PersonKey, Purpose, SignatureError, Site, verify
 from protocol.sealed import key_id
+from tests.client.break_glass_fake import BreakGlassFake
 from tests.client.gateway_fake import FakeGateway
 from tests.client.jobs_fake import JobsFake
 from tests.client.log_fake import LogFake
@@ -33,6 +34,7 @@ from tests.protocol.people import Device
 SECRETS = "/api/v1/tenants/acme/secrets"
 CONNECTORS = "/api/v1/tenants/acme/connectors"
 RECORD = "/api/v1/tenants/acme/record/"
+BREAK_GLASS = "/api/v1/tenants/acme/break-glass/"
 PASSWORD = "a password for the tests"
 Bend = Callable[["Answer"], "Answer | None"]
 
@@ -103,6 +105,7 @@ class Fake:
         self.jobs = JobsFake()
         self.gateway = FakeGateway()
         self.log = LogFake(self.tenant_id)
+        self.break_glass = BreakGlassFake(self.tenant_id, self.runtime_id, self.log)
         self.asked: list[Asked] = []
         self.bent: dict[tuple[str, str], Bend] = {}
         self.nonces: dict[str, str] = {}
@@ -119,6 +122,7 @@ class Fake:
         self.port = port
         self.portal = f"http://portal.localhost:{port}"
         self.origin = f"http://acme.portal.localhost:{port}"
+        self.break_glass.portal = self.portal
         self.site = Site("portal.localhost", frozenset({self.portal, self.origin}))
         self.members = Members(self._folder, self.tenant_id, self.site)
         self.sessions = Sessions(self.members, self.runtime_id, self.site)
@@ -204,6 +208,9 @@ class Fake:
             return self._secret(asked, asked.path.removeprefix(f"{SECRETS}/").removesuffix("/"))
         if asked.path.startswith(RECORD):
             return Answer(*self.log.answer(asked.method, asked.path.removeprefix(RECORD), asked.body))
+        if asked.path.startswith(BREAK_GLASS):
+            path = asked.path.removeprefix(BREAK_GLASS)
+            return Answer(*self.break_glass.answer(asked.method, path, asked.body))
         if place not in members_only:
             return Answer(404, {"detail": "Not found."})
         return members_only[place](asked)

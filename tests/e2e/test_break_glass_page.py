@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
 
 from protocol.tickets import Ticket
 from protocol.tokens import sign
@@ -25,7 +25,7 @@ from tests.guest.glass import all_scopes, token_of
 from tests.guest.operators import let_in, name_approvers
 from tests.guest.shop import Shop
 from tests.guest.test_gate import pin
-from tests.portal.test_browser import SIZES, browser, complaints, shoot  # noqa: F401 - fixtures
+from tests.portal.test_browser import browser, complaints, shoot  # noqa: F401 - fixtures
 from tests.protocol.people import OWNER, RP_ID, Passkey, entry
 from tests.protocol.ticketing import RAE, a_ticket
 
@@ -56,8 +56,8 @@ class Stage:
         """A browser whose authenticator holds ``key``, made at the portal."""
         context: BrowserContext = self.browser.new_context(
             base_url=self.base,
-            viewport=SIZES["desktop"],
-            color_scheme="light",  # type: ignore[arg-type]
+            viewport=ViewportSize(width=1280, height=800),
+            color_scheme="light",
         )
         context.set_default_timeout(20_000)
         page = context.new_page()
@@ -177,6 +177,7 @@ def test_an_operators_work(stage: Stage, shoot: Callable[[Page, str], None]) -> 
     expect(page.get_by_role("log", name="Log")).to_have_text("what the gateway said")
     page.get_by_role("button", name="Look now").click()
     expect(page.get_by_text("Memory available")).to_be_visible()
+    page.evaluate("scrollTo(0, 0)")
     shoot(page, "break-glass-inside")
     page.reload()
     expect(page.get_by_role("heading", name="Break-glass access of Rae")).to_be_visible()
@@ -245,7 +246,7 @@ def test_the_owner_watches_and_ends_it(stage: Stage, shoot: Callable[[Page, str]
     box = page.get_by_role("alert").filter(has_text="Staff are let into this machine now")
     expect(box).to_be_visible()
     expect(box.get_by_text(REASON)).to_be_visible()
-    expect(box.get_by_text("Approved by 2 people.")).to_be_visible()
+    expect(box.get_by_text("Approved by Ann, Ben.")).to_be_visible()
     expect(page.get_by_role("cell", name="The operator listed the folder").first).to_be_visible()
     expect(page.locator("#receipts").get_by_role("cell", name="config", exact=True)).to_be_visible()
     shoot(page, "break-glass-owner")

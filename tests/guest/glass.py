@@ -215,8 +215,10 @@ async def served(
 
     app = web.Application(middlewares=[errors_as_json, gate])
     app[PATIENCE] = 5.0
-    behind = dict.fromkeys([*RULES, ("GET", "/v1/break-glass/unruled")], handler)
-    behind = dict(handlers or behind)
+    usual: dict[tuple[str, str], Handler] = dict.fromkeys(
+        [*RULES, ("GET", "/v1/break-glass/unruled")], handler
+    )
+    behind = handlers or usual
     app.add_routes([web.route(method, path, each) for (method, path), each in behind.items()])
     server = TestServer(app)
     await server.start_server()

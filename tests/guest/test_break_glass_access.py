@@ -93,12 +93,19 @@ def test_what_members_see(site: Site) -> None:
         owner = enter(shop, agent)
         member = shop.arrive(agent, MEMBER)
         name_approvers(agent, site)
-        assert grants(member) | {"head": ""} == {"grants": [], "receipts": [], "newest": 0, "head": ""}
+        assert grants(member) | {"head": "", "names": {}} == {
+            "grants": [],
+            "receipts": [],
+            "newest": 0,
+            "head": "",
+            "names": {},
+        }
         operator = let_in(agent, site)
         operator.sign_in()
         operator.code("GET", "/v1/break-glass/list?path=logs")
         told = grants(member)
         (grant,) = told["grants"]
+        assert told["names"] == {"ann": "Ann", "ben": "Ben", "cat": "Cat"}
         assert grant["ticket"] == operator.ticket.document
         assert grant["people"] == ["ann", "ben"]
         assert 1700 < grant["seconds_left"] <= 1800

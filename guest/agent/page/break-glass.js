@@ -218,6 +218,7 @@ function goUp() {
 
 // The beginning of a file: its bytes, and the size of all of it.
 async function start(path) {
+  const begun = stay;
   const response = await fetch(inside(path), {
     credentials: "same-origin",
     headers: { Range: `bytes=0-${SHOWN_BYTES - 1}` },
@@ -229,6 +230,7 @@ async function start(path) {
     throw new Refused(answer.error || "machine_unreachable", answer.message);
   }
   const bytes = new Uint8Array(await response.arrayBuffer().catch(() => { throw new Refused("machine_unreachable"); }));
+  checkStay(begun);
   const range = response.headers.get("Content-Range");
   return { bytes, size: range ? Number(range.split("/")[1]) : bytes.length };
 }

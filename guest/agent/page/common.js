@@ -27,7 +27,13 @@ class Refused extends Error {
   }
 }
 
+// An answer to an earlier stay comes too late to be shown: it is refused here, without a word.
+function checkStay(begun) {
+  if (begun !== stay) throw new Refused("too_late");
+}
+
 async function call(method, path, body, patience = 20000) {
+  const begun = stay;
   let response;
   try {
     response = await fetch(path, {
@@ -40,7 +46,8 @@ async function call(method, path, body, patience = 20000) {
   } catch {
     throw new Refused("machine_unreachable");
   }
-  const text = await response.text();
+  const text = await response.text().catch(() => { throw new Refused("machine_unreachable"); });
+  checkStay(begun);
   let answer = {};
   try {
     answer = text ? JSON.parse(text) : {};

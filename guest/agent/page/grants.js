@@ -29,7 +29,9 @@ const WHY_ENDED = {
   wrong_set: "the approvers changed",
 };
 let grantsLooking = 0;
+let approvers = {}; // their names, by the set that is in force here
 
+const called = (people) => people.map((person) => approvers[person] || person).join(", ");
 const place = (path) => path || "the whole workspace";
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
@@ -39,10 +41,9 @@ function about(detail) {
 }
 
 const SAID = {
-  granted: (detail) => [`Access begins, until ${moment(detail.until)}`, `approved by ${detail.people.join(", ")}`],
-  session: () => ["The operator signed in with the passkey that asked", ""],
+  granted: (detail) => [`Access begins, until ${moment(detail.until)}`, `approved by ${called(detail.people)}`],
+  session: () => ["The operator signed in", "with the passkey that asked"],
   access: (detail) => [`The operator ${DEEDS[`${detail.method} ${detail.route}`] || `asked ${detail.method} ${detail.route}`}`, about(detail)],
-  outcome: (detail) => [outcomeOf(detail), ""],
   refused: (detail) => [`Refused: ${detail.code}`, about(detail)],
   ended: (detail) => ["Access ended", WHY_ENDED[detail.code] || detail.code],
 };
@@ -56,19 +57,29 @@ function outcomeOf(detail) {
 
 async function openGrants() {
   const told = await call("GET", "/v1/grants");
+  approvers = told.names;
   $("access").hidden = told.grants.length === 0;
   $("grants").replaceChildren(...told.grants.map(grantBox));
   $("ask-owner-grants").hidden = me === null || me.role === "owner";
   $("no-receipts").hidden = told.receipts.length > 0;
   $("receipts").hidden = $("receipts-keep").hidden = told.receipts.length === 0;
   $("receipts-part").hidden = told.receipts.length === told.newest;
-  fill("receipts", told.receipts.reverse().map((receipt) => {
-    const [what, more] = SAID[receipt.event]?.(receipt.detail) || [receipt.event, ""];
-    return [[String(receipt.seq), "number"], [moment(receipt.at), "asked"], [receipt.ticket.slice(0, 8), "fingerprint"],
-      [what, `what ${receipt.event}`], [more, "title"]];
-  }));
+  fill("receipts", receiptRows(told.receipts));
   clearTimeout(grantsLooking);
   if (me !== null) grantsLooking = setTimeout(lookAtGrants, told.grants.length > 0 ? 5000 : 30000);
+}
+
+// The newest first; how an access went stands beside it.
+function receiptRows(receipts) {
+  const accesses = new Set(receipts.filter((one) => one.event === "access").map((one) => one.token));
+  const outcomes = new Map(receipts.filter((one) => one.event === "outcome").map((one) => [one.token, one.detail]));
+  const shown = receipts.filter((one) => one.event !== "outcome" || !accesses.has(one.token));
+  return shown.reverse().map((one) => {
+    const [what, more] = SAID[one.event]?.(one.detail) || ["An access went", ""];
+    const went = one.event === "outcome" ? one.detail : one.event === "access" ? outcomes.get(one.token) : null;
+    return [[String(one.seq), "number"], [moment(one.at), "asked"], [one.ticket.slice(0, 8), "fingerprint"],
+      [what, `what ${one.event}`], [more, "title"], [went ? outcomeOf(went) : one.event === "access" ? "under way" : "", "facts"]];
+  });
 }
 
 function lookAtGrants() {
@@ -88,7 +99,7 @@ function grantBox(grant) {
   line(`${ticket.requester.name}${ticket.kind === "emergency" ? ", in an emergency" : ""}: ${lasting(grant.seconds_left)} left`, "h3");
   line(ticket.reason);
   line(`May ${ticket.scopes.map((scope) => ALLOWED[scope] || scope).join(", ")}${ticket.paths.length ? `, in ${ticket.paths.map(place).join(", ")}` : ""}.`);
-  line(`Approved by ${grant.people.length === 1 ? "one person" : `${grant.people.length} people`}. Ticket ${ticket.ticket}`);
+  line(`Approved by ${called(grant.people)}. Ticket ${ticket.ticket}`);
   words.lastChild.className = "facts";
   if (me !== null && me.role === "owner") {
     deeds.append(button("End this access now", async () => {
