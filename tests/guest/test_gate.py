@@ -105,6 +105,13 @@ def test_the_table_is_whole() -> None:
     assert [route for route, access in ACCESS.items() if access is Access.OPEN] == [("GET", "/v1/health")]
 
 
+def test_no_route_beside_the_table(agent: Agent, site: Site) -> None:
+    """A method that no row names is refused as such, also HEAD, which servers like to add."""
+    for method in ("HEAD", "OPTIONS", "PATCH"):
+        assert call(agent, site, method, "/v1/status")[0] == 405
+        assert call(agent, site, method, "/v1/workspace/files?path=secret-plan.txt")[0] == 405
+
+
 # Tokens
 
 

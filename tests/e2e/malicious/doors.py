@@ -108,6 +108,14 @@ def runtime_tokens_under_tickets(portal: Portal) -> Iterator[Answer]:
 
 
 @attempt("token_invalid")
+def the_webs_key_at_control_routes(portal: Portal) -> Iterator[Answer]:
+    """The key that web processes sign routed requests with is none of the worker's."""
+    for (method, path), access in ACCESS.items():
+        if access is Access.CONTROL:
+            yield portal.ask(method, path, seed=portal.loot.route_seed)
+
+
+@attempt("token_invalid")
 def tokens_of_other_makings(portal: Portal) -> Iterator[Answer]:
     """Unsigned, signed with a public key as a shared secret, of another type, with a key of its own beside it."""
     path = f"/v1/break-glass/files?path={portal.loot.open_path}"
