@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission, User
 from audit.models import Entry
 from breakglass.models import ApproverSetVersion, SetProposal, SetSignature
 from breakglass.people import names_person, read_set
+from breakglass.promises import approver_keys
 from breakglass.refusals import TicketRefused
 from breakglass.selectors import current_set
 from breakglass.services import sets
@@ -277,3 +278,19 @@ def test_the_document_is_kept_in_canonical_form(chief: Colleague, staff: Staff) 
     assert kept.document["approvers"][0]["name"] == "Am\u00e9lie"
     sign(anna, kept)
     assert names_person(read_set(current_set()), anna.user.pk)
+
+
+def test_keys_that_machines_still_believe(first: ApproverSetVersion, three: list[Colleague]) -> None:
+    """The no-go check names each key that is out of use here, and a set that nobody can change any more."""
+    assert approver_keys() == (True, "3 approvers, all keys in use")
+    retire(three[0])
+    passed, evidence = approver_keys()
+    assert not passed
+    assert evidence.endswith(f"key {three[0].passkey.fingerprint[:16]} is in the set in force, and retired")
+    no_more_staff(three[1])
+    assert "1 people can still sign, and a change of the set takes 2" in approver_keys()[1]
+
+
+def test_no_set_is_no_danger(db: None) -> None:
+    """Nobody is let in."""
+    assert approver_keys()[0] is True
