@@ -43,7 +43,7 @@ _SOURCES: list[Source] = []
 
 
 def source(found: Source) -> Source:
-    """Have another room's alerts shown where the record's are. Asked on each staff page: few and cheap queries."""
+    """Have another room's alerts shown beside the record's. Asked on each staff page: few, cheap queries."""
     _SOURCES.append(found)
     return found
 

@@ -47,7 +47,7 @@ def _unconfirmed() -> list[Alert]:
         Alert(
             "access_not_ended",
             "loud",
-            "A guest that runs has not confirmed that break-glass access to it is over. Its own clock ends it; "
+            "A guest that runs has not confirmed that break-glass access is over. Its own clock ends it; "
             "to end it now, stop the machine.",
             row.ended_at or timezone.now(),
             str(row.runtime),

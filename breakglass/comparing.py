@@ -1,9 +1,9 @@
 """What the portal meant to happen in guests against what guests say happened.
 
 Before each request an operator's token is written down (:class:`Intent`), and for each the guest keeps a
-receipt that names the token. A use that nobody here meant is the worst that this room can tell: somebody has the
-route key and a session in the guest. The reverse may be a browser that went away before nginx had carried its
-request, or a guest that keeps no receipts.
+receipt that names the token. A use that nobody here meant is the worst that this room can tell: somebody has
+the route key and a session in the guest. The reverse may be a browser that went away before nginx had carried
+its request, or a guest that keeps no receipts.
 """
 
 import json
@@ -60,7 +60,7 @@ def missing(runtime: Runtime, fetched_at: datetime) -> QuerySet[Intent]:
 
 
 def note_missing() -> None:
-    """Raise the alarm for every intent that should have its receipt by now, each in a transaction of its own."""
+    """Raise the alarm for each intent that should have its receipt by now, in a transaction of its own."""
     for head in ReceiptHead.objects.exclude(at=None).select_related("runtime"):
         if head.at is None or head.trouble:
             continue

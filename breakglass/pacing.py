@@ -1,7 +1,7 @@
 """What this process is doing for a guest right now, and what it has just failed to do.
 
-The sweep sends again what is not done. A guest that does not answer keeps a thread until the call gives up; without
-this, each sweep would take another one, and the ends of access in other guests would wait.
+The sweep sends again what is not done. A guest that does not answer keeps a thread until the call gives up;
+without this, each sweep would take another one, and the ends of access in other guests would wait.
 """
 
 import threading
@@ -23,7 +23,7 @@ class Pace:
 
     @contextmanager
     def alone(self, *key: Hashable) -> Iterator[bool]:
-        """Whether nobody else in this process does the same. An exception in the block counts as a failure."""
+        """Whether nobody else in this process does the same. An exception in the block is a failure."""
         with self._lock:
             free = key not in self._under_way
             self._under_way.add(key)

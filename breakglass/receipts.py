@@ -194,22 +194,25 @@ def _take(runtime: Runtime, after: Position, page: Page, asked_at: datetime) -> 
     told = {"note": page.note, "at": asked_at} if page.last else {}
     ReceiptHead.objects.filter(pk=head.pk).update(**moved, **told, trouble="")
     if rows:
-        _record("break_glass.receipts", runtime, **_range(after, page))
+        about = {"from": after[0] + 1, "to": page.position[0], "head": page.position[1]}
+        record(
+            action="break_glass.receipts",
+            actor=SYSTEM,
+            tenant_id=runtime.tenant_id,
+            target=("runtime", runtime.pk),
+            data=about,
+        )
         comparing.compare(runtime, rows)
         _follow_ends(page.receipts)
     return True
 
 
 def _follow_ends(receipts: Sequence[Stated]) -> None:
-    """What ended in the guest first (its operator is done, its owner pressed the button) is over here, too."""
+    """What ended in the guest first (its operator is done, its owner's button) is over here, too."""
     codes = {UUID(each.ticket): each.detail.get("code") for each in receipts if each.event == "ended"}
     for ticket in Ticket.objects.filter(pk__in=codes, state=Ticket.State.ACTIVE).select_related("tenant"):
         after, ending = ENDED_THERE.get(str(codes[ticket.pk]), (Ticket.State.REVOKED, "in_guest"))
         finish(SYSTEM, ticket, after, ending)
-
-
-def _range(after: Position, page: Page) -> dict[str, Any]:
-    return {"from": after[0] + 1, "to": page.position[0], "head": page.position[1]}
 
 
 def _row(runtime: Runtime, receipt: Stated) -> Receipt:
@@ -232,13 +235,3 @@ def _note_broken(runtime: Runtime, broken: Broken, asked_at: datetime) -> None:
     ReceiptHead.objects.filter(runtime=runtime).update(trouble=broken.trouble, at=asked_at)
     log.critical("runtime %s: its receipts do not fit: %s.", runtime.pk, broken)
     comparing.mismatch(runtime, broken.kind, seq=broken.seq, code=broken.trouble)
-
-
-def _record(action: str, runtime: Runtime, **data: Any) -> None:
-    record(
-        action=action,
-        actor=SYSTEM,
-        tenant_id=runtime.tenant_id,
-        target=("runtime", runtime.pk),
-        data=data,
-    )

@@ -1,4 +1,4 @@
-"""What the urgent worker runs (docs/adr/0040-urgent-queue.md). A task carries ids; the rows say what is to be done."""
+"""What the urgent worker runs (docs/adr/0040-urgent-queue.md). The rows say what is to be done."""
 
 import logging
 import uuid

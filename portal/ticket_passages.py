@@ -1,10 +1,11 @@
-"""The operator's way to a guest by a break-glass ticket: asked anew with each request, written down before it.
+"""The operator's way to a guest by a break-glass ticket: asked anew each time, written down before it.
 
 The token says which ticket, scopes and paths. The guest opens only to the approvals that it has checked
 itself, and to the operator's own passkey: whoever holds the route key can make such tokens, and gets nothing.
 """
 
 import time
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -28,11 +29,11 @@ MAX_PATH = 4096
 """A path of 1024 bytes, each as ``%xx``, and the route before it."""
 
 
-def ticket_in_use(user: Person, tenant: Tenant, ticket_id: object) -> Ticket:
+def ticket_in_use(user: Person, tenant: Tenant, ticket_id: UUID) -> Ticket:
     """The ticket, if it lets ``user`` into the tenant's machine at this moment, by the database's clock.
 
-    Its state, time, requester and their rights, the passkey, the set in force and the machine are one question:
-    none of the answers can be older than another.
+    State, time, requester and their rights, passkey, set in force and machine are one question: none of the
+    answers can be older than another.
 
     Raises:
         RouteRefused: it is over, somebody else's, or rests on something that is gone.
@@ -55,7 +56,7 @@ def ticket_in_use(user: Person, tenant: Tenant, ticket_id: object) -> Ticket:
     return ticket
 
 
-def passage(*, actor: Actor, tenant: Tenant, ticket_id: object, method: str, path: str) -> Passage:
+def passage(*, actor: Actor, tenant: Tenant, ticket_id: UUID, method: str, path: str) -> Passage:
     """Write down one request and sign its token.
 
     Raises:

@@ -130,8 +130,8 @@ class RuntimeClient:
     def urgent(cls, runtime: Runtime, actor: Actor = SYSTEM) -> Self:
         """A client for the agent at the address in its row, with short patience and without asking its host.
 
-        Whether libvirt answers must not matter to the end of access. A wrong address gets nothing: who answers
-        there must show this runtime's certificate.
+        Whether libvirt answers must not matter to the end of access. A wrong address gets nothing: who
+        answers there must show this runtime's certificate.
 
         Raises:
             AgentUnreachable: the runtime has no address.
@@ -230,7 +230,7 @@ class RuntimeClient:
         return self._call("POST", "/v1/checkpoint", {"request": request})
 
     def deliver_grant(self, grant: Mapping[str, Any]) -> dict[str, Any]:
-        """``PUT /v1/grants``: a ticket with its signatures. The guest decides; the same again is no second life."""
+        """``PUT /v1/grants``: a ticket with its signatures. The guest decides; again is nothing new."""
         return self._call("PUT", "/v1/grants", {"grant": dict(grant)})
 
     def end_grant(self, ticket: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ TELEMETRY: dict[str, str] = {
     "audit_sequencerfence": "the same",
     "audit_cosignature": "telemetry (docs/adr/0035-witnesses.md)",
     "breakglass_guestapprovers": "what guests say; a change of it is an entry of its own",
+    "breakglass_receipthead": "how far a guest's receipts were read; what was read is an entry",
     "provisioning_told": "a note of what a host was told, between request and step_done",
 }
 """Tables, each with its reason."""

@@ -16,7 +16,7 @@ def mismatch_acknowledge(*, actor: Actor, mismatch: Mismatch, reason: str) -> No
     """Note who looked into it and why it is no alarm any more. The evidence stays.
 
     Raises:
-        NotAcknowledged: somebody else was first, or the reason is too short or long; or nobody in person asks.
+        NotAcknowledged: somebody else was first, the reason is too short or long, or nobody in person asks.
     """
     if problem := reason_problem(reason):
         raise NotAcknowledged(problem)

@@ -1,5 +1,5 @@
-"""Web, both workers, beat, sequencer and the egress keeper under honcho: started in the background, left alone
-while they answer and nothing has changed.
+"""Web, both workers, beat, sequencer and the egress keeper under honcho: started in the background, left
+alone while they answer and nothing has changed.
 """
 
 import hashlib

@@ -15,7 +15,8 @@ from portal.breakglass import signing
 from portal.breakglass.signing import SigningRefused
 from portal.breakglass.staff_only import found, person, signed, staff_only, told
 from portal.breakglass.ticket_page import signing_keys
-from portal.routing import RouteRefused, route_open_ticket
+from portal.passages import RouteRefused
+from portal.routing import route_open_ticket
 from protocol.persons import Purpose
 from protocol.tickets import Ticket as Document
 from protocol.tickets import rejection_document

@@ -87,8 +87,8 @@ def live_part(seen: Part) -> dict[str, Any]:
     """What changes while somebody looks; the same for the same reader until a fact changes."""
     ticket = seen.ticket
     shown: Row = row(ticket)
-    verdicts = (*ticket.approvals.all(), *ticket.rejections.all(), *ticket.owner_approvals.all())
-    names = names_of(one.person for one in verdicts)
+    verdicts = [one.person for one in (*ticket.approvals.all(), *ticket.rejections.all())]
+    names = names_of(verdicts + [one.person for one in ticket.owner_approvals.all()])
     return {
         "row": shown,
         "ticket": ticket,

@@ -10,16 +10,19 @@ from django.contrib.auth.models import User
 from audit.models import Entry
 from breakglass import grants, pushing, receipts, tasks
 from breakglass.models import Mismatch, Receipt, ReceiptHead, Ticket
-from breakglass.pacing import PACE, Pace
+from breakglass.pacing import Pace
 from breakglass.services.endings import ticket_revoke
 from breakglass.services.tickets import ticket_end
 from provisioning.models import GuestImage, Host, Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
 from tenants.models import Tenant
 from tests.breakglass.access import Staffed, staffed
+from tests.net import net
 from tests.provisioning.workers import created
 
-pytestmark = pytest.mark.django_db(transaction=True)
+__all__ = ["net"]
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("net")]
 
 
 @pytest.fixture
@@ -37,7 +40,6 @@ def fresh_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """What this process has failed to do is another test's."""
     for module in (grants, receipts, tasks):
         monkeypatch.setattr(module, "PACE", Pace())
-    assert PACE is not grants.PACE
 
 
 @pytest.fixture

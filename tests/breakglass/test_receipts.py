@@ -67,7 +67,7 @@ class Guest:
     def head(self, position: Position | None = None, seed: bytes = SEED) -> str:
         return head_note(str(self.runtime.pk), position or self.position, seed)
 
-    def page(self, client: RuntimeClient, after: int) -> dict[str, Any]:
+    def page(self, after: int) -> dict[str, Any]:
         """In place of ``RuntimeClient.receipts``."""
         found = [each for each in self.chain if each["seq"] > after][:200]
         return {"receipts": found, "head": self.head(), **self.answer}
@@ -116,7 +116,7 @@ def guest(people: Staffed, monkeypatch: pytest.MonkeyPatch) -> Guest:
     vkey = str(vkey_of(name, SEED, COSIGNATURE_V1))
     witness_register(actor=TESTER, vkey=vkey, target=str(runtime.pk), tenant_id=runtime.tenant_id)
     found = Guest(runtime, ticket)
-    monkeypatch.setattr(RuntimeClient, "receipts", lambda client, after: found.page(client, after))
+    monkeypatch.setattr(RuntimeClient, "receipts", lambda client, after: found.page(after))
     monkeypatch.setattr(receipts, "PACE", Pace())
     return found
 
@@ -305,7 +305,7 @@ def test_an_intent_without_a_receipt(guest: Guest) -> None:
 
 def test_the_routes_with_receipts_are_the_agents() -> None:
     scoped = {path for (_, path), rule in RULES.items() if rule.scope is not None}
-    assert comparing.RECEIPTED == scoped
+    assert scoped == comparing.RECEIPTED
 
 
 @pytest.mark.parametrize(
@@ -340,10 +340,10 @@ def test_two_workers_take_each_receipt_once(guest: Guest, monkeypatch: pytest.Mo
         monkeypatch.setattr(RuntimeClient, "receipts", real_page)
         monkeypatch.setattr(receipts, "PACE", Pace())
         assert guest.fetch() == 1
-        return real(client, after)
+        return real(after)
 
     def real_page(client: RuntimeClient, after: int) -> dict[str, Any]:
-        return real(client, after)
+        return real(after)
 
     monkeypatch.setattr(RuntimeClient, "receipts", overtaken)
     assert guest.fetch() == 0

@@ -63,6 +63,9 @@ LIES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another reason": lambda told: told["revisions"][0]["document"].update(
         reason="Something else altogether."
     ),
+    "a request that somebody else signed": lambda told: told["revisions"][0].update(
+        signature=Passkey().sign(Purpose.ACCESS_REQUEST, told["revisions"][0]["document"])
+    ),
     "another digest": lambda told: told["revisions"][0].update(digest="0" * 64),
     "another tenant": lambda told: told["revisions"][0]["document"].update(tenant_id=TICKET),
     "another set": lambda told: told["approvers"].update(threshold=2),

@@ -59,7 +59,9 @@ class Operator:
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         """One request through nginx."""
-        return self.portal.ask(ACME, method, path, headers={**self.headers, **more.pop("headers", {})}, **more)
+        return self.portal.ask(
+            ACME, method, path, headers={**self.headers, **more.pop("headers", {})}, **more
+        )
 
     @property
     def headers(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ On a real guest, and on an agent as a local process.
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from django.contrib.auth.models import User
 
 from audit.alerts import loud
 from audit.models import Entry
-from breakglass import comparing, receipts, tasks
+from breakglass import comparing, receipts
 from breakglass.models import Intent, Mismatch, Receipt, Ticket
 from breakglass.services.endings import ticket_revoke
 from provisioning.models import GuestImage, Host, Runtime
@@ -24,6 +25,7 @@ from tests.breakglass.access import Staffed, staffed
 from tests.e2e.conftest import Portal
 from tests.e2e.members import Member
 from tests.e2e.operators import Operator, Stream, until, urgent_worker
+from tests.e2e.real_access import look_inside
 from tests.provisioning.workers import created
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(900)]
@@ -101,7 +103,9 @@ def walk(portal: Portal, people: Staffed, host: Host) -> dict[str, float]:
     stream.go_on.set()
     stream.join(60)
     assert 0 < stream.bytes < len(LARGE), "it was cut"
-    (end,) = [json.loads(row.event)["data"] for row in Entry.objects.filter(action="break_glass.end_confirmed")]
+    (end,) = [
+        json.loads(row.event)["data"] for row in Entry.objects.filter(action="break_glass.end_confirmed")
+    ]
     assert end == {"was_open": True, "streams": 1}
 
     assert operator.ask("GET", "/v1/break-glass").status_code == 403
@@ -151,7 +155,7 @@ def cut_command(portal: Portal, people: Staffed, host: Host) -> float:
         people,
         people.anna,
         people.ben,
-        scopes=["exec", "workspace:read"],
+        scopes=["exec", "logs:read", "workspace:read"],
         paths=[""],
         seconds=600,
     )
@@ -160,6 +164,7 @@ def cut_command(portal: Portal, people: Staffed, host: Host) -> float:
         "POST", "/v1/break-glass/exec", json={"argv": ["echo", "hello"], "cwd": "", "seconds": 20}
     )
     assert said.status_code == 200, said.text
+    look_inside(operator)
     body = {"argv": ["sh", "-c", script], "cwd": "", "seconds": 60}
     running = Stream(operator, "POST", "/v1/break-glass/exec", body=body)
     member = Member.sign_in(operator.ticket.runtime, host)
@@ -217,6 +222,6 @@ def test_from_request_to_receipts(
     took["revoke to cut command"] = cut_command(portal, people, real_host)
     for name, seconds in took.items():
         record_property(name, round(seconds, 2))
-    print({name: round(seconds, 2) for name, seconds in took.items()})
+    logging.getLogger(__name__).info("seconds: %s", {name: round(each, 2) for name, each in took.items()})
     assert took["revoke to cut stream"] < PATIENCE
     assert took["revoke to cut command"] < PATIENCE

@@ -69,6 +69,7 @@ def grow(make_place: Callable[..., Place], make_host: Callable[..., Host], world
 
 def counted(world: World, role: str, url: str) -> int:
     client = world.client(role)
+    url = url.replace("{ticket}", str(world.mine.ticket.pk))
     client.get(url)  # content types and the like are looked up once a process
     with CaptureQueriesContext(
         connection,

@@ -44,7 +44,9 @@ LIST = "/v1/break-glass/list?path=reports"
 
 
 @pytest.fixture
-def people(tenant: Tenant, owner: User, make_user: Callable[..., User], image: Any, make_host: Any) -> Staffed:
+def people(
+    tenant: Tenant, owner: User, make_user: Callable[..., User], image: Any, make_host: Any
+) -> Staffed:
     Runtime.objects.create(
         tenant=tenant,
         host=make_host(),
@@ -178,7 +180,9 @@ def test_a_ticket_leads_nowhere_else(there: Client, path: str) -> None:
 
 
 def test_every_route_under_tickets_has_its_name() -> None:
-    assert {path for (_, path), access in ACCESS.items() if access in UNDER_TICKETS} == routed_paths.BREAK_GLASS
+    assert {
+        path for (_, path), access in ACCESS.items() if access in UNDER_TICKETS
+    } == routed_paths.BREAK_GLASS
 
 
 def _revoke(people: Staffed, ticket: Ticket, greta: Client) -> None:

@@ -9,7 +9,6 @@ from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.http import HttpRequest
 from django.test import RequestFactory
 
-from portal.breakglass import signing
 from portal.breakglass.signing import SigningRefused, answered, ask
 from protocol.persons import Purpose, digest, encode
 
@@ -74,7 +73,7 @@ def test_what_was_asked_for_one_thing_signs_no_other(session: Any) -> None:
 
 def test_a_document_waits_ten_minutes(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
-    monkeypatch.setattr(signing.time, "time", lambda: now)
+    monkeypatch.setattr("portal.breakglass.signing.time.time", lambda: now)
     begin(session)
     now += 600
     assert finish(session)[0] == DOCUMENT

@@ -268,6 +268,15 @@ def test_another_tenants_tickets_do_not_exist(world: World) -> None:
     assert world.client("owner").get(f"{API}{theirs}/").status_code == 404
 
 
+def test_a_ticket_stands_below_its_own_tenant_only(world: World) -> None:
+    """Staff who operate both do not find one's ticket among the other's."""
+    theirs = world.other.ticket.pk
+    assert world.client("operator").get(f"/t/zebra/break-glass/{theirs}/").status_code == 200
+    assert world.client("operator").get(f"{PAGE}{theirs}/").status_code == 404
+    assert str(theirs) not in world.client("operator").get(PAGE).content.decode()
+    assert world.client("operator").get(f"{API}{theirs}/").status_code == 404
+
+
 def test_a_former_owner_stops_nothing(world: World, active: Ticket) -> None:
     """Whoever has lost the place has lost the button."""
     client = world.client("owner")
