@@ -67,6 +67,7 @@ def _measure(creates: int) -> dict[str, Any]:
         "steps": _rows([s.steps for s in samples]),
         "boot": _rows([s.boot for s in samples if s.boot]),
         "jobs and secrets": _rows([s.asked for s in samples if s.asked]),
+        "access": samples[0].access if samples else {},
     }
 
 
@@ -94,6 +95,7 @@ def _show(report: dict[str, Any]) -> None:
         for row in report[part]:
             print(f"{row['name']:28}{row['p50']:9.2f}{row['p95']:9.2f}{row['max']:9.2f}")
     for part, words in (
+        ("access", "break-glass access (s)"),
         ("agent", "agent (local process)"),
         ("egress", "egress proxy (network namespaces)"),
         ("gateway", "gateway (guest and local process)"),

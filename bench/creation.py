@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from audit.context import command
-from bench import jobs, secrets
+from bench import access, jobs, secrets
 from provisioning import machine
 from provisioning.models import Operation, Runtime
 from provisioning.runtime_client import RuntimeClient
@@ -18,11 +18,13 @@ REPORT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds per step, in order, with their total; the guest's own boot times; members' requests."""
+    """Seconds per step, in order, with their total; the guest's own boot times; members' requests; access."""
 
     steps: dict[str, float]
     boot: dict[str, float]
     asked: dict[str, float]
+    access: dict[str, float]
+    """Break-glass; of the first creation only."""
 
 
 def create_and_delete(number: int) -> Sample:
@@ -39,6 +41,7 @@ def create_and_delete(number: int) -> Sample:
         steps["create → ready"] = (created.finished_at - created.started_at).total_seconds()
     boot = _boot_stages(runtime)
     asked = jobs.measure(runtime) | secrets.measure(runtime)
+    broken = access.measure(runtime) if number == 0 else {}
     _finish(
         operation_request(
             actor=ACTOR, runtime_id=runtime.pk, kind=Operation.Kind.DELETE, reason="measured, not needed"
@@ -46,7 +49,7 @@ def create_and_delete(number: int) -> Sample:
     )
     # Its place in the pilot is free again.
     Tenant.objects.filter(pk=tenant.pk).update(offboarded_at=created.finished_at)
-    return Sample(steps, boot, asked)
+    return Sample(steps, boot, asked, broken)
 
 
 def _boot_stages(runtime: Runtime) -> dict[str, float]:

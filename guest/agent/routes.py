@@ -112,7 +112,13 @@ class Routes:
         if handlers.keys() != ACCESS.keys():
             raise RuntimeError("a route is missing from the table of access, or has no handler")
         return [
-            web.route(method, path.replace("{tail}", "{tail:.*}"), handler)
+            # aiohttp would serve HEAD beside each GET: a route that no table knows.
+            web.route(
+                method,
+                path.replace("{tail}", "{tail:.*}"),
+                handler,
+                **({"allow_head": False} if method == "GET" else {}),
+            )
             for (method, path), handler in handlers.items()
         ]
 

@@ -66,7 +66,7 @@ class Operator:
     @property
     def headers(self) -> dict[str, str]:
         cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        return {**OWN_PAGE, "Cookie": cookies}
+        return {**OWN_PAGE, "Origin": self.portal.origin("acme"), "Cookie": cookies}
 
 
 @dataclass

@@ -196,6 +196,8 @@ def test_no_way_of_writing_a_path_leads_out(ground: Ground, path: str) -> None:
 
     ground.run(case)
     assert ground.untouched()
+    noted = [each for each in ground.glass.receipts() if each["event"] in {"access", "refused"}]
+    assert len({each["token"] for each in noted}) == len(noted) == 6, "each try has its receipt"
 
 
 def test_reading_is_not_writing(ground: Ground) -> None:

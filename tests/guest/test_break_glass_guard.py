@@ -304,7 +304,7 @@ def test_no_receipt_no_access(glass: Glass, route: tuple[str, str], monkeypatch:
 
 
 def test_a_command_that_no_receipt_can_hold(glass: Glass) -> None:
-    """Too long, or no text at all: refused, not cut short in the receipt."""
+    """Too long, or no text at all: refused, and that noted, not cut short in the receipt."""
 
     async def case(server: Server) -> None:
         opened = everything(glass)
@@ -316,7 +316,7 @@ def test_a_command_that_no_receipt_can_hold(glass: Glass) -> None:
         assert server.reached == []
 
     run(glass, case)
-    assert glass.events() == ["granted", "session"]
+    assert glass.events() == ["granted", "session", *["refused"] * 5]
 
 
 def test_refusals_do_not_fill_the_disk(glass: Glass, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from guest.launcher import units
+from guest.launcher import journal, units
 from guest.launcher.__main__ import answer, serve_one
 from guest.launcher.units import command
 from guest.launcher.way_out import WayOut
-from guest.launcher.wire import LINE_LIMIT, Gateway, Job, Refused, parse
+from guest.launcher.wire import LINE_LIMIT, LOGGED, Gateway, Job, Refused, parse
 
 ID = "6a1c3f1e-0d1b-4a55-9c1f-2f6f6f0f9a01"
 GOOD = {
@@ -253,3 +253,17 @@ def test_a_full_volume_ends_no_job() -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (6, b"")
+
+
+def test_the_journal_is_of_our_two_services_and_fits_an_answer() -> None:
+    """The newest whole lines, whatever is in them; nothing that was asked for gets onto a command line."""
+    assert journal.command("agent")[-1] == "--unit=portal-agent.service"
+    assert set(journal.UNITS) == LOGGED
+    text = "".join(f"{number} {chr(7) * 100} ä\n" for number in range(5000))
+    kept = journal.newest(text)
+    assert text.endswith(kept)
+    assert kept.splitlines()[-1].startswith("4999 ")
+    assert kept[0].isdigit()
+    assert len(json.dumps({"ok": True, "text": kept})) < 64 * 1024
+    assert len(kept.splitlines()) > 50
+    assert journal.newest("x" * (1 << 20)) == ""

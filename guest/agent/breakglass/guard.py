@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from guest.agent.answers import BadRequest, json_fields, json_members
-from guest.agent.beneath import checked
+from guest.agent.beneath import WorkspaceRefused, checked
 from guest.agent.breakglass.access import BreakGlass
 from guest.agent.breakglass.cuts import cutting
 from guest.agent.breakglass.grants import Opened
@@ -64,17 +64,23 @@ class Guard:
         rule = RULES.get(route)
         if rule is None:
             raise BreakGlassRefused(403, "no_rule", "no scope opens this route")
-        about = await _about(request, rule.about)
+        with self._noting(token, request):
+            about = await _about(request, rule.about)
         # From here to the handler nothing waits, so nothing can end in between unseen.
         with self._noting(token, request, **about):
             visit = self._visit(request, token, rule, about)
         if rule.scope is not None:
-            self._note_access(visit, route, about)
+            with self._noting(token, request):
+                self._note_access(visit, route, about)
         request[VISIT] = visit
         with self.access.cuts.held(visit.ticket.ticket, cutting(request.transport)):
             if rule.scope is None:
                 return await handler(request)
             return await self._with_outcome(request, handler, visit)
+
+    def note_refused(self, request: web.Request, token: BreakGlassToken, code: str) -> None:
+        """A receipt of a refusal by the gate itself, if it is about a ticket that this guest knows."""
+        self.access.note_refused(token, code, method=request.method, route=_route(request))
 
     def _visit(
         self, request: web.Request, token: BreakGlassToken, rule: Rule, about: dict[str, Any]
@@ -135,13 +141,15 @@ class Guard:
 
     @contextmanager
     def _noting(self, token: BreakGlassToken, request: web.Request, **about: Any) -> Iterator[None]:
-        """Refusals in the block get a receipt, if it is about a ticket that this guest knows."""
+        """Refusals in the block get a receipt, if it is about a ticket that this guest knows.
+
+        Also of what cannot be read: the portal knows of the request, and would miss its receipt.
+        """
         try:
             yield
-        except BreakGlassRefused as refusal:
-            self.access.note_refused(
-                token, refusal.code, method=request.method, route=_route(request), **about
-            )
+        except (BreakGlassRefused, WorkspaceRefused, BadRequest) as refusal:
+            code = str(getattr(refusal, "code", "bad_request"))
+            self.access.note_refused(token, code, method=request.method, route=_route(request), **about)
             raise
 
 

@@ -59,6 +59,15 @@ def a_session_of_its_own(portal: Portal) -> Iterator[Answer]:
     yield portal.begin(grant, "", heard)
 
 
+@attempt("bad_signature")
+def a_session_signed_on_the_portals_page(portal: Portal) -> Iterator[Answer]:
+    """The requester is shown a ticket and signs the guest's nonce; but sessions begin on the guest's own page only."""
+    grant = portal.loot.active
+    nonce = portal.challenge(grant)
+    document = session_document(nonce, Ticket.parse(grant["document"]))
+    yield portal.begin(grant, nonce, portal.loot.lure(Purpose.ACCESS, document))
+
+
 @attempt("token_differs", "no_grant", "ended")
 def tokens_that_say_more_than_the_ticket(portal: Portal) -> Iterator[Answer]:
     """Wider scopes, wider paths, another digest, another ticket's name."""
@@ -105,6 +114,14 @@ def runtime_tokens_under_tickets(portal: Portal) -> Iterator[Answer]:
     for method, path, body in routes_under(portal):
         for seed in (portal.loot.token_seed, portal.loot.route_seed):
             yield portal.ask(method, path, body, seed=seed)
+
+
+@attempt("token_invalid")
+def the_webs_key_at_control_routes(portal: Portal) -> Iterator[Answer]:
+    """The key that web processes sign routed requests with is none of the worker's."""
+    for (method, path), access in ACCESS.items():
+        if access is Access.CONTROL:
+            yield portal.ask(method, path, seed=portal.loot.route_seed)
 
 
 @attempt("token_invalid")

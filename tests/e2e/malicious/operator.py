@@ -106,7 +106,7 @@ def scopes_that_were_not_signed(operator: Operator) -> Iterator[Answer]:
             yield operator.ask(method, path, body)
 
 
-@plot("not_found", "wrong_path", "token_invalid", "method_not_allowed", "status 400")
+@plot("not_found", "wrong_path", "token_invalid", "method_not_allowed", "status 400", "status 405")
 def routes_written_otherwise(operator: Operator) -> Iterator[Answer]:
     """By dots, slashes, encodings and whole addresses: what the token says is what is asked, and what is served."""
     secret, prefix = operator.portal.loot.secret_path, "/v1/break-glass"
@@ -124,7 +124,7 @@ def routes_written_otherwise(operator: Operator) -> Iterator[Answer]:
         f"{prefix}/files?%70ath={secret}",
     ):
         yield operator.ask("GET", path)
-    for method in ("POST", "OPTIONS", "get"):
+    for method in ("HEAD", "POST", "OPTIONS", "get"):
         yield operator.ask(method, f"{prefix}/files?path={secret}")
 
 
