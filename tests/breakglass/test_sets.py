@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -116,7 +117,7 @@ def test_only_approvers_of_the_current_set_sign(
     dora, root = staff("dora"), staff("root", is_superuser=True)
     proposal = set_propose(actor=chief.actor, document=draft([dora, root]))
     for outsider in (dora, root, chief):
-        refused("not_an_approver", lambda outsider=outsider: sign(outsider, proposal))
+        refused("not_an_approver", partial(sign, outsider, proposal))
     assert not SetSignature.objects.filter(proposal=proposal).exists()
 
 
@@ -166,9 +167,7 @@ def test_what_follows_another_set(first: ApproverSetVersion, three: list[Colleag
     """Neither back to an old version, nor beside, nor ahead."""
     document = draft(three, 2)
     for changes in ({"version": 3}, {"previous": "0" * 64}):
-        refused(
-            "stale", lambda changes=changes: set_propose(actor=three[0].actor, document=document | changes)
-        )
+        refused("stale", partial(set_propose, actor=three[0].actor, document=document | changes))
     refused("stale", lambda: set_propose(actor=three[0].actor, document=first.document))
 
 
@@ -195,7 +194,7 @@ def test_a_key_is_its_holders(first: ApproverSetVersion, three: list[Colleague],
     for changes in ({"person": f"user:{three[0].user.pk}"}, {"person": "dora"}, {"public_key": stranger}):
         refused(
             "unknown_passkey",
-            lambda changes=changes: set_propose(actor=three[0].actor, document=replaced(**changes)),
+            partial(set_propose, actor=three[0].actor, document=replaced(**changes)),
         )
 
 
@@ -249,10 +248,10 @@ def test_withdrawing(
     dora = staff("dora")
     for withdraws in (chief, three[2]):
         proposal = set_propose(actor=chief.actor, document=draft(three, 2))
-        refused("not_allowed", lambda p=proposal: set_withdraw(actor=dora.actor, proposal=p))
+        refused("not_allowed", partial(set_withdraw, actor=dora.actor, proposal=proposal))
         set_withdraw(actor=withdraws.actor, proposal=proposal)
-        refused("not_open", lambda p=proposal, w=withdraws: set_withdraw(actor=w.actor, proposal=p))
-        refused("not_open", lambda p=proposal: sign(three[0], p))
+        refused("not_open", partial(set_withdraw, actor=withdraws.actor, proposal=proposal))
+        refused("not_open", partial(sign, three[0], proposal))
     assert len(noted("approvers.withdrawn")) == 2
 
 
