@@ -1,5 +1,6 @@
 """What the no-go check looks at in this room."""
 
+from breakglass.alerts import alerts
 from breakglass.models import ApproverSetVersion, GuestApprovers, TermsVersion
 from provisioning.models import Runtime
 from provisioning.promises import promise
@@ -25,3 +26,10 @@ def approvers() -> tuple[bool, str]:
         if row.refused:
             problems.append(f"{row.runtime}: refuses its approvers or terms ({row.refused})")
     return not problems, "; ".join(problems) or f"{len(stating)} ready guests believe what was signed"
+
+
+@promise
+def access() -> tuple[bool, str]:
+    """Guests confirm that break-glass access is over, and their receipts go together with the record."""
+    problems = [f"{alert.about}: {alert.code}" for alert in alerts() if alert.severity == "loud"]
+    return not problems, "; ".join(problems) or "every end is confirmed, and nobody was in unmeant"
