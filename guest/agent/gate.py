@@ -1,7 +1,7 @@
 """Who may call which route. Declared once, in ``ACCESS``; checked here, before any handler runs."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -34,6 +34,7 @@ COOKIE = "__Host-guest"
 RATE_PER_SECOND = 20.0
 RATE_BURST = 60.0
 MAX_ACTORS = 256
+BUSY = ("too_many_streams", "wait until another upload or download has ended")
 
 
 class Access(StrEnum):
@@ -217,9 +218,9 @@ class Gate:
             except TokenError as refusal:
                 return error(401, refusal.code, "a valid token for exactly this request is needed")
             if not self.rate.allows(token.sub, time.monotonic()):
-                return error(429, "too_many_requests", "slow down")
+                return self._refusal(request, token, 429, "too_many_requests", "slow down")
             if access in ROUTED and self.members.suspended:
-                return error(403, "suspended", "this runtime is suspended")
+                return self._refusal(request, token, 403, "suspended", "this runtime is suspended")
             if access in UNDER_TICKETS:
                 return await self._under_ticket(request, handler, token, access, flow)
             if access in MEMBERS_ONLY:
@@ -231,7 +232,7 @@ class Gate:
                     return error(403, "not_an_owner", "only an owner may do this")
                 request[SESSION] = session
                 if flow is not None:
-                    return await self._streamed(session.member.key.fingerprint, lambda: handler(request))
+                    return await self._streamed(request, session, handler)
             return await handler(request)
 
         return gate
@@ -250,16 +251,26 @@ class Gate:
             return await self.guard.at_door(request, handler, token)
         if flow is None:
             return await self.guard.visit(request, handler, token)
-        return await self._streamed(token.ticket, lambda: self.guard.visit(request, handler, token))
-
-    async def _streamed(
-        self, person: str, answer: Callable[[], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
         try:
-            with self.streams.place(person):
-                return await answer()
+            with self.streams.place(token.ticket):
+                return await self.guard.visit(request, handler, token)
         except TooManyStreams:
-            return error(429, "too_many_streams", "wait until another upload or download has ended")
+            return self._refusal(request, token, 429, *BUSY)
+
+    def _refusal(
+        self, request: web.Request, token: RuntimeToken, status: int, code: str, words: str
+    ) -> web.Response:
+        """With its receipt, if it came under a ticket: the portal knows that it came, and would miss one."""
+        if isinstance(token, BreakGlassToken):
+            self.guard.note_refused(request, token, code)
+        return error(status, code, words)
+
+    async def _streamed(self, request: web.Request, session: Session, handler: Handler) -> web.StreamResponse:
+        try:
+            with self.streams.place(session.member.key.fingerprint):
+                return await handler(request)
+        except TooManyStreams:
+            return error(429, *BUSY)
 
     def _token(self, request: web.Request, sha256: str, access: Access) -> RuntimeToken:
         text, now, routed = bearer(request), int(time.time()), access in ROUTED

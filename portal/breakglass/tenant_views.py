@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
@@ -227,18 +227,27 @@ def _told(request: HttpRequest, tenant: Tenant, ticket: UUID) -> Told:
 
 def _list(request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
     every = tickets_of(request.user, tenant)
-    page = Paginator(every.exclude(state__in=Ticket.OPEN), PAGE).get_page(request.GET.get("page"))
-    unfinished = [Told(one) for one in every.filter(state__in=Ticket.OPEN)]
+    over = every.exclude(state__in=Ticket.OPEN).values_list("pk", flat=True)
+    page = _number(request.GET.get("page", ""))
+    past = list(over[(page - 1) * PAGE : page * PAGE + 1])
+    # Both lists at once: what belongs to a ticket is fetched for all of them together.
+    shown = [Told(one) for one in every.filter(Q(state__in=Ticket.OPEN) | Q(pk__in=past[:PAGE]))]
     context: dict[str, Any] = {
         "tenant": tenant,
-        "active": [one for one in unfinished if one.ticket.state == Ticket.State.ACTIVE],
-        "waiting": [one for one in unfinished if one.ticket.state != Ticket.State.ACTIVE],
-        "past": [Told(one) for one in page],
+        "active": [one for one in shown if one.ticket.state == Ticket.State.ACTIVE],
+        "waiting": [one for one in shown if one.ticket.state in Ticket.WAITING],
+        "past": [one for one in shown if not one.ticket.open],
         "page": page,
+        "newer": page - 1,
+        "older": page + 1 if len(past) > PAGE else 0,
         "way_in": way_in(tenant),
         "owner": is_owner(request.user, tenant),
     }
     return _with_part("portal/break_glass/_tenant_lists.html", context)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 7 and int(text) else 1
 
 
 def _one(request: HttpRequest, slug: str, ticket: UUID) -> dict[str, Any]:

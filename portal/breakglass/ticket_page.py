@@ -9,11 +9,10 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from breakglass.models import PERSON, Passkey, Ticket
-from breakglass.selectors import Eligible, is_approver, keys_of_person, may_approve, recent_of
+from breakglass.selectors import Eligible, approvers_of, is_approver, keys_of_person, may_approve, recent_of
 from portal.breakglass.rows import Row, name_of, names_of, row, rows, with_all
 from portal.breakglass.timeline import timeline
 from portal.breakglass.words import SCOPES, duration
-from protocol.approvers import ApproverSet
 from tenants.selectors import is_operator
 
 PLAIN = ("start", "open", "end", "withdraw")
@@ -63,8 +62,8 @@ def part(user: User, ticket: Ticket) -> Part:
 
 def signing_keys(user: User, ticket: Ticket) -> list[Passkey]:
     """The passkeys with which ``user`` approves or rejects: those that the ticket's set names."""
-    named = ApproverSet.parse(ticket.approvers_set.document).approvers
-    return [key for key in keys_of_person(user) if key.fingerprint in named]
+    named = approvers_of(ticket.approvers_set)
+    return [key for key in keys_of_person(user) if named and key.fingerprint in named.approvers]
 
 
 def ticket_page(seen: Part) -> dict[str, Any]:

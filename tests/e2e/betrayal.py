@@ -3,7 +3,7 @@
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,7 @@ class _Story:
             rejection=self._rejection(waiting),
             phished=phished(self.place, waiting["document"]),
             overheard=overheard,
+            lure=lure(self.place, RAE),
             cookie=old,
             open_path=OPEN,
             secret_path=SECRET,
@@ -158,6 +159,15 @@ def phished(place: Place, document: Document, by: Passkey = CAT) -> dict[str, Do
     return {name: by.sign(Purpose.APPROVAL, document, **client) for name, client in wrong.items()}
 
 
+def lure(place: Place, who: Passkey) -> Callable[[Purpose, Document], Document]:
+    """How somebody signs who trusts the portal's page."""
+
+    def signed(purpose: Purpose, document: Document) -> Document:
+        return who.sign(purpose, document, origin=place.portal_origin)
+
+    return signed
+
+
 def well(answer: Answer) -> Answer:
     """What honest people do succeeds."""
     assert answer.code == OK, (answer.status, answer.body)
@@ -177,6 +187,7 @@ def nothing(place: Place) -> Loot:
         route_seed=place.route_seed,
         approvers=[],
         terms=[],
+        lure=lure(place, RAE),
         cookie="",
         open_path=OPEN,
         secret_path=SECRET,

@@ -37,7 +37,7 @@ from tenants.models import KeyringVersion, Tenant
 from tenants.sites import tenant_origin
 from tests.breakglass.access import Staffed, staffed
 from tests.breakglass.staff import Colleague, maker, put_in_force
-from tests.e2e.betrayal import OPEN, SECRET, Place, nothing, phished, session, well
+from tests.e2e.betrayal import OPEN, SECRET, Place, lure, nothing, phished, session, well
 from tests.e2e.malicious.operator import Operator
 from tests.e2e.malicious.portal import Document, Portal, Way
 from tests.e2e.malicious_portal import conspiracy, heard, rampage
@@ -201,6 +201,7 @@ class Day:
             rejection=Rejection.objects.get().signature,
             phished=phished(self.place, half["document"], cara.authenticator),
             overheard=overheard,
+            lure=lure(self.place, greta.authenticator),
             cookie=old,
         )
         portal = Portal(loot, self.place.way)
@@ -239,7 +240,7 @@ class Day:
         assert current is not None
         requester = {"person": f"user:{greta.user.pk}", "name": "Greta"}
         requester["key"] = greta.authenticator.key.public_key.hex()
-        usual = {"tenant_id": self.place.tenant_id, "runtime_id": self.place.runtime_id}
+        usual: dict[str, Any] = {"tenant_id": self.place.tenant_id, "runtime_id": self.place.runtime_id}
         usual |= {"requester": requester, "scopes": ["workspace:read"], "paths": ["open"]}
         document = a_ticket(set=current.document, **{**usual, **changed})
         origin = self.place.portal_origin

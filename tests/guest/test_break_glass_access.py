@@ -14,7 +14,7 @@ from tests.guest.fleet import RUNTIME_ID, Agent, running
 from tests.guest.glass import all_scopes
 from tests.guest.operators import Operator, let_in, name_approvers
 from tests.guest.shop import Shop, Worker, enter
-from tests.guest.test_gate import pin
+from tests.guest.test_gate import call, pin
 from tests.protocol.people import MEMBER
 from tests.protocol.ticketing import a_ticket
 
@@ -160,3 +160,12 @@ def test_the_operators_page(operator: Operator) -> None:
         assert "default-src 'none'; script-src 'self'" in policy
         assert "{{" not in text
         assert "style=" not in text
+
+
+def test_what_the_gate_itself_refuses_has_a_receipt(operator: Operator, agent: Agent, site: Site) -> None:
+    """The portal knows that it carried the request: without a receipt it would think that the guest keeps none."""
+    operator.sign_in()
+    call(agent, site, "PUT", "/v1/suspended", {"suspended": True})
+    assert operator.code("GET", "/v1/break-glass/list?path=logs", jti="7" * 32) == "suspended"
+    told = call(agent, site, "GET", "/v1/receipts?after=0")[1]["receipts"][-1]
+    assert (told["event"], told["token"], told["detail"]["code"]) == ("refused", "7" * 32, "suspended")

@@ -12,13 +12,17 @@ import pytest
 from guest.agent.breakglass.guard import Guard
 from guest.agent.breakglass.scopes import RULES
 from guest.agent.breakglass.store import FILE, BreakGlassFileError
+from guest.agent.breakglass.terms import PinnedTerms
 from guest.agent.breakglass.visits import Visit
+from guest.agent.members import Members
 from protocol.access_receipts import START, check_chain, head_key, open_head
 from protocol.enrolment import runtime_dns_name
 from protocol.notes import COSIGNATURE_V1, vkey_of
-from tests.guest.glass import SEED, Clock, Glass, all_scopes
-from tests.protocol.people import ORIGIN
-from tests.protocol.ticketing import ANN, BEN, RUNTIME_ID, a_grant, a_ticket
+from protocol.persons import Purpose
+from tests.guest.crashes import lay_out, recorded
+from tests.guest.glass import BOTH, SEED, Clock, Glass, all_scopes
+from tests.protocol.people import ORIGIN, OWNER, keyring
+from tests.protocol.ticketing import ANN, BEN, RUNTIME_ID, TENANT_ID, a_grant, a_ticket
 
 KILLED = 9
 _CHANGE = "UPDATE receipt SET text = CAST(replace(text, 'done', 'gone') AS BLOB) WHERE seq = 2"
@@ -146,6 +150,34 @@ def test_each_change_is_synced(base: Path) -> None:
     assert glass.store._database.execute("PRAGMA synchronous").fetchone() == (2,)
     assert glass.store._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert (base / FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_terms_at_any_instant(tmp_path: Path) -> None:
+    """A stop leaves the terms before or after, whole; once it is answered, only those after."""
+    folder, shut = tmp_path / "volume", {"ordinary": "closed", "emergency": "closed"}
+    folder.mkdir()
+    members = Members(folder, TENANT_ID, BOTH)
+    document = keyring(TENANT_ID)
+    members.take_keyring(document, OWNER.sign(Purpose.KEYRING, document))
+    first = {"version": 1, "tenant_id": TENANT_ID, "ordinary": "owner", "emergency": "approvers"}
+    PinnedTerms(folder, members, TENANT_ID, BOTH).take(first, OWNER.sign(Purpose.TERMS, first))
+    second = {**first, **shut, "version": 2}
+
+    def deed() -> None:
+        PinnedTerms(folder, members, TENANT_ID, BOTH).take(second, OWNER.sign(Purpose.TERMS, second))
+
+    recording = recorded(folder, deed)
+
+    def versions(since: int) -> set[int]:
+        found = set()
+        for files in recording.states(since):
+            terms = PinnedTerms(lay_out(tmp_path / "state", files), members, TENANT_ID, BOTH).now
+            assert terms is not None
+            found.add(terms.version)
+        return found
+
+    assert versions(0) == {1, 2}
+    assert versions(len(recording.log)) == {2}
 
 
 # The chain

@@ -267,7 +267,8 @@ def world(make_place: Callable[..., Place], make_user: Callable[..., User], oper
     half = make_user("half", is_staff=True)
     half.user_permissions.set(
         Permission.objects.filter(
-            codename__startswith="view_", content_type__app_label__in=["tenants", "provisioning", "audit"]
+            codename__startswith="view_",
+            content_type__app_label__in=["tenants", "provisioning", "audit", "breakglass"],
         )
     )
     assign_perm("tenants.operate_tenant", half, world.mine.tenant)

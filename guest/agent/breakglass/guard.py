@@ -78,6 +78,10 @@ class Guard:
                 return await handler(request)
             return await self._with_outcome(request, handler, visit)
 
+    def note_refused(self, request: web.Request, token: BreakGlassToken, code: str) -> None:
+        """A receipt of a refusal by the gate itself, if it is about a ticket that this guest knows."""
+        self.access.note_refused(token, code, method=request.method, route=_route(request))
+
     def _visit(
         self, request: web.Request, token: BreakGlassToken, rule: Rule, about: dict[str, Any]
     ) -> Visit:

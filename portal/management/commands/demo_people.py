@@ -21,6 +21,7 @@ OPERATOR_PERMISSIONS = (
     *(f"view_{model}" for model in ("memberkey", "keyringversion", "consentversion")),
     *(f"view_{model}" for model in ("tenantkey", "connectorsecret", "tenantconnector", "egressrecord")),
     "add_tenantconnector",
+    *(f"view_{model}" for model in ("ticket", "passkey", "approversetversion", "setproposal", "webhook")),
     "propose_set",
     "retire_passkey",
     *(f"{verb}_witness" for verb in ("view", "add", "change")),

@@ -59,6 +59,15 @@ def a_session_of_its_own(portal: Portal) -> Iterator[Answer]:
     yield portal.begin(grant, "", heard)
 
 
+@attempt("bad_signature")
+def a_session_signed_on_the_portals_page(portal: Portal) -> Iterator[Answer]:
+    """The requester is shown a ticket and signs the guest's nonce; but sessions begin on the guest's own page only."""
+    grant = portal.loot.active
+    nonce = portal.challenge(grant)
+    document = session_document(nonce, Ticket.parse(grant["document"]))
+    yield portal.begin(grant, nonce, portal.loot.lure(Purpose.ACCESS, document))
+
+
 @attempt("token_differs", "no_grant", "ended")
 def tokens_that_say_more_than_the_ticket(portal: Portal) -> Iterator[Answer]:
     """Wider scopes, wider paths, another digest, another ticket's name."""

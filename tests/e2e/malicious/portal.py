@@ -86,6 +86,8 @@ class Loot:
     """Signatures over ``waiting`` that a second approver gave on a page that is not the portal's, or unverified."""
     overheard: Document
     """The body with which the requester once began a session for ``active``, as the proxy saw it."""
+    lure: Callable[[Purpose, Document], Document]
+    """Has the requester of ``active`` sign anything, on a page of the portal that says it is something else."""
     cookie: str
     """The cookie of that session, which has ended since."""
     open_path: str

@@ -203,6 +203,7 @@ def test_a_look_at_a_ticket_is_its_tenants_to_know(world: World) -> None:
     """On record with the tenant, once for page and live part; a refusal there too, for who operates it."""
     client = world.client("half staff")
     client.get(url(world.mine.ticket))
+    assert Entry.objects.latest("pk").action == "record.viewed"
     client.get(url(world.mine.ticket, "live"))
     client.post(url(world.mine.ticket, "start"))
     entries = list(Entry.objects.order_by("pk"))[-2:]

@@ -268,6 +268,21 @@ def test_another_tenants_tickets_do_not_exist(world: World) -> None:
     assert world.client("owner").get(f"{API}{theirs}/").status_code == 404
 
 
+def test_the_past_comes_in_pages(world: World, people: list[User], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is on one of them, and what is open is on all."""
+    monkeypatch.setattr("portal.breakglass.tenant_views.PAGE", 2)
+    requester, tenant = world.mine.ticket.requester, world.mine.tenant
+    over = [tickets.reject(people[0], tickets.ask(requester, tenant), "No.") for _ in range(3)]
+    pages = [world.client("member").get(f"{PAGE}?page={page}") for page in ("1", "2", "9", "x")]
+    shown = [[str(one.ticket.pk) for one in page.context["past"]] for page in pages]
+    assert [len(one) for one in shown] == [2, 1, 0, 2]
+    assert sorted(shown[0] + shown[1]) == sorted(str(one.pk) for one in over)
+    assert shown[3] == shown[0]
+    assert all(str(world.mine.ticket.pk) in page.content.decode() for page in pages)
+    assert b"?page=2" in pages[0].content
+    assert b"?page=1" in pages[1].content
+
+
 def test_a_ticket_stands_below_its_own_tenant_only(world: World) -> None:
     """Staff who operate both do not find one's ticket among the other's."""
     theirs = world.other.ticket.pk
