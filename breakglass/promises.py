@@ -1,5 +1,6 @@
 """What the no-go check looks at in this room."""
 
+from breakglass.alerts import alerts
 from breakglass.models import ApproverSetVersion, GuestApprovers, TermsVersion
 from breakglass.people import read_set, seats
 from breakglass.selectors import current_set
@@ -46,3 +47,10 @@ def approver_keys() -> tuple[bool, str]:
     if able < current.threshold:
         problems.append(f"{able} people can still sign, and a change of the set takes {current.threshold}")
     return not problems, "; ".join(problems) or f"{len(people)} approvers, all keys in use"
+
+
+@promise
+def access() -> tuple[bool, str]:
+    """Guests confirm that break-glass access is over, and their receipts go together with the record."""
+    problems = [f"{alert.about}: {alert.code}" for alert in alerts() if alert.severity == "loud"]
+    return not problems, "; ".join(problems) or "every end is confirmed, and nobody was in unmeant"
