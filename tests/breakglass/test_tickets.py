@@ -271,7 +271,11 @@ class TestAsking:
     def test_the_same_request_again_is_the_same_ticket(self, world: World) -> None:
         document = world.drafted()
         signature = world.asker.sign(Purpose.ACCESS_REQUEST, document)
-        asked = {"actor": world.asker.actor, "document": document, "signature": signature}
+        asked: dict[str, Any] = {
+            "actor": world.asker.actor,
+            "document": document,
+            "signature": signature,
+        }
         assert ticket_open(**asked).pk == ticket_open(**asked).pk
         assert Ticket.objects.count() == 1
 
