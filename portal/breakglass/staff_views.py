@@ -19,7 +19,7 @@ from breakglass import services
 from breakglass.models import Passkey, Ticket
 from breakglass.refusals import TicketRefused
 from portal.breakglass import signing
-from portal.breakglass.asked import Asked
+from portal.breakglass.asked import Asked, FormRefused
 from portal.breakglass.form_page import form_page, keys_of, operated
 from portal.breakglass.inbox import inbox_page
 from portal.breakglass.staff_only import found, person, signed, staff_only
@@ -111,7 +111,10 @@ def _post_new(request: HttpRequest) -> HttpResponse:
         document, signature = signing.answered(request, slot="break-glass-new")
         ticket = services.ticket_open(actor=actor, document=document, signature=signature)
         return signing.done(reverse("break-glass-ticket", args=[ticket.pk]))
-    tenant = get_object_or_404(operated(person(request)), slug=request.POST.get("tenant", ""))
+    slug = request.POST.get("tenant", "")
+    if not slug:
+        raise FormRefused({"tenant": "Choose a tenant."})
+    tenant = get_object_or_404(operated(person(request)), slug=slug)
     return _ask(request, "break-glass-new", tenant, None)
 
 

@@ -12,7 +12,7 @@ from django.db.models import Model
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from audit.models import Dispute, Entry, Witness, WitnessRefusal
-from breakglass.models import Ticket
+from breakglass.models import SetProposal, Ticket
 from provisioning.models import DriftFinding, EgressRecord, Operation, Runtime
 from tenants.models import (
     ConnectorSecret,
@@ -134,7 +134,8 @@ class Route:
 
     def _identifier(self, place: Place) -> object:
         if self.name in OF_NO_TENANT:
-            return place.ticket.passkey_id if "<int:key>" in self.path else 0
+            proposed = SetProposal.objects.values_list("pk", flat=True).first() or 0
+            return place.ticket.passkey_id if "<int:key>" in self.path else proposed
         if "<slug:slug>" in self.path:
             return place.tenant.slug
         if self.path.startswith("/break-glass/<uuid:ticket>/"):
