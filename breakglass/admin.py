@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from audit.admin import ReadOnlyAdmin
+from breakglass import admin_mismatches  # noqa: F401 - registers its own page
 from breakglass.models import ApproverSetVersion, Passkey, SetProposal, Ticket, Webhook
 from breakglass.selectors import tickets_for
 

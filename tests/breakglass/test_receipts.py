@@ -20,6 +20,7 @@ from breakglass import comparing, receipts, tasks
 from breakglass.alerts import PATIENCE
 from breakglass.models import Intent, Mismatch, Receipt, ReceiptHead, Ticket
 from breakglass.pacing import Pace
+from breakglass.promises import access
 from breakglass.services.endings import ticket_revoke
 from breakglass.services.mismatches import mismatch_acknowledge
 from guest.agent.breakglass.scopes import RULES
@@ -163,6 +164,19 @@ def test_a_use_that_nobody_meant(guest: Guest, event: str) -> None:
     assert [alert.code for alert in loud()] == ["access_mismatch"]
     (about,) = noted("break_glass.mismatch")
     assert (about["kind"], about["seq"]) == ("no_intent", 1)
+
+
+def test_no_machine_starts_while_it_is_not_looked_into(guest: Guest) -> None:
+    """It is a no-go condition; a lost receipt alone is not."""
+    guest.add("granted")
+    guest.fetch()
+    Mismatch.objects.create(runtime=guest.runtime, kind=Mismatch.Kind.NO_RECEIPT, token="x")
+    assert access()[0]
+    guest.add("access", str(uuid4()))
+    guest.fetch()
+    kept, evidence = access()
+    assert not kept
+    assert "access_mismatch" in evidence
 
 
 def test_an_intent_of_another_ticket_is_none(guest: Guest, people: Staffed) -> None:

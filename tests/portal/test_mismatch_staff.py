@@ -22,12 +22,12 @@ def show(place: Place, kind: str = "no_intent", token: str = "unknown") -> Misma
 
 
 def test_it_is_on_every_page(world: World) -> None:
-    """For everybody on the staff, with the way to it for those who may look; whose machine it was is not told."""
+    """For everybody on the staff, with the way to it; whose machine it was is not told."""
     show(world.other)
     for role in ("operator", "half staff", "superuser"):
         page = world.client(role).get("/admin/tenants/tenant/").content.decode()
         assert ALARM in page
-        assert (f'href="{MISMATCHES}"' in page) == (role != "half staff")
+        assert f'href="{MISMATCHES}"' in page
         assert str(world.other.runtime.pk) not in page or role != "half staff"
     assert ALARM not in world.client("owner").get("/t/acme/").content.decode()
 

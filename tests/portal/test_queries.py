@@ -16,7 +16,6 @@ from audit.context import Actor
 from provisioning.models import EgressRecord, Host
 from tenants.models import Membership
 from tenants.services import key_register, membership_add, secret_put
-from tests.portal import tickets
 from tests.portal.conftest import SEALED, TESTER, Kind, Place, State, World, device_of, make_operation
 
 pytestmark = pytest.mark.django_db
@@ -50,11 +49,6 @@ def grow(make_place: Callable[..., Place], make_host: Callable[..., Host], world
             )
             for number in range(60)
         )
-    for _ in range(3):
-        for open_one in (True, False):
-            ticket = tickets.ask(world.mine.ticket.requester, world.mine.tenant)
-            if not open_one:
-                tickets.reject(world.people["approver"], ticket, "Not this week.")
     for number in range(5):
         secret_put(
             actor=Actor.of(world.people["owner"]),

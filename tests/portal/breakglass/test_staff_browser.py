@@ -115,6 +115,7 @@ def test_from_request_to_review(
     shoot(ann, "break-glass-inbox")
     ann.get_by_role("link", name="Acme").last.click()
     expect(ann.get_by_text("Read what is asked, then decide below.")).to_be_visible()
+    expect(ann.get_by_role("columnheader", name="Asked (UTC)")).to_be_visible()  # a phone has no headings
     shoot(ann, "break-glass-decide")
 
     # The requester wants more than before; what the approver had on screen can be signed no more.

@@ -23,6 +23,7 @@ from tests.portal import tickets
 from tests.portal.breakglass.done import READ, tell
 from tests.portal.conftest import World, device_of
 from tests.portal.routes import body
+from tests.portal.test_queries import counted
 
 pytestmark = pytest.mark.django_db
 Sequence = Callable[[], int]
@@ -281,6 +282,17 @@ def test_the_past_comes_in_pages(world: World, people: list[User], monkeypatch: 
     assert all(str(world.mine.ticket.pk) in page.content.decode() for page in pages)
     assert b"?page=2" in pages[0].content
     assert b"?page=1" in pages[1].content
+
+
+@pytest.mark.parametrize("url", [PAGE, API, f"{PAGE}{{ticket}}/"])
+def test_many_tickets_ask_as_often_as_few(world: World, people: list[User], url: str) -> None:
+    """What is pinned in tests/portal/queries.json does not grow with them."""
+    few = counted(world, "owner", url)
+    for _ in range(3):
+        tickets.ask(world.mine.ticket.requester, world.mine.tenant)
+        asked = tickets.ask(world.mine.ticket.requester, world.mine.tenant)
+        tickets.reject(people[0], asked, "Not this week.")
+    assert counted(world, "owner", url) == few
 
 
 def test_a_ticket_stands_below_its_own_tenant_only(world: World) -> None:
