@@ -25,7 +25,8 @@ OPERATOR_PERMISSIONS = (
     "propose_set",
     "retire_passkey",
     *(f"{verb}_witness" for verb in ("view", "add", "change")),
-    *(f"{verb}_{model}" for model in ("witnessrefusal", "dispute", "mismatch") for verb in ("view", "change")),
+    *(f"{verb}_{model}" for model in ("witnessrefusal", "dispute") for verb in ("view", "change")),
+    *(f"{verb}_mismatch" for verb in ("view", "change")),
     *(f"change_{model}" for model in ("host", "guestimage", "runtime", "operation")),
 )
 
