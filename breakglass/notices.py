@@ -67,7 +67,7 @@ def _webhooks(ticket: Ticket) -> list[Webhook]:
 
 
 def remind() -> int:
-    """Ask once more those who have not decided, once per revision; tell of overdue reviews, once. How many."""
+    """Ask once more those who have not decided, and tell of overdue reviews, each once. How many."""
     waiting = Ticket.objects.filter(state=Ticket.State.PENDING, wait_until__gt=Clock())
     asked = Notice.objects.filter(
         ticket=OuterRef("pk"), revision=OuterRef("revision"), due_at__lte=Now() - REMIND_AFTER

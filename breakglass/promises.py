@@ -2,6 +2,8 @@
 
 from breakglass.alerts import alerts
 from breakglass.models import ApproverSetVersion, GuestApprovers, TermsVersion
+from breakglass.people import read_set, seats
+from breakglass.selectors import current_set
 from provisioning.models import Runtime
 from provisioning.promises import promise
 
@@ -26,6 +28,25 @@ def approvers() -> tuple[bool, str]:
         if row.refused:
             problems.append(f"{row.runtime}: refuses its approvers or terms ({row.refused})")
     return not problems, "; ".join(problems) or f"{len(stating)} ready guests believe what was signed"
+
+
+@promise
+def approver_keys() -> tuple[bool, str]:
+    """Each key of the set in force is still in use, and enough people are left to change the set."""
+    current = read_set(current_set())
+    if current is None:
+        return True, "there are no approvers, so nobody is let in"
+    people = seats(current)
+    problems = [
+        f"{seat.person}: key {key.fingerprint[:16]} is in the set in force, and {key.trouble}"
+        for seat in people
+        for key in seat.keys
+        if key.trouble
+    ]
+    able = sum(seat.able for seat in people)
+    if able < current.threshold:
+        problems.append(f"{able} people can still sign, and a change of the set takes {current.threshold}")
+    return not problems, "; ".join(problems) or f"{len(people)} approvers, all keys in use"
 
 
 @promise

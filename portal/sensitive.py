@@ -65,6 +65,10 @@ MODELS = {
     "tenants.ConnectorSecret": "secrets",
     "tenants.TenantKey": "secrets",
     "provisioning.EgressRecord": "outside",
+    "breakglass.Ticket": "tickets",
+    "breakglass.Passkey": "passkeys",
+    "breakglass.ApproverSetVersion": "approvers",
+    "breakglass.SetProposal": "approvers",
 }
 """Models all of whose staff pages are sensitive."""
 PLAIN = {
@@ -79,6 +83,8 @@ PLAIN = {
     "provisioning.Runtime",
     "provisioning.Operation",
     "provisioning.DriftFinding",
+    "breakglass.Mismatch",
+    "breakglass.Webhook",
 }
 """Models whose pages show how things are; a test wants each model of the staff's pages in one of the two."""
 

@@ -1,4 +1,4 @@
-"""Addresses that are told of tickets. Only a process with the wrapping key adds one: it makes the HMAC's key."""
+"""Addresses that are told of tickets. Only a process with the wrapping key adds one: it makes the key."""
 
 import secrets
 

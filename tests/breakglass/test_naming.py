@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -234,7 +235,7 @@ def test_an_older_version_is_not_taken(house: House) -> None:
 def test_terms_are_signed_by_an_owner_of_the_keyring(house: House) -> None:
     """Whoever holds the owner's account still needs the owner's key."""
     for key in (STRANGER, MEMBER):
-        refused("not_an_owner", lambda key=key: agree(house, key))
+        refused("not_an_owner", partial(agree, house, key))
     document = terms_draft(tenant=house.tenant, ordinary="owner", emergency="owner")
     signature = OWNER.sign(Purpose.CONSENT, document)
     refused(

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from django.contrib.auth.models import User
 from django.core import mail
+from django.core.mail import EmailMessage
 from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.utils import timezone
@@ -142,7 +143,7 @@ def test_what_fails_is_tried_again_later_and_not_for_ever(world: World, monkeypa
     def fails(self: Any) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(sending.EmailMessage, "send", fails)
+    monkeypatch.setattr(EmailMessage, "send", fails)
     world.open()
     assert sending.send_due() == 0
     notice = Notice.objects.all()[0]

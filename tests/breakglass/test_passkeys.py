@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -163,9 +164,10 @@ def test_nobody_signs_for_another(staff: Staff) -> None:
     """A colleague's passkey is none of mine, whoever holds my session; nor is one that is not registered."""
     anna, ben = staff("anna"), staff("ben")
     refused("unknown_passkey", lambda: take(anna, ben.sign(Purpose.APPROVAL, DOCUMENT)))
-    for by in (None, 7, [], "0" * 64):
+    strange: list[Any] = [None, 7, [], "0" * 64]
+    for by in strange:
         signature = {**anna.sign(Purpose.APPROVAL, DOCUMENT), "by": by}
-        refused("unknown_passkey", lambda signature=signature: take(anna, signature))
+        refused("unknown_passkey", partial(take, anna, signature))
 
 
 def test_who_has_left_signs_nothing(staff: Staff) -> None:

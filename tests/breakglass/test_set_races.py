@@ -1,6 +1,7 @@
 """Several sign at once, in threads with connections of their own; meant for PostgreSQL, true on both."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def test_a_signature_and_a_withdrawal(three: list[Colleague]) -> None:
         proposal = set_propose(actor=three[0].actor, document=draft(three, 2))
         sign(three[0], proposal)
         ends = at_once(
-            signing(three[1], proposal), lambda p=proposal: set_withdraw(actor=three[2].actor, proposal=p)
+            signing(three[1], proposal), partial(set_withdraw, actor=three[2].actor, proposal=proposal)
         )
         accepted = SetProposal.objects.get(pk=proposal.pk).state == "accepted"
         assert versions() == before + accepted

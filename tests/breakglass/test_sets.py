@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from django.contrib.auth.models import Permission, User
 from audit.models import Entry
 from breakglass.models import ApproverSetVersion, SetProposal, SetSignature
 from breakglass.people import names_person, read_set
+from breakglass.promises import approver_keys
 from breakglass.refusals import TicketRefused
 from breakglass.selectors import current_set
 from breakglass.services import sets
@@ -115,7 +117,7 @@ def test_only_approvers_of_the_current_set_sign(
     dora, root = staff("dora"), staff("root", is_superuser=True)
     proposal = set_propose(actor=chief.actor, document=draft([dora, root]))
     for outsider in (dora, root, chief):
-        refused("not_an_approver", lambda outsider=outsider: sign(outsider, proposal))
+        refused("not_an_approver", partial(sign, outsider, proposal))
     assert not SetSignature.objects.filter(proposal=proposal).exists()
 
 
@@ -165,9 +167,7 @@ def test_what_follows_another_set(first: ApproverSetVersion, three: list[Colleag
     """Neither back to an old version, nor beside, nor ahead."""
     document = draft(three, 2)
     for changes in ({"version": 3}, {"previous": "0" * 64}):
-        refused(
-            "stale", lambda changes=changes: set_propose(actor=three[0].actor, document=document | changes)
-        )
+        refused("stale", partial(set_propose, actor=three[0].actor, document=document | changes))
     refused("stale", lambda: set_propose(actor=three[0].actor, document=first.document))
 
 
@@ -194,7 +194,7 @@ def test_a_key_is_its_holders(first: ApproverSetVersion, three: list[Colleague],
     for changes in ({"person": f"user:{three[0].user.pk}"}, {"person": "dora"}, {"public_key": stranger}):
         refused(
             "unknown_passkey",
-            lambda changes=changes: set_propose(actor=three[0].actor, document=replaced(**changes)),
+            partial(set_propose, actor=three[0].actor, document=replaced(**changes)),
         )
 
 
@@ -248,10 +248,10 @@ def test_withdrawing(
     dora = staff("dora")
     for withdraws in (chief, three[2]):
         proposal = set_propose(actor=chief.actor, document=draft(three, 2))
-        refused("not_allowed", lambda p=proposal: set_withdraw(actor=dora.actor, proposal=p))
+        refused("not_allowed", partial(set_withdraw, actor=dora.actor, proposal=proposal))
         set_withdraw(actor=withdraws.actor, proposal=proposal)
-        refused("not_open", lambda p=proposal, w=withdraws: set_withdraw(actor=w.actor, proposal=p))
-        refused("not_open", lambda p=proposal: sign(three[0], p))
+        refused("not_open", partial(set_withdraw, actor=withdraws.actor, proposal=proposal))
+        refused("not_open", partial(sign, three[0], proposal))
     assert len(noted("approvers.withdrawn")) == 2
 
 
@@ -277,3 +277,19 @@ def test_the_document_is_kept_in_canonical_form(chief: Colleague, staff: Staff) 
     assert kept.document["approvers"][0]["name"] == "Am\u00e9lie"
     sign(anna, kept)
     assert names_person(read_set(current_set()), anna.user.pk)
+
+
+def test_keys_that_machines_still_believe(first: ApproverSetVersion, three: list[Colleague]) -> None:
+    """The no-go check names each key that is out of use here, and a set that nobody can change any more."""
+    assert approver_keys() == (True, "3 approvers, all keys in use")
+    retire(three[0])
+    passed, evidence = approver_keys()
+    assert not passed
+    assert evidence.endswith(f"key {three[0].passkey.fingerprint[:16]} is in the set in force, and retired")
+    no_more_staff(three[1])
+    assert "1 people can still sign, and a change of the set takes 2" in approver_keys()[1]
+
+
+def test_no_set_is_no_danger(db: None) -> None:
+    """Nobody is let in."""
+    assert approver_keys()[0] is True

@@ -113,6 +113,12 @@ class TestTheWay:
         assert world.approve(changed, world.anna).state == "approved"
         assert Revision.objects.filter(ticket=ticket).count() == 2
 
+    def test_an_approval_of_the_revision_before_makes_no_quorum(self, world: World) -> None:
+        ticket = world.approve(world.open_for_two(), world.anna)
+        changed = world.edited(ticket, scopes=["exec"], paths=[""])()
+        assert world.approve(changed, world.bert).state == "pending"
+        assert world.approve(world.fresh(ticket), world.anna).state == "approved"
+
     def test_an_edit_counts_anew_how_many_must_approve(self, world: World) -> None:
         ticket = world.approved()
         changed = world.edited(ticket, scopes=["exec"], paths=[""])()
@@ -271,7 +277,11 @@ class TestAsking:
     def test_the_same_request_again_is_the_same_ticket(self, world: World) -> None:
         document = world.drafted()
         signature = world.asker.sign(Purpose.ACCESS_REQUEST, document)
-        asked = {"actor": world.asker.actor, "document": document, "signature": signature}
+        asked: dict[str, Any] = {
+            "actor": world.asker.actor,
+            "document": document,
+            "signature": signature,
+        }
         assert ticket_open(**asked).pk == ticket_open(**asked).pk
         assert Ticket.objects.count() == 1
 

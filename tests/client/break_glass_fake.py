@@ -136,7 +136,8 @@ class BreakGlassFake:
         return 404, {"detail": "Not found."}, None
 
     def chain(self) -> list[Receipt]:
-        digest, found = Ticket.parse(self.document).digest, []
+        digest = Ticket.parse(self.document).digest
+        found: list[Receipt] = []
         read = {"scope": "workspace:read", "method": "GET", "path": self.read}
         for number, (event, detail) in enumerate((("granted", {}), ("access", read), ("ended", {})), 1):
             found.append(
@@ -167,7 +168,7 @@ class BreakGlassFake:
             ),
         ]
         grant = {"document": self.document, "request": request, "approvals": approvals, "owner": None}
-        header = {"format": FORMAT, "tenant": self.tenant_id, "runtime": self.runtime_id}
+        header: dict[str, Any] = {"format": FORMAT, "tenant": self.tenant_id, "runtime": self.runtime_id}
         header |= {"rp_id": "portal.localhost", "origins": [self.portal]}
         lines: list[Mapping[str, Any]] = [
             header | {"after": {"seq": 0, "hash": START[1]}},

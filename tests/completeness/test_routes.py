@@ -9,7 +9,8 @@ from django.test import Client
 
 from audit.models import Entry
 from tests.completeness.broken import broken_record, everything
-from tests.completeness.cases import ALWAYS_UNCHANGING, CHANGES, UNCHANGING, Case, reachable
+from tests.completeness.case import Case
+from tests.completeness.cases import ALWAYS_UNCHANGING, CHANGES, UNCHANGING, reachable
 from tests.completeness.walking import METHODS, origin_routes, taken
 from tests.net import Net
 from tests.portal.conftest import World

@@ -22,6 +22,8 @@ def askers(route: Route) -> tuple[str, ...]:
     """Who, between them, may do everything that anybody may do there."""
     if route.name in PUBLIC:
         return ("anonymous",)
+    if route.path.startswith("/break-glass/"):
+        return ("requester", "approver", "superuser")
     return ("superuser",) if route.path.startswith("/admin/") else ("owner", "superuser")
 
 
@@ -30,7 +32,8 @@ def taken(world: World) -> set[tuple[str, str]]:
 
     Of the staff's pages only POST: Django looks at nothing else there (test_routes.py has a test for it).
     """
-    clients = {role: world.client(role) for role in ("anonymous", "owner", "superuser")}
+    roles = ("anonymous", "owner", "requester", "approver", "superuser")
+    clients = {role: world.client(role) for role in roles}
     found = set()
     for route in routes():
         for method in METHODS[:1] if route.path.startswith("/admin/") else METHODS:

@@ -294,7 +294,8 @@ def test_a_keyring_without_the_owner_who_signed(guest: Agent, site: Site) -> Non
     signed = {"document": new, "signature": OWNER.sign(Purpose.KEYRING, new)}
     assert call(guest, site, "PUT", "/v1/keyring", signed)[0] == 200
     assert stated(guest, site)["grants"] == []
-    assert receipts(guest, site)[-1]["detail"]["code"] == "bad_signature"  # asked at once, not when it was due
+    # Asked at once, not when it was due.
+    assert receipts(guest, site)[-1]["detail"]["code"] == "bad_signature"
 
 
 # Bodies

@@ -17,8 +17,8 @@ ALARM = "A guest was used by break-glass without an entry here"
 REASON = "The operator's laptop was in other hands; the route key is changed."
 
 
-def show(place: Place, kind: str = "no_intent", token: str = "unknown") -> Mismatch:  # noqa: S107 - no password
-    return Mismatch.objects.create(runtime=place.runtime, kind=kind, token=token, seq=7)
+def show(place: Place, kind: str = "no_intent", jti: str = "unknown") -> Mismatch:
+    return Mismatch.objects.create(runtime=place.runtime, kind=kind, token=jti, seq=7)
 
 
 def test_it_is_on_every_page(world: World) -> None:

@@ -10,7 +10,7 @@ from tenants.models import Tenant
 
 
 class Command(BaseCommand):
-    help = "Tell an address of break-glass tickets. `add` prints its key once; the receiver checks the HMAC with it."
+    help = "Tell an address of tickets. `add` prints its key once; the receiver checks the HMAC with it."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("deed", choices=["add", "retire", "list"])

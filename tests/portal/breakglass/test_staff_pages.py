@@ -19,6 +19,7 @@ from protocol.persons import Purpose
 from tests.portal import tickets
 from tests.portal.conftest import World
 from tests.portal.test_polling import HTMX
+from tests.portal.test_queries import counted
 from tests.portal.tickets import WHY
 
 pytestmark = pytest.mark.django_db
@@ -225,3 +226,21 @@ def test_nothing_that_was_typed_is_taken_for_markup(world: World) -> None:
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert 'href="https://x.example.org/?a=1&amp;b=2" rel="noopener noreferrer nofollow"' in page
+
+
+@pytest.mark.parametrize("role", ["approver", "requester"])
+@pytest.mark.parametrize("page", ["/break-glass/", "/break-glass/live/", "/break-glass/{ticket}/"])
+def test_pages_ask_as_often_for_many_tickets_as_for_few(world: World, role: str, page: str) -> None:
+    """Of those that wait, and of those that are over."""
+    me, ann = world.people["requester"], world.people["approver"]
+
+    def more(waiting: int, over: int) -> None:
+        for _ in range(over):
+            tickets.reject(ann, tickets.ask(me, world.mine.tenant), "Not this week.")
+        for _ in range(waiting):
+            tickets.ask(me, world.mine.tenant)
+
+    more(waiting=1, over=1)
+    few = counted(world, role, page)
+    more(waiting=2, over=3)
+    assert counted(world, role, page) == few
