@@ -30,7 +30,8 @@ from audit.services import record
 from breakglass.models import Ticket
 from portal import routed_paths, ticket_passages
 from portal.models import RouteGrant
-from portal.passages import Passage, RouteRefused
+from portal.passages import Passage
+from portal.passages import RouteRefused as RouteRefused
 from portal.rates import ROUTED, RateExceeded, note_refusal, spend
 from protocol.enrolment import CONTROL_PLANE_URI
 from protocol.tokens import new_runtime_token, sign

@@ -26,7 +26,7 @@ _LINTERS: tuple[tuple[str, list[str]], ...] = (
 
 # The rooms that lock, race and trigger. The kill matrix and the pages run once, on SQLite.
 _ON_POSTGRESQL = (
-    *("tests/audit", "tests/tenants", "tests/provisioning"),
+    *("tests/audit", "tests/tenants", "tests/provisioning", "tests/breakglass"),
     *("-m", "not guest and not browser and not matrix and not slow"),
 )
 

@@ -167,14 +167,20 @@ def test_a_refusal_is_on_the_ticket_and_on_record_once(
     """By its code. What the guest refuses for good is not tried again."""
     ticket = people.begun()
 
-    def refuse(*args: Any) -> None:
-        raise AgentRefused(403, "no_quorum")
+    calls: list[str] = []
+    for code in ("suspended", "no_quorum"):
 
-    monkeypatch.setattr(RuntimeClient, "deliver_grant", refuse)
-    tasks.grant_apply(str(ticket.pk))
-    tasks.grant_apply(str(ticket.pk))
-    assert fresh(ticket).delivery_refused == "no_quorum"
-    assert noted("break_glass.grant_refused") == [{"revision": 1, "code": "no_quorum"}]
+        def refuse(*args: Any, code: str = code) -> None:
+            calls.append(code)
+            raise AgentRefused(403, code)
+
+        monkeypatch.setattr(RuntimeClient, "deliver_grant", refuse)
+        tasks.grant_apply(str(ticket.pk))
+        tasks.grant_apply(str(ticket.pk))
+        assert fresh(ticket).delivery_refused == code
+    assert calls == ["suspended", "suspended", "no_quorum"]
+    told = [each["code"] for each in noted("break_glass.grant_refused")]
+    assert told == ["suspended", "no_quorum"]
     assert not grants.undelivered().exists()
 
 

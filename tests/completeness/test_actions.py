@@ -11,6 +11,7 @@ from django.test import Client, RequestFactory
 
 from audit.models import Dispute, Entry, PersonalDatum, Witness, WitnessRefusal
 from audit.witnesses import witness_register
+from breakglass.models import Mismatch
 from provisioning.models import Operation, Runtime
 from provisioning.transitions import TRANSITIONS
 from tenants.models import TenantConnector
@@ -64,6 +65,11 @@ def disputed(world: World) -> None:
     Dispute.objects.create(tenant_id=world.mine.tenant.pk, size=9, root=bytes(32), note="")
 
 
+def unmeant(world: World) -> None:
+    """A use of the machine that nobody meant, and that nobody has looked into."""
+    Mismatch.objects.create(runtime=world.mine.runtime, kind=Mismatch.Kind.NO_INTENT, token="other", seq=2)
+
+
 DEEDS: dict[tuple[str, str], Deed] = {
     **{
         ("provisioning.Runtime", f"request_{kind}"): Deed(machine, "operation.requested", settled(kind))
@@ -88,6 +94,11 @@ DEEDS: dict[tuple[str, str], Deed] = {
     ),
     ("audit.Dispute", "acknowledge"): Deed(
         lambda world: Dispute.objects.get(acknowledgement=None), "record.dispute_acknowledged", disputed
+    ),
+    ("breakglass.Mismatch", "acknowledge"): Deed(
+        lambda world: Mismatch.objects.get(acknowledged_at=None),
+        "break_glass.mismatch_acknowledged",
+        unmeant,
     ),
     ("audit.PersonalDatum", "erase"): Deed(
         lambda world: PersonalDatum.objects.filter(subject=f"user:{world.mine.membership.user_id}")[0],

@@ -20,7 +20,8 @@ from audit.context import Actor, command
 from audit.disputes import dispute, dispute_acknowledge
 from audit.models import Dispute, Witness, WitnessRefusal
 from audit.witnesses import refusal_acknowledge, refused, witness_register
-from breakglass.models import ApproverSetVersion, Ticket
+from breakglass.models import ApproverSetVersion, Mismatch, Ticket
+from breakglass.services.mismatches import mismatch_acknowledge
 from protocol.checkpoints import Checkpoint, signed
 from protocol.enrolment import runtime_dns_name
 from protocol.notes import COSIGNATURE_V1, vkey_of
@@ -84,6 +85,7 @@ class Place:
     refusal: WitnessRefusal
     dispute: Dispute
     ticket: Ticket
+    mismatch: Mismatch
 
 
 @dataclass
@@ -149,6 +151,13 @@ def make_ticket(tenant: Tenant, make_user: Callable[..., User]) -> Ticket:
     requester = make_user(f"operator-of-{tenant.slug}", is_staff=True)
     assign_perm("tenants.operate_tenant", requester, tenant)
     return tickets.ask(requester, tenant)
+
+
+def make_mismatch(runtime: Runtime, user: User) -> Mismatch:
+    """A use of the machine that nobody meant, which somebody has looked into."""
+    found = Mismatch.objects.create(runtime=runtime, kind=Mismatch.Kind.NO_INTENT, token="unknown", seq=1)
+    mismatch_acknowledge(actor=Actor.of(user), mismatch=found, reason="A rehearsal of an alarm.")
+    return found
 
 
 def device_of(name: str) -> Device:
@@ -254,6 +263,7 @@ def make_place(
             refusal,
             make_dispute(tenant),
             make_ticket(tenant, make_user),
+            make_mismatch(runtime, membership.user),
         )
 
     return make

@@ -12,7 +12,7 @@ from django.db.models import Model
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from audit.models import Dispute, Entry, Witness, WitnessRefusal
-from breakglass.models import SetProposal, Ticket
+from breakglass.models import Mismatch, SetProposal, Ticket
 from provisioning.models import DriftFinding, EgressRecord, Operation, Runtime
 from tenants.models import (
     ConnectorSecret,
@@ -42,6 +42,7 @@ SCOPED: dict[type[Model], str] = {
     WitnessRefusal: "refusal",
     Dispute: "dispute",
     Ticket: "ticket",
+    Mismatch: "mismatch",
 }
 """Models whose rows belong to one tenant."""
 
