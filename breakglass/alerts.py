@@ -5,8 +5,8 @@ from datetime import timedelta
 from django.utils import timezone
 
 from audit.alerts import SHOWN, Alert, source
-from breakglass.grants import unended
 from breakglass.models import Mismatch
+from breakglass.owing import unended
 
 PATIENCE = timedelta(seconds=30)
 """How long a guest that runs may take to confirm that access is over."""

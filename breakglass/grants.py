@@ -10,40 +10,22 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
 
 from audit.context import SYSTEM
 from audit.services import record
 from breakglass import pushing
 from breakglass.clock import Clock
 from breakglass.models import Approval, OwnerApproval, Revision, Ticket
+from breakglass.owing import undelivered as undelivered
+from breakglass.owing import unended as unended
 from breakglass.pacing import PACE
 from protocol.tickets import Grant
-from provisioning.models import Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
 
 log = logging.getLogger(__name__)
 State = Ticket.State
-OVER = (State.ENDED, State.EXPIRED, State.REVOKED)
-PASSING = frozenset({"wrong_set", "no_approvers", "closed", "owner_missing", "suspended", "too_many"})
-"""Refusals that may pass while the ticket waits: the guest lacks what it has not been told yet."""
 LACKING = frozenset({"wrong_set", "no_approvers", "closed", "owner_missing"})
 """Of those, the ones that a set or terms which it has not been told may cure."""
-
-
-def undelivered() -> QuerySet[Ticket]:
-    """Active tickets whose guest has not taken the grant, nor refused it for good."""
-    return _reachable().filter(
-        Q(delivery_refused="") | Q(delivery_refused__in=PASSING),
-        state=State.ACTIVE,
-        delivered_at=None,
-        access_until__gt=Clock(),
-    )
-
-
-def unended() -> QuerySet[Ticket]:
-    """Tickets that were begun and are over, and whose guest has not said so."""
-    return _reachable().filter(state__in=OVER, started_at__isnull=False, end_confirmed_at=None)
 
 
 def apply(ticket_id: UUID, *, repeated: bool = False) -> None:
@@ -77,10 +59,6 @@ def grant_of(ticket: Ticket) -> Grant:
         approvals=tuple(Approval.objects.filter(**this).values_list("signature", flat=True)),
         owner=owner.signature if owner else None,
     )
-
-
-def _reachable() -> QuerySet[Ticket]:
-    return Ticket.objects.filter(runtime__phase=Runtime.Phase.READY).exclude(runtime__agent_address="")
 
 
 def _deliver(ticket: Ticket) -> None:
