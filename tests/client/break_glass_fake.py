@@ -143,7 +143,9 @@ class BreakGlassFake:
         digest = Ticket.parse(self.document).digest
         found: list[Receipt] = []
         read = {"scope": "workspace:read", "method": "GET", "path": self.read}
-        for number, (event, detail) in enumerate((("granted", self.seen()), ("access", read), ("ended", {})), 1):
+        for number, (event, detail) in enumerate(
+            (("granted", self.seen()), ("access", read), ("ended", {})), 1
+        ):
             found.append(
                 following(
                     found[-1].position if found else START,

@@ -139,7 +139,7 @@ def test_a_passkey_has_one_spelling(how: str) -> None:
 
 @pytest.mark.parametrize("bad", [None, 7, "", "zz", "00" * 91, "00" * 600])
 def test_what_is_no_passkey(bad: Any) -> None:
-    with pytest.raises(ValueError, match="key|fromhex|digits"):
+    with pytest.raises(ValueError, match=r"key|fromhex"):
         passkey_of(bad)
     with pytest.raises(ValueError, match="digits"):
         passkey_of(Passkey().key.public_key.hex().upper())

@@ -17,6 +17,7 @@ from tests.completeness.approver_cases import PHONE, proposed
 from tests.portal.authenticator import cose_of, creation
 from tests.portal.conftest import World
 from tests.portal.tickets import authenticator
+from tests.protocol.people import Passkey as Authenticator
 
 pytestmark = pytest.mark.django_db
 PAGES = ("/break-glass/keys/", "/break-glass/approvers/")
@@ -208,7 +209,12 @@ def test_what_a_set_changes_is_said(world: World) -> None:
         **current.document,
         "approvers": [
             another,
-            {**another, "person": "user:9", "name": "zoe", "public_key": "3059" + "ab" * 60},
+            {
+                **another,
+                "person": "user:9",
+                "name": "zoe",
+                "public_key": Authenticator().key.public_key.hex(),
+            },
         ],
         "policy": {**current.policy, "exec": 1},
     }
