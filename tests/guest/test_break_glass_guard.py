@@ -17,6 +17,7 @@ from guest.agent.breakglass.refusals import BreakGlassRefused
 from guest.agent.breakglass.scopes import RULES, About, Scope
 from guest.agent.breakglass.sessions import IDLE_SECONDS, NONCE_SECONDS
 from guest.agent.gate import Access, Gate
+from guest.agent.routes import Routes
 from guest.agent.streams import Flow, Places
 from protocol.persons import Purpose
 from tests.guest.glass import OWN_PAGE, Glass, Server, all_scopes, bg_token, request_of, served
@@ -550,3 +551,18 @@ def test_slow_operators_keep_no_member_out(tmp_path: Path) -> None:
             return free, await status()
 
     assert asyncio.run(case()) == (200, 429)
+
+
+def test_suspension_ends_members_sessions_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First what needs no disk: else they would live again when the machine is opened again."""
+
+    async def suspended(*_given: Any) -> bool:
+        return True
+
+    monkeypatch.setattr("guest.agent.routes.json_flag", suspended)
+    routes = object.__new__(Routes)
+    routes._gate, routes._break_glass = Mock(), Mock()
+    routes._break_glass.changed.side_effect = sqlite3.OperationalError("full")
+    with pytest.raises(sqlite3.OperationalError):
+        asyncio.run(routes.suspend(make_mocked_request("PUT", "/v1/suspended")))
+    routes._gate.sessions.end_all.assert_called_once()
