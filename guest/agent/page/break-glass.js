@@ -111,15 +111,21 @@ function showTicket() {
   $("read-only").hidden = allows("workspace:write");
 }
 
+// What was read goes with the right to read it.
+function forget() {
+  for (const name of KEPT_NOT) $(name).replaceChildren();
+  for (const name of ["viewer-edited", "command"]) $(name).value = "";
+  for (const name of ["files", "logs"]) $(name).tBodies[0].replaceChildren();
+  shownFile = "";
+  shownLog = null;
+}
+
 function finish(code) {
   sessionStorage.removeItem(BEGUN);
   ticket = null;
   stay += 1;
   clearTimeout(looking);
-  // What was read goes with the right to read it.
-  for (const name of KEPT_NOT) $(name).replaceChildren();
-  for (const name of ["viewer-edited", "command"]) $(name).value = "";
-  for (const name of ["files", "logs"]) $(name).tBodies[0].replaceChildren();
+  forget();
   for (const name of ["viewer", "log-view", "ran", "inside", "standing", "door"]) $(name).hidden = true;
   $("why").textContent = ENDED[code] || ENDED.ended;
   $("over").hidden = false;
@@ -137,6 +143,8 @@ function knock(error) {
   ticket = null;
   stay += 1;
   clearTimeout(looking);
+  forget();
+  for (const name of ["viewer", "log-view", "ran"]) $(name).hidden = true;
   $("inside").hidden = $("standing").hidden = $("over").hidden = true;
   $("door").hidden = false;
 }
@@ -200,10 +208,11 @@ function addEntry(row, entry) {
   cell(row, entry.kind === "file" ? entry.size.toLocaleString() : "", "number");
   cell(row, when);
   cell(row, "");
-  if (!allows("workspace:write")) return;
+  // A name that is not UTF-8 is shown as another one, which may be another file's: it goes only with its folder.
+  if (!allows("workspace:write") || /\\x[89a-f][0-9a-f]/.test(entry.name)) return;
   row.cells[4].append(button("Delete", async () => {
     const whole = entry.kind === "folder" ? " and everything in it" : "";
-    if (!confirm(`Delete ${entry.name}${whole} from the tenant's machine? This cannot be undone.`)) return;
+    if (!confirm(`Delete ${seen(entry.name)}${whole} from the tenant's machine? This cannot be undone.`)) return;
     let done;
     do done = await call("DELETE", at("/v1/break-glass/files", { path, recursive: "1" })); while (!done.complete);
     if (shownFile === path) closeFile();
@@ -239,7 +248,7 @@ async function start(path) {
 function textOf(bytes, whole) {
   if (bytes.includes(0)) return null;
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: !whole });
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes, { stream: !whole });
   } catch {
     return null;
   }
@@ -259,7 +268,8 @@ async function openFile(path, name) {
   $("viewer-text").hidden = text === null;
   $("viewer-download").href = inside(path);
   $("viewer-download").download = name.split("/").pop();
-  $("viewer-edit").hidden = text === null || !whole || !allows("workspace:write");
+  // A text box would turn Windows line ends into others, unasked.
+  $("viewer-edit").hidden = text === null || !whole || text.includes("\r") || !allows("workspace:write");
   $("viewer-save").hidden = $("viewer-edited").hidden = true;
   $("viewer").hidden = false;
   $("viewer").scrollIntoView({ block: "nearest" });
@@ -304,7 +314,7 @@ function wireFiles() {
     const [file] = $("chosen").files;
     $("chosen").value = "";
     const there = file && [...$("files").tBodies[0].rows].some((row) => row.cells[0].textContent === file.name);
-    if (!file || (there && !confirm(`Replace ${file.name} on the tenant's machine?`))) return;
+    if (!file || (there && !confirm(`Replace ${seen(file.name)} on the tenant's machine?`))) return;
     await put(inside(below(file.name)), file);
     await openFolder(folder);
     say(`${file.name} is uploaded.`);

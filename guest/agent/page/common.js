@@ -19,6 +19,9 @@ let stay = 0; // Counts stays: a refusal that answers a request of an earlier on
 const $ = (id) => document.getElementById(id);
 const at = (route, query) => `${route}?${new URLSearchParams(query)}`;
 
+// Names and words of others, with what would hide in them or turn them around made visible.
+const seen = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (hidden) => `\\u{${hidden.codePointAt(0).toString(16)}}`);
+
 // ``told``: the page has said it in its own way.
 class Refused extends Error {
   constructor(code, message) {
