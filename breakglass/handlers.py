@@ -32,6 +32,6 @@ def guests_are_told(sender: Any, tenant_id: uuid.UUID | None = None, **kwargs: A
 
 @receiver(ticket_changed)
 def grants_are_carried(sender: Any, ticket_id: uuid.UUID, state: str, **kwargs: Any) -> None:
-    """Have the guest told that access begins, or is over. Of what was never begun no guest has heard."""
-    if state in {Ticket.State.ACTIVE, Ticket.State.ENDED, Ticket.State.EXPIRED, Ticket.State.REVOKED}:
+    """Have the guest told that access begins, or that the ticket is over, also of one that never began."""
+    if state not in Ticket.WAITING:
         tell_worker("breakglass.tasks.grant_apply", ticket_id)
