@@ -35,3 +35,10 @@ def grants_are_carried(sender: Any, ticket_id: uuid.UUID, state: str, **kwargs: 
     """Have the guest told that access begins, or that the ticket is over, also of one that never began."""
     if state not in Ticket.WAITING:
         tell_worker("breakglass.tasks.grant_apply", ticket_id)
+
+
+@receiver(ticket_changed)
+def emergencies_are_told(sender: Any, ticket_id: uuid.UUID, state: str, **kwargs: Any) -> None:
+    """Being told of is the price of an emergency's few approvals: it waits behind nothing."""
+    if Ticket.objects.filter(pk=ticket_id, kind=Ticket.Kind.EMERGENCY).exists():
+        tell_worker("breakglass.notice_tasks.emergency_send", ticket_id)
