@@ -9,10 +9,11 @@ from breakglass.models import GuestApprovers, TenantApprovers, Ticket
 from breakglass.signals import approvers_changed, terms_changed, ticket_changed
 from provisioning.models import Runtime
 from provisioning.services import tell_worker
-from provisioning.starting import at_start
+from provisioning.starting import at_start, at_status
 
 APPLY = "breakglass.pushing_tasks.approvers_apply"
 at_start("breakglass.pushing.confirm")
+at_status("breakglass.strays.end")
 
 
 @receiver(approvers_changed)

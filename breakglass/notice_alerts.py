@@ -30,7 +30,9 @@ def _unserved(lost: QuerySet[Notice]) -> list[Alert]:
 
 
 def _unheard(lost: QuerySet[Notice]) -> list[Alert]:
-    found = lost.order_by().values("ticket").annotate(last=Max("due_at"), people=Count("pk")).order_by("-last")
+    found = (
+        lost.order_by().values("ticket").annotate(last=Max("due_at"), people=Count("pk")).order_by("-last")
+    )
     return [
         Alert(
             "notice_failed",
