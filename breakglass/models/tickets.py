@@ -209,7 +209,7 @@ class Approval(Verdict):
 class Rejection(Verdict):
     """A no, which ends the ticket."""
 
-    words = models.TextField(blank=True, max_length=2000, help_text="Why, for the requester and the tenant.")
+    words = models.TextField(blank=True, max_length=500, help_text="Why, for the requester and the tenant.")
 
     class Meta(Verdict.Meta):
         constraints = [

@@ -34,7 +34,8 @@ from breakglass.services import (
 )
 from breakglass.services.passkeys import passkey_retire
 from protocol.persons import Purpose
-from tenants.models import Membership
+from provisioning.models import Runtime
+from tenants.models import Membership, Tenant
 from tests.breakglass.expecting import refused
 from tests.breakglass.lowered import set_times, triggers_down
 from tests.breakglass.staff import Staff
@@ -520,6 +521,21 @@ class TestBeginning:
             user.groups.add(group)
         assert ticket_start(actor=world.asker.actor, ticket=ticket).state == "active"
 
+    @pytest.mark.parametrize("phase", ["deleted", "failed", "provisioning"])
+    def test_a_machine_that_cannot_be_told(self, world: World, phase: str) -> None:
+        """Its time would run, and a review be owed, for nothing."""
+        ticket = world.approved()
+        Runtime.objects.filter(pk=world.runtime.pk).update(phase=phase)
+        with refused("no_machine"):
+            ticket_start(actor=world.asker.actor, ticket=ticket)
+        assert world.fresh(ticket).state == "approved"
+
+    def test_a_tenant_that_has_left(self, world: World) -> None:
+        ticket = world.approved()
+        Tenant.objects.filter(pk=world.tenant.pk).update(offboarded_at=timezone.now())
+        with refused("no_machine"):
+            ticket_start(actor=world.asker.actor, ticket=ticket)
+
     def test_a_right_to_another_tenant_is_none(self, world: World, make_tenant: Any) -> None:
         ticket = world.approved()
         world.asker.user.groups.clear()
@@ -653,6 +669,35 @@ class TestReviews:
             world.drafted()
         review_write(actor=world.asker.actor, ticket=ticket, text="The disk was full; I have told them.")
         assert world.open().state == "pending"
+
+    @pytest.mark.parametrize("runs", [True, False])
+    def test_it_blocks_what_waits_as_well(self, world: World, runs: bool) -> None:
+        """While it runs, and until its review is written: no edit and no start, and nothing new."""
+        waiting, approved = world.open(), world.approved()
+        edit = world.edited(waiting, scopes=["exec"], paths=[""])
+        ticket = world.active(kind="emergency", scopes=["status"], paths=[])
+        if not runs:
+            ticket = ticket_end(actor=world.asker.actor, ticket=ticket)
+        for step in (
+            edit,
+            world.drafted,
+            lambda: world.drafted(ticket=waiting),
+            lambda: ticket_start(actor=world.asker.actor, ticket=approved),
+        ):
+            with refused("review_due"):
+                step()
+        assert [world.fresh(each).state for each in (waiting, approved)] == ["pending", "approved"]
+        if runs:
+            ticket = ticket_end(actor=world.asker.actor, ticket=ticket)
+        review_write(actor=world.asker.actor, ticket=ticket, text="The disk was full; I have told them.")
+        assert edit().revision == 2
+        assert ticket_start(actor=world.asker.actor, ticket=approved).state == "active"
+
+    def test_somebody_elses_debt_is_theirs(self, world: World, make_colleague: Staff) -> None:
+        other = make_colleague("other")
+        other.user.groups.add(Group.objects.get(name="operators"))
+        world.active(kind="emergency", scopes=["status"], paths=[])
+        assert world.open(by=other).state == "pending"
 
     def test_an_ordinary_one_does_not_block(self, world: World) -> None:
         ticket_end(actor=world.asker.actor, ticket=world.active())
