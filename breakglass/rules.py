@@ -78,11 +78,11 @@ _MEMBERS: Mapping[str, tuple[str, str, str]] = {
 
 
 def _enough(engine: str) -> str:
-    """Quorum, set and terms, as :mod:`breakglass.transitions` asks them; only signatures are not looked at."""
+    """Quorum, set and terms, as :mod:`breakglass.transitions` asks them. Signatures are not looked at."""
     scopes, number = _SCOPES[engine]
     kind, seconds, mode = _MEMBERS[engine]
     people = (
-        "(SELECT count(DISTINCT a.person) FROM breakglass_approval a "  # noqa: S608 - words of ours
+        "(SELECT count(DISTINCT a.person) FROM breakglass_approval a "
         "JOIN breakglass_passkey k ON k.id = a.passkey_id JOIN auth_user u ON u.id = k.user_id "
         "WHERE a.ticket_id = NEW.id AND a.revision = NEW.revision AND k.user_id <> NEW.requester_id "
         "AND k.retired_at IS NULL AND k.cloned_at IS NULL AND u.is_active AND u.is_staff)"
@@ -167,7 +167,7 @@ _REVIEW_CHANGE = (
     "AND t.requester_id = NEW.closed_by_id))"
 )
 _PROPOSAL_CHANGE = (
-    f"({_same('id', 'version', 'document', 'hash', 'by_id', 'at')}) AND (OLD.state = 'open' "
+    f"({_same('id', 'version', 'document', 'hash', 'by_id', 'at')}) AND (OLD.state = 'open' "  # noqa: S608 - words of ours
     "OR NEW.state = OLD.state) AND (NEW.state <> 'accepted' OR EXISTS "
     "(SELECT 1 FROM breakglass_approversetversion s WHERE s.version = NEW.version AND s.hash = NEW.hash))"
 )

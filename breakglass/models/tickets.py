@@ -1,6 +1,7 @@
 """Tickets, what was asked in each revision of one, and who has signed it."""
 
 import uuid
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -144,6 +145,12 @@ class Ticket(models.Model):
             if row.revision == self.revision:
                 return dict(row.document)
         raise LookupError(f"ticket {self.pk} lacks revision {self.revision}")
+
+    @property
+    def surely_over_at(self) -> datetime | None:
+        """When the guest ends access by itself: it counts from when it was told, so it may be later."""
+        told = [at for at in (self.access_until, self.guest_until) if at is not None]
+        return max(told, default=None)
 
     @property
     def open(self) -> bool:

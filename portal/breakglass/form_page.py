@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from guardian.shortcuts import get_objects_for_user
 
 from breakglass.models import Passkey
-from breakglass.selectors import approvers_of, emergency_debt, current_set, keys_in, keys_of_person
+from breakglass.selectors import approvers_of, current_set, emergency_debt, keys_in, keys_of_person
 from portal.breakglass.asked import WORKSPACE, Asked
 from portal.breakglass.rows import name_of
 from portal.breakglass.words import DURATIONS, SCOPES, duration

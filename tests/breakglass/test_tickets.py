@@ -11,6 +11,7 @@ from guardian.shortcuts import assign_perm
 
 from audit.context import Actor
 from audit.models import Entry
+from breakglass import notices
 from breakglass.models import (
     Approval,
     ApproverSetVersion,
@@ -603,6 +604,11 @@ class TestRevoking:
         with refused("over"):
             ticket_revoke(actor=world.anna.actor, ticket=ticket)
 
+    def test_long_words_hold_nobody_up(self, world: World) -> None:
+        """Whoever ends access in a hurry is not asked to be brief first."""
+        ticket = ticket_revoke(actor=world.anna.actor, ticket=world.active(), words="\0" + "why " * 900)
+        assert (ticket.state, len(ticket.words), "\0" in ticket.words) == ("revoked", 500, False)
+
     def test_by_whom(self, world: World, operator: User, make_user: Any) -> None:
         member = make_user("member")
         Membership.objects.create(tenant=world.tenant, user=member)
@@ -657,6 +663,44 @@ class TestTheClock:
         world.asker.user.groups.clear()
         assert tickets_expire() == 1
         assert world.fresh(ticket).ending == "requester_gone"
+
+    def test_terms_that_ask_for_an_owner_who_has_not_signed(self, world: World) -> None:
+        """The guest ends it by itself; here it is said why."""
+        without = world.active()
+        agreed = world.approve(world.owner_approve(world.open()), world.anna)
+        agreed = ticket_start(actor=world.asker.actor, ticket=agreed)
+        world.terms(ordinary="owner")
+        assert tickets_expire() == 1
+        assert (world.fresh(without).state, world.fresh(without).ending) == ("revoked", "owner_missing")
+        assert world.fresh(agreed).state == "active"
+
+    def test_one_that_cannot_be_closed_keeps_none_of_the_others(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tickets = [world.active() for _ in range(3)]
+        for ticket in tickets:
+            set_times(ticket, started_at=ticket.asked_at, access_until=just_now())
+        over = notices.over
+
+        def fails_for_one(ticket: Ticket) -> None:
+            if ticket.pk == tickets[1].pk:
+                raise RuntimeError("a row that nothing can be done with")
+            over(ticket)
+
+        monkeypatch.setattr(notices, "over", fails_for_one)
+        assert tickets_expire() == 2
+        assert [world.fresh(each).state for each in tickets] == ["expired", "active", "expired"]
+        assert str(tickets[1].pk) in caplog.text
+
+    def test_the_later_of_two_ends_is_told(self, world: World) -> None:
+        """The guest counts from when it took the grant."""
+        ticket = world.active()
+        assert ticket.surely_over_at == ticket.access_until
+        assert ticket.access_until is not None
+        ticket.guest_until = ticket.access_until + timedelta(seconds=90)
+        assert ticket.surely_over_at == ticket.guest_until
+        ticket.guest_until = ticket.access_until - timedelta(seconds=90)
+        assert ticket.surely_over_at == ticket.access_until
 
 
 class TestReviews:
