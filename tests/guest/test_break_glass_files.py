@@ -278,3 +278,21 @@ def test_an_operators_listing_leaves_members_uploads_alone(tmp_path: Path) -> No
     upload = operators.begin("b", None)
     members.listing("")
     assert upload.finish(sha256(b"").hexdigest())["created"]
+
+
+def test_a_change_is_saved_over_what_was_read_and_over_nothing_else(ground: Ground) -> None:
+    """``If-Match``: what the tenant wrote meanwhile stays, and so does nothing where the file has gone."""
+    file = ground.folder / "logs" / "a.log"
+
+    async def case(operator: Operator) -> None:
+        tag = (await operator.ask("GET", "files", path="logs/a.log")).headers["ETag"]
+        assert (await operator.put("logs/a.log", b"mine", **{"If-Match": tag})).status == 200
+        answer = await operator.put("logs/a.log", b"again", **{"If-Match": tag})
+        assert (answer.status, (await answer.json())["error"]) == (412, "changed")
+        assert file.read_bytes() == b"mine"
+        file.unlink()
+        answer = await operator.put("logs/a.log", b"again", **{"If-Match": tag})
+        assert (answer.status, (await answer.json())["error"]) == (404, "not_found")
+
+    ground.run(case)
+    assert names(ground.folder / "logs") == ["old"]

@@ -27,6 +27,9 @@ class Refused extends Error {
   }
 }
 
+// A text with its hidden characters made visible: some turn others around, so that a name looks like another one.
+const plain = (text) => text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+
 // An answer to an earlier stay comes too late to be shown: it is refused here, without a word.
 function checkStay(begun) {
   if (begun !== stay) throw new Refused("too_late");
@@ -107,8 +110,8 @@ async function assertion(purpose, asked) {
 
 const UPLOAD_LIMIT = 64 * 1024 * 1024;
 
-// ``content``: a Blob. The guest keeps it only if it arrives as stated.
-async function put(url, content) {
+// ``content``: a Blob. The guest keeps it only if it arrives as stated. ``instead``: the ETag of what it replaces.
+async function put(url, content, instead) {
   if (content.size > UPLOAD_LIMIT) {
     throw new Refused("", "This page uploads files of up to 64 MiB. Members have the command line for more: workspace put.");
   }
@@ -118,7 +121,7 @@ async function put(url, content) {
   const response = await fetch(url, {
     method: "PUT",
     credentials: "same-origin",
-    headers: { "X-Content-SHA256": stated },
+    headers: instead ? { "X-Content-SHA256": stated, "If-Match": instead } : { "X-Content-SHA256": stated },
     body,
   }).catch(() => { throw new Refused("machine_unreachable"); });
   const answer = await response.json().catch(() => ({}));

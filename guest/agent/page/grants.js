@@ -32,12 +32,12 @@ let grantsLooking = 0;
 let approvers = {}; // their names, by the set that is in force here
 
 const called = (people) => people.map((person) => approvers[person] || person).join(", ");
-const place = (path) => path || "the whole workspace";
+const place = (path) => plain(path) || "the whole workspace";
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 function about(detail) {
-  if (detail.argv) return `${detail.argv.map(quoted).join(" ")}${detail.cwd ? ` in ${detail.cwd}` : ""}`;
-  return detail.path !== undefined ? place(detail.path) : detail.name || "";
+  if (detail.argv) return `${plain(detail.argv.map(quoted).join(" "))}${detail.cwd ? ` in ${plain(detail.cwd)}` : ""}`;
+  return detail.path !== undefined ? place(detail.path) : plain(detail.name || "");
 }
 
 const SAID = {
@@ -50,6 +50,7 @@ const SAID = {
 
 function outcomeOf(detail) {
   const parts = [detail.status === 499 ? "cut off" : detail.status < 400 ? "served" : `not served (${detail.status})`];
+  if (Number.isInteger(detail.removed)) parts.push(`${detail.removed.toLocaleString()} removed`);
   if (Number.isInteger(detail.exit_code)) parts.push(`exit code ${detail.exit_code}`);
   if (Number.isInteger(detail.bytes)) parts.push(`${detail.bytes.toLocaleString()} bytes`);
   return parts.join(", ");
