@@ -16,6 +16,7 @@ from guest.agent.answers import PATIENCE, errors_as_json
 from guest.agent.breakglass.access import BreakGlass
 from guest.agent.breakglass.grants import Ground, Moment, Opened
 from guest.agent.breakglass.guard import COOKIE, Guard
+from guest.agent.breakglass.marks import Marks
 from guest.agent.breakglass.receipts import Chain
 from guest.agent.breakglass.refusals import BreakGlassRefused
 from guest.agent.breakglass.scopes import RULES, About
@@ -88,7 +89,9 @@ class Glass:
         self.store = Store(self.folder)
         chain = Chain(self.store, RUNTIME_ID, SEED)
         sessions = OperatorSessions(OWN)
-        self.access = BreakGlass(self.store, chain, ground, sessions, self.boot, self.clock)
+        self.access = BreakGlass(
+            self.store, chain, ground, sessions, self.boot, Marks(self.folder), self.clock
+        )
 
     def restarted(self, boot: str = "") -> "Glass":
         """The agent of the same volume, started again: in this start of the machine, or in another."""

@@ -274,7 +274,7 @@ def test_what_the_receipts_say(glass: Glass) -> None:
     assert found == [
         ("access", "one", read),
         ("outcome", "one", done),
-        ("access", "two", ran | {"cwd": "logs"}),
+        ("access", "two", ran | {"cwd": "logs", "seconds": 5}),
         ("outcome", "two", done),
         ("access", "four", log),
         ("outcome", "four", done),

@@ -10,6 +10,7 @@ from typing import Any
 
 from guest.agent.breakglass.cuts import Cuts
 from guest.agent.breakglass.grants import Grants, Ground, Moment, Opened
+from guest.agent.breakglass.marks import End, Marks
 from guest.agent.breakglass.receipts import Chain
 from guest.agent.breakglass.refusals import BreakGlassRefused
 from guest.agent.breakglass.sessions import OperatorSession, OperatorSessions
@@ -41,14 +42,16 @@ class BreakGlass:
         ground: Ground,
         sessions: OperatorSessions,
         boot: str,
+        marks: Marks,
         now: Callable[[], Moment] = moment,
     ) -> None:
-        """Raises BreakGlassFileError."""
+        """Raises BreakGlassFileError, OSError."""
         self._store, self.chain, self.terms, self.sessions = store, chain, ground.terms, sessions
         self._now, self.cuts = now, Cuts()
         self.grants = Grants(store, ground, boot, now())
-        self._unwritten: dict[str, tuple[str, dict[str, Any]]] = {}
-        self._unwritten |= {ticket: (code, {}) for ticket, code in self.grants.fallen.items()}
+        self._marks = marks
+        self._unwritten = {ticket: End(code, {}) for ticket, code in self.grants.fallen.items()}
+        self._take_up_ends()
 
     # Grants
 
@@ -57,7 +60,7 @@ class BreakGlass:
 
         Raises:
             BreakGlassRefused: see ``Grants.take``. It is noted in the receipts if the ticket can be read.
-            sqlite3.Error: it cannot be kept, and so is not open.
+            sqlite3.Error, OSError: it, or later its end, cannot be kept, and so it is not open.
         """
         self.look()
         try:
@@ -67,6 +70,16 @@ class BreakGlass:
             raise
         if self.grants.is_open(opened):
             return opened
+        self._marks.make(opened.ticket.ticket)
+        try:
+            self._keep(opened)
+        except BaseException:
+            self._marks.remove(opened.ticket.ticket)
+            raise
+        self.grants.open(opened)
+        return opened
+
+    def _keep(self, opened: Opened) -> None:
         ticket, judged = opened.ticket, opened.judged
         with self._store.together():
             self.grants.write(opened)
@@ -82,8 +95,6 @@ class BreakGlass:
                 paths=list(ticket.paths),
                 until=opened.until,
             )
-        self.grants.open(opened)
-        return opened
 
     def end(self, ticket: str, code: str, *, token: str = "", **detail: Any) -> tuple[bool, int]:
         """End the ticket's access for good: whether it was open, and what it cut.
@@ -91,7 +102,7 @@ class BreakGlass:
         At once in memory; then on the disk. ``code`` says why, for machines.
 
         Raises:
-            sqlite3.Error: it is over, but the disk does not say so yet. Ask again; so does the agent.
+            sqlite3.Error: it is over for good, but has no receipt yet. Ask again; so does the agent.
         """
         found = self._close(ticket, code, token=token, **detail)
         self._write_ends()
@@ -233,16 +244,31 @@ class BreakGlass:
         self.sessions.end(ticket)
         streams = self.cuts.cut(ticket)
         if opened is not None or ticket not in self._unwritten:
-            self._unwritten[ticket] = (code, {**told, "streams": streams})
+            self._unwritten[ticket] = End(code, {**told, "streams": streams})
         return opened is not None, streams
 
     def _write_ends(self) -> None:
-        for ticket, (code, told) in list(self._unwritten.items()):
+        """First where it needs no room, of all of them; then with their receipts."""
+        for ticket, end in self._unwritten.items():
+            with suppress(OSError):  # The store may take it nevertheless.
+                self._marks.end(ticket, end)
+        for ticket, end in list(self._unwritten.items()):
             with self._store.together():
                 digest = self._store.digest_of(ticket)
-                if self._store.add_end(ticket, code, self._now().wall) and digest is not None:
-                    self.chain.add(ticket, digest, "ended", code=code, **told)
+                if self._store.add_end(ticket, end.code, self._now().wall) and digest is not None:
+                    self.chain.add(ticket, digest, "ended", code=end.code, **end.told)
             self._unwritten.pop(ticket, None)
+            self._marks.remove(ticket)
+
+    def _take_up_ends(self) -> None:
+        """At the start: what has ended before it, whether or not the store could take that."""
+        for ticket in [*self.grants.tickets(), *self._unwritten]:
+            if (end := self._marks.ended(ticket)) is not None:
+                self.grants.close(ticket)
+                self._unwritten[ticket] = end
+        with suppress(sqlite3.Error, OSError):  # The watch tries again.
+            self._write_ends()
+        self._marks.sweep({*self.grants.tickets(), *self._unwritten})
 
     def _note_refused_grant(self, document: Any, code: str) -> None:
         try:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unicodedata import is_normalized
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -20,15 +21,20 @@ from guest.agent.breakglass.scopes import RULES, About, Rule
 from guest.agent.breakglass.visits import VISIT, Visit
 from guest.agent.presented import cookies_named, is_own_page
 from guest.agent.queries import query
+from guest.agent.streams import BROKEN_OFF, RANGE
 from protocol.access_receipts import ReceiptError
+from protocol.canonical import MAX_INTEGER
 from protocol.tokens import BreakGlassToken
 
 COOKIE = "__Host-bg"
 DOOR = web.RequestKey("door", tuple[Opened, BreakGlassToken])
 """Where the guard leaves the open grant and the token for the handlers of the door."""
 CUT = 499
-"""The status that an outcome states when the connection was cut, or the reader has gone."""
+"""The status that an outcome states when the answer was cut, came to no end, or the reader has gone."""
 MAX_NAME = 255
+MAX_NUMBER = 20
+"""Digits of a number that a receipt repeats as it was asked."""
+NOT_NFC = "write names and words in Unicode's form NFC: a receipt has no other, and would name something else"
 QUERY = ("path", "after", "name", "offset", "recursive")
 """Every member that a query of an access route may have."""
 
@@ -121,7 +127,7 @@ class Guard:
         status = 500
         try:
             response = await handler(request)
-            status = response.status
+            status = CUT if request.get(BROKEN_OFF) else response.status
             return response
         except asyncio.CancelledError:
             status = CUT
@@ -165,24 +171,44 @@ def _route(request: web.Request) -> str:
 
 async def _about(request: web.Request, about: About) -> dict[str, Any]:
     """What the receipt says that the request is about. Raises BadRequest, WorkspaceRefused."""
+    found = await _read(request, about)
+    words = [found[name] for name in ("path", "cwd", "name") if name in found] + found.get("argv", [])
+    if not all(is_normalized("NFC", word) for word in words):
+        raise BadRequest(NOT_NFC)
+    return found
+
+
+async def _read(request: web.Request, about: About) -> dict[str, Any]:
     if about is About.QUERY_PATH:
-        return {"path": checked(_asked(request).get("path", ""))}
+        asked = _asked(request)
+        more = {name: asked[name][:MAX_NUMBER] for name in ("recursive",) if name in asked}
+        if span := RANGE.fullmatch(request.headers.get("Range", "")):
+            more["range"] = span[0].removeprefix("bytes=")
+        return {"path": checked(asked.get("path", "")), **more}
     if about is About.BODY_PATH:
         (path,) = await json_fields(request, "path")
         return {"path": checked(path)}
     if about is About.LOG:
-        name = _asked(request).get("name", "")
-        if not 0 < len(name) <= MAX_NAME:
-            raise BadRequest(f"name must be that of a log: 1 to {MAX_NAME} characters")
-        return {"name": name}
+        return _log_asked(_asked(request))
     if about is About.COMMAND:
-        argv, cwd, _ = await json_members(request, "argv", "cwd", "seconds")
-        if not isinstance(argv, list) or not argv or not all(isinstance(each, str) for each in argv):
-            raise BadRequest("argv must be a list of text, the program first")
-        if not isinstance(cwd, str):
-            raise BadRequest("cwd must be text: a folder below the workspace, or nothing for the workspace")
-        return {"argv": argv, "cwd": checked(cwd)}
+        return _command(*await json_members(request, "argv", "cwd", "seconds"))
     return {}
+
+
+def _log_asked(asked: dict[str, str]) -> dict[str, Any]:
+    name = asked.get("name", "")
+    if not 0 < len(name) <= MAX_NAME:
+        raise BadRequest(f"name must be that of a log: 1 to {MAX_NAME} characters")
+    return {"name": name} | ({"offset": asked["offset"][:MAX_NUMBER]} if "offset" in asked else {})
+
+
+def _command(argv: Any, cwd: Any, seconds: Any) -> dict[str, Any]:
+    if not isinstance(argv, list) or not argv or not all(isinstance(each, str) for each in argv):
+        raise BadRequest("argv must be a list of text, the program first")
+    if not isinstance(cwd, str):
+        raise BadRequest("cwd must be text: a folder below the workspace, or nothing for the workspace")
+    told = {"seconds": seconds} if type(seconds) is int and abs(seconds) <= MAX_INTEGER else {}
+    return {"argv": argv, "cwd": checked(cwd), **told}
 
 
 def _asked(request: web.Request) -> dict[str, str]:
