@@ -271,7 +271,7 @@ def test_what_the_page_must_not_lose_or_hide(stage: Stage) -> None:
     (config / "crlf.ini").write_bytes(b"a=1\r\nb=2\r\n")
     (config / "mark.ini").write_bytes(b"\xef\xbb\xbfa=1\n")
     (config / "a\u202etxt.exe").write_bytes(b"turned")
-    (config / "x\ufffd").write_bytes(b"another")
+    (config / "x\\xff").write_bytes(b"another")
     (config / os.fsdecode(b"x\xff")).write_bytes(b"not UTF-8")
     ticket = a_ticket(scopes=all_scopes()["scopes"], paths=[""], reason=REASON)
     stage.under(let_in(stage.agent, stage.shop.site, ticket).ticket)
@@ -286,7 +286,7 @@ def test_what_the_page_must_not_lose_or_hide(stage: Stage) -> None:
         expect(page.locator("#viewer-name")).to_have_text(name)
         expect(page.get_by_text("which this page cannot keep")).to_be_visible()
         expect(page.get_by_role("button", name="Edit")).to_be_hidden()
-    expect(page.get_by_role("row", name="the name is not UTF-8")).to_have_count(2)
+    expect(page.get_by_role("row", name="the name is not UTF-8")).to_have_count(1)
     expect(page.get_by_role("row", name="the name is not UTF-8").get_by_role("button")).to_have_count(0)
 
     page.get_by_role("button", name="import.toml").click()
