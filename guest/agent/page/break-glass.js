@@ -121,6 +121,7 @@ function leave() {
   shownFile = shownLog = null;
   for (const name of KEPT_NOT) $(name).replaceChildren();
   for (const name of ["viewer-edited", "command"]) $(name).value = "";
+  for (const name of ["href", "download"]) $("viewer-download").removeAttribute(name);
   for (const name of ["files", "logs"]) $(name).tBodies[0].replaceChildren();
   for (const name of ["viewer", "log-view", "ran", "inside", "standing", "door", "over", "status-all"]) $(name).hidden = true;
 }
