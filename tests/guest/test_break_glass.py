@@ -309,6 +309,15 @@ def test_a_mark_without_its_grant_is_swept(glass: Glass) -> None:
     assert ([each.name for each in marks.iterdir()], glass.refusal(kept)) == ([kept], "open")
 
 
+def test_a_restart_with_a_clock_behind_lengthens_nothing(glass: Glass) -> None:
+    """By the monotonic clock no grant has more than its ticket's seconds."""
+    opened = glass.access.take(a_grant())
+    glass.clock.wall -= 86400
+    glass = glass.restarted("second boot")
+    (again,) = glass.access.grants.opened()
+    assert again.deadline - glass.clock.monotonic == opened.ticket.seconds
+
+
 def _full(*_given: Any) -> Any:
     raise OSError("full")
 

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from guest.agent.breakglass.cuts import Cuts
@@ -59,12 +60,15 @@ class BreakGlass:
         """Open the grant, for good noted; the same again is the same answer and no second life.
 
         Raises:
-            BreakGlassRefused: see ``Grants.take``. It is noted in the receipts if the ticket can be read.
+            BreakGlassRefused: see ``Grants.take``, or ``receipts_full``. It is noted in the receipts if the
+                ticket can be read.
             sqlite3.Error, OSError: it, or later its end, cannot be kept, and so it is not open.
         """
         self.look()
         try:
             opened = self.grants.take(document, self._now())
+            if not self.grants.is_open(opened):
+                self.chain.check_room_for_one_more()
         except BreakGlassRefused as refusal:
             self._note_refused_grant(document, refusal.code)
             raise
@@ -141,8 +145,9 @@ class BreakGlass:
         """The operator's session for this ticket; the one before ends, with what is under way in it.
 
         Raises:
-            BreakGlassRefused: ``nonce_unknown`` or ``bad_signature``.
+            BreakGlassRefused: ``receipts_full``, ``nonce_unknown`` or ``bad_signature``.
         """
+        self.chain.check_room(ticket.ticket)
         session = self.sessions.proven(ticket, nonce, signature, self._now().monotonic)
         with self._store.together():
             self.chain.add(ticket.ticket, ticket.digest, "session", token=token)
@@ -163,7 +168,14 @@ class BreakGlass:
         visit.session.used = now.monotonic
 
     def note(self, visit: Visit, event: str, **detail: Any) -> None:
-        """A receipt about a visit, in a transaction of its own. Raises ReceiptError, sqlite3.Error."""
+        """A receipt about a visit, in a transaction of its own.
+
+        Raises:
+            BreakGlassRefused: ``receipts_full``; only of an ``access``, for how it went is noted in any case.
+            ReceiptError, sqlite3.Error: it cannot be kept.
+        """
+        if event == "access":
+            self.chain.check_room(visit.ticket.ticket)
         with self._store.together():
             self.chain.add(visit.ticket.ticket, visit.ticket.digest, event, token=visit.jti, **detail)
 
@@ -175,10 +187,15 @@ class BreakGlass:
         """A receipt of a refusal, if the token's ticket was ever open here. What cannot be kept is let go."""
         with suppress(ReceiptError, sqlite3.Error):
             digest = self._store.digest_of(token.ticket)
-            if digest is not None:
-                self.chain.add_refused(
-                    token.ticket, digest, token=token.jti, code=code, of="request", **about
-                )
+            if digest is None:
+                return
+            refused = partial(
+                self.chain.add_refused, token.ticket, digest, token=token.jti, code=code, of="request"
+            )
+            try:
+                refused(**about)
+            except ReceiptError:  # What it was about is too long, or not text: that it was refused is told.
+                refused()
 
     def seconds_left(self, opened: Opened) -> int:
         """Whole seconds until it ends by itself, by the earlier of the two clocks."""
@@ -275,4 +292,5 @@ class BreakGlass:
             ticket = Ticket.parse(document["document"])
         except (TicketRefused, TypeError, KeyError):
             return
-        self.chain.add_refused(ticket.ticket, ticket.digest, code=code, of="grant")
+        with suppress(sqlite3.Error, OSError):  # The refusal is told all the same.
+            self.chain.add_refused(ticket.ticket, ticket.digest, code=code, of="grant")
