@@ -215,7 +215,7 @@ def _retire(people: Staffed, ticket: Ticket, greta: Client) -> None:
 
 
 def _new_set(people: Staffed, ticket: Ticket, greta: Client) -> None:
-    put_in_force([people.anna, people.ben], [people.anna])
+    put_in_force([people.anna, people.ben], [people.anna, people.ben], 2)
 
 
 def _close(people: Staffed, ticket: Ticket, greta: Client) -> None:
