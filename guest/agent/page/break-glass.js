@@ -7,7 +7,7 @@ const SOON_SECONDS = 120;
 const COMMAND_PATIENCE_MS = 110000;
 const SCOPES = {
   status: "see the machine's status",
-  "logs:read": "read logs",
+  "logs:read": "read logs, and what jobs and messages were answered",
   "workspace:read": "read files",
   "workspace:write": "change files",
   exec: "run commands",

@@ -13,7 +13,7 @@ const DEEDS = {
 };
 const ALLOWED = {
   status: "see the machine's status",
-  "logs:read": "read logs",
+  "logs:read": "read logs, and what jobs and messages were answered",
   "workspace:read": "read files",
   "workspace:write": "change files",
   exec: "run commands",
