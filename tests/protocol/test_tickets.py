@@ -410,7 +410,6 @@ def test_an_edit_voids_approvals(edit: dict[str, Any]) -> None:
         {"kind": "emergency", "seconds": 900, "scopes": ["exec"], "paths": [""]},
         {"kind": "emergency", "seconds": 900, "scopes": ["workspace:read", "workspace:write"]},
     ],
-    ids=str,
 )
 def test_malformed(bad: dict[str, Any]) -> None:
     with pytest.raises(TicketRefused) as caught:

@@ -7,7 +7,7 @@ const SOON_SECONDS = 120;
 const COMMAND_PATIENCE_MS = 110000;
 const SCOPES = {
   status: "see the machine's status",
-  "logs:read": "read logs, and what jobs and messages were answered",
+  "logs:read": "read logs, and members' commands with their output",
   "workspace:read": "read files",
   "workspace:write": "change files",
   exec: "run commands",
