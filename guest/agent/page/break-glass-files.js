@@ -10,7 +10,7 @@ function showFiles(rows, complete) {
   $("files").hidden = rows === 0;
   $("empty").hidden = rows > 0;
   $("more").hidden = complete;
-  $("where").textContent = !folder ? "" : `/ ${plain(folder).replaceAll("/", " / ")}`;
+  $("where").textContent = !folder ? "" : `/ ${seen(folder).replaceAll("/", " / ")}`;
   $("up").hidden = folder === null || folder === "";
   for (const name of ["make-folder", "upload"]) $(name).hidden = folder === null || !allows("workspace:write");
 }
@@ -22,7 +22,7 @@ function openPaths() {
   for (const path of ticket.paths) {
     const row = body.insertRow();
     for (const text of ["", "path of the ticket", "", "", ""]) cell(row, text);
-    row.cells[0].append(named(plain(path), () => openPath(path)));
+    row.cells[0].append(named(seen(path), () => openPath(path)));
   }
   showFiles(ticket.paths.length, true);
 }
@@ -52,9 +52,9 @@ function addEntry(row, entry) {
   cell(row, "");
   row.dataset.name = entry.name;
   const reachable = entry.utf8 !== false; // Else no path leads there, or one that is another file's.
-  if (reachable && entry.kind === "folder") row.cells[0].append(named(`${plain(entry.name)}/`, () => openFolder(path)));
-  else if (reachable && entry.kind === "file") row.cells[0].append(named(plain(entry.name), () => openFile(path, entry.name)));
-  else row.cells[0].textContent = plain(entry.name);
+  if (reachable && entry.kind === "folder") row.cells[0].append(named(`${seen(entry.name)}/`, () => openFolder(path)));
+  else if (reachable && entry.kind === "file") row.cells[0].append(named(seen(entry.name), () => openFile(path, entry.name)));
+  else row.cells[0].textContent = seen(entry.name);
   cell(row, entry.kind);
   cell(row, entry.kind === "file" ? entry.size.toLocaleString() : "", "number");
   cell(row, when);
@@ -63,7 +63,7 @@ function addEntry(row, entry) {
   if (!reachable || !allows("workspace:write")) return;
   row.cells[4].append(button("Delete", async () => {
     const whole = entry.kind === "folder" ? " and everything in it" : "";
-    if (!confirm(`Delete ${plain(entry.name)}${whole} from the tenant's machine? This cannot be undone.`)) return;
+    if (!confirm(`Delete ${seen(entry.name)}${whole} from the tenant's machine? This cannot be undone.`)) return;
     let done;
     do done = await call("DELETE", at("/v1/break-glass/files", { path, recursive: "1" })); while (!done.complete);
     if (shownFile && shownFile.path === path) closeFile();
@@ -110,14 +110,14 @@ async function openFile(path, name) {
   const { bytes, size, tag } = await start(path);
   const whole = bytes.length >= size;
   const text = textOf(bytes, whole);
-  // A form's field gives neither back: what was saved would differ in every line, or in its first bytes.
-  const kept = text === null || !/\r|^\ufeff/.test(text);
+  // A form's field does not give them back: what was saved would differ in every line, unasked.
+  const kept = text === null || !text.includes("\r");
   shownFile = { path, name, tag };
-  $("viewer-name").textContent = plain(name);
+  $("viewer-name").textContent = seen(name);
   $("viewer-facts").textContent = `${size.toLocaleString()} bytes`;
   $("viewer-note").textContent = text === null ? "This is not text: download it to look at it."
     : !whole ? `Only the first ${SHOWN_BYTES / 1024} KiB are shown. Download it for the rest.`
-    : kept ? "" : "Its line ends or first mark are those of Windows, which this page cannot keep. Download, change and upload it.";
+    : kept ? "" : "Its line ends are those of Windows, which this page cannot keep. Download, change and upload it.";
   $("viewer-note").hidden = !$("viewer-note").textContent;
   $("viewer-text").textContent = text ?? "";
   $("viewer-text").hidden = text === null;
@@ -147,7 +147,7 @@ async function saveFile() {
   await put(inside(path), new Blob([$("viewer-edited").value]), tag);
   await openFile(path, name);
   if (folder !== null) await openFolder(folder);
-  say(`${plain(name)} is saved.`);
+  say(`${seen(name)} is saved.`);
 }
 
 function wireFiles() {
@@ -168,9 +168,9 @@ function wireFiles() {
     const [file] = $("chosen").files;
     $("chosen").value = "";
     const there = file && [...$("files").tBodies[0].rows].some((row) => row.dataset.name === file.name);
-    if (!file || (there && !confirm(`Replace ${plain(file.name)} on the tenant's machine?`))) return;
+    if (!file || (there && !confirm(`Replace ${seen(file.name)} on the tenant's machine?`))) return;
     await put(inside(below(file.name)), file);
     await openFolder(folder);
-    say(`${plain(file.name)} is uploaded.`);
+    say(`${seen(file.name)} is uploaded.`);
   }));
 }

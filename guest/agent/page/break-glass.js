@@ -105,7 +105,7 @@ function showTicket() {
   $("scopes").replaceChildren(...ticket.scopes.map((scope) =>
     pill(SCOPES[scope] || scope, ["workspace:write", "exec"].includes(scope))));
   $("paths-name").hidden = $("paths").hidden = ticket.paths.length === 0;
-  $("paths").replaceChildren(...ticket.paths.map((path) => pill(plain(path) || "the whole workspace", path === "")));
+  $("paths").replaceChildren(...ticket.paths.map((path) => pill(seen(path) || "the whole workspace", path === "")));
   const page = `${document.querySelector("meta[name=portal]").content}/break-glass/${ticket.ticket}/`;
   $("back").href = $("ticket-page").href = page;
   for (const card of document.querySelectorAll("[data-scope]")) card.hidden = !allows(card.dataset.scope);

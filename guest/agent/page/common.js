@@ -19,6 +19,9 @@ let stay = 0; // Counts stays: a refusal that answers a request of an earlier on
 const $ = (id) => document.getElementById(id);
 const at = (route, query) => `${route}?${new URLSearchParams(query)}`;
 
+// Names and words of others, with what would hide in them or turn them around made visible.
+const seen = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (hidden) => `\\u{${hidden.codePointAt(0).toString(16)}}`);
+
 // ``told``: the page has said it in its own way.
 class Refused extends Error {
   constructor(code, message) {
@@ -26,9 +29,6 @@ class Refused extends Error {
     this.code = code;
   }
 }
-
-// A text with its hidden characters made visible: some turn others around, so that a name looks like another one.
-const plain = (text) => text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
 
 // An answer to an earlier stay comes too late to be shown: it is refused here, without a word.
 function checkStay(begun) {

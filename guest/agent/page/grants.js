@@ -32,12 +32,13 @@ let grantsLooking = 0;
 let approvers = {}; // their names, by the set that is in force here
 
 const called = (people) => people.map((person) => approvers[person] || person).join(", ");
-const place = (path) => plain(path) || "the whole workspace";
+const place = (path) => path || "the whole workspace";
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 function about(detail) {
-  if (detail.argv) return `${plain(detail.argv.map(quoted).join(" "))}${detail.cwd ? ` in ${plain(detail.cwd)}` : ""}`;
-  return detail.path !== undefined ? place(detail.path) : plain(detail.name || "");
+  if (detail.argv) return seen(`${detail.argv.map(quoted).join(" ")}${detail.cwd ? ` in ${detail.cwd}` : ""}`);
+  const path = detail.path === undefined ? "" : `${place(detail.path)}${detail.recursive === "1" ? ", with all in it" : ""}`;
+  return seen(path || detail.name || "");
 }
 
 const SAID = {
@@ -50,8 +51,8 @@ const SAID = {
 
 function outcomeOf(detail) {
   const parts = [detail.status === 499 ? "cut off" : detail.status < 400 ? "served" : `not served (${detail.status})`];
-  if (Number.isInteger(detail.removed)) parts.push(`${detail.removed.toLocaleString()} removed`);
   if (Number.isInteger(detail.exit_code)) parts.push(`exit code ${detail.exit_code}`);
+  if (Number.isInteger(detail.removed)) parts.push(`${detail.removed.toLocaleString()} removed`);
   if (Number.isInteger(detail.bytes)) parts.push(`${detail.bytes.toLocaleString()} bytes`);
   return parts.join(", ");
 }
