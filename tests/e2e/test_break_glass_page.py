@@ -193,6 +193,35 @@ def test_an_operators_work(stage: Stage, shoot: Callable[[Page, str], None]) -> 
     stage.forgive("403 (Forbidden)")
 
 
+def test_what_the_page_leaves_as_it_is(stage: Stage) -> None:
+    """No line end or mark is lost unasked, a name shows all that it holds, and goes for no other file's."""
+    folder = stage.workspace / "config"
+    (folder / "windows.ini").write_bytes(b"a\r\nb\r\n")
+    (folder / "marked.txt").write_bytes(b"\xef\xbb\xbftext")
+    (folder / "a\u202etxt.exe").touch()
+    Path(os.fsdecode(os.fsencode(folder) + b"/odd\xff")).touch()
+    operator = let_in(stage.agent, stage.shop.site, a_ticket(scopes=all_scopes()["scopes"], paths=[""]))
+    stage.under(operator.ticket)
+    page, asked = stage.visitor(RAE), list[str]()
+    page.on("dialog", lambda dialog: asked.append(dialog.message))
+    page.goto("/break-glass")
+    page.get_by_role("button", name="Confirm with your passkey").click()
+    page.get_by_role("button", name="config/").click()
+    page.get_by_role("button", name="windows.ini").click()
+    expect(page.locator("#viewer-name")).to_have_text(re.compile("windows.ini"))
+    expect(page.get_by_role("button", name="Edit")).to_be_hidden()
+    page.get_by_role("button", name="marked.txt").click()
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("marked.txt is saved.")).to_be_visible()
+    assert (folder / "marked.txt").read_bytes() == b"\xef\xbb\xbftext"
+    rows = page.locator("#files tbody tr")
+    expect(rows.filter(has_text="odd").get_by_role("button", name="Delete")).to_have_count(0)
+    rows.filter(has_text="exe").get_by_role("button", name="Delete").click()
+    expect(rows.filter(has_text="exe")).to_have_count(0)
+    assert "a\\u{202e}txt.exe" in asked[0]
+
+
 def test_only_what_the_ticket_names(stage: Stage, shoot: Callable[[Page, str], None]) -> None:  # noqa: F811
     """Its paths stand at the top, nothing else is offered, and nothing can be changed."""
     paths = ["config/import.toml", "logs/2026-11"]
@@ -248,6 +277,7 @@ def test_the_owner_watches_and_ends_it(stage: Stage, shoot: Callable[[Page, str]
     expect(box).to_be_visible()
     expect(box.get_by_text(REASON)).to_be_visible()
     expect(box.get_by_text("Approved by Ann, Ben.")).to_be_visible()
+    expect(page.get_by_text("This machine opens to whom approvers let in;")).to_be_visible()
     expect(page.get_by_role("cell", name="The operator listed the folder").first).to_be_visible()
     expect(page.locator("#receipts").get_by_role("cell", name="config", exact=True)).to_be_visible()
     shoot(page, "break-glass-owner")

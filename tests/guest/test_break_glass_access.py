@@ -12,11 +12,12 @@ from aiohttp.test_utils import make_mocked_request
 
 from guest.agent.breakglass.logs import Logs
 from guest.agent.jobs.records import Asked, JobRefused, Kind, Who
-from guest.agent.jobs.runner import Limits, Runner
+from guest.agent.jobs.runner import Runner
 from guest.agent.jobs.store import Store
 from guest.agent.launcher import Launcher
 from guest.agent.pages import FILES
 from protocol.access_receipts import START, check_chain
+from protocol.enrolment import Limits
 from tests.guest.conftest import Site
 from tests.guest.files import at
 from tests.guest.fleet import RUNTIME_ID, Agent, running
@@ -25,7 +26,7 @@ from tests.guest.operators import Operator, let_in, name_approvers
 from tests.guest.shop import Shop, Worker, enter
 from tests.guest.test_gate import call, pin
 from tests.protocol.people import MEMBER
-from tests.protocol.ticketing import a_ticket
+from tests.protocol.ticketing import a_set, a_ticket
 
 TELL_TALE = "what the job said"
 
@@ -128,6 +129,8 @@ def test_what_members_see(site: Site) -> None:
             "newest": 0,
             "head": "",
             "names": {},
+            "terms": None,
+            "policy": a_set()["policy"],
         }
         operator = let_in(agent, site)
         operator.sign_in()

@@ -6,14 +6,19 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import time
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from aiohttp import ClientError
+from aiohttp import ClientError, web
+from aiohttp.test_utils import make_mocked_request
 
 from guest.agent.breakglass.guard import COOKIE
 from guest.agent.breakglass.refusals import BreakGlassRefused
 from guest.agent.breakglass.scopes import RULES, About, Scope
 from guest.agent.breakglass.sessions import IDLE_SECONDS, NONCE_SECONDS
+from guest.agent.gate import Access, Gate
+from guest.agent.routes import Routes
+from guest.agent.streams import Flow, Places
 from protocol.persons import Purpose
 from tests.guest.glass import OWN_PAGE, Glass, Server, all_scopes, bg_token, request_of, served
 from tests.protocol.people import Passkey
@@ -522,3 +527,42 @@ def test_each_chunk_asks_again(glass: Glass) -> None:
         assert await server.code(opened, "GET", "/v1/break-glass/status", session) == "expired"
 
     run(glass, case)
+
+
+def test_slow_operators_keep_no_member_out(tmp_path: Path) -> None:
+    """Their streams have places of their own, and at most so many; members' are all still free."""
+
+    async def served_slowly(*_given: Any) -> web.Response:
+        return web.Response()
+
+    gate = object.__new__(Gate)
+    gate.streams, gate.operators_streams = Places(most=0), Places(most=1)
+    gate.guard = Mock(visit=served_slowly)
+    token = bg_token(everything(Glass(tmp_path)), "GET", STREAM)
+
+    async def status() -> int:
+        request = make_mocked_request("GET", STREAM)
+        answer = await gate._under_ticket(request, served_slowly, token, Access.BREAK_GLASS, Flow.OUT)
+        return answer.status
+
+    async def case() -> tuple[int, int]:
+        free = await status()
+        with gate.operators_streams.place("another ticket"):
+            return free, await status()
+
+    assert asyncio.run(case()) == (200, 429)
+
+
+def test_suspension_ends_members_sessions_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First what needs no disk: else they would live again when the machine is opened again."""
+
+    async def suspended(*_given: Any) -> bool:
+        return True
+
+    monkeypatch.setattr("guest.agent.routes.json_flag", suspended)
+    routes = object.__new__(Routes)
+    routes._gate, routes._break_glass = Mock(), Mock()
+    routes._break_glass.changed.side_effect = sqlite3.OperationalError("full")
+    with pytest.raises(sqlite3.OperationalError):
+        asyncio.run(routes.suspend(make_mocked_request("PUT", "/v1/suspended")))
+    routes._gate.sessions.end_all.assert_called_once()
