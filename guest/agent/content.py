@@ -85,7 +85,10 @@ class Content:
         return web.json_response(done)
 
     async def write(self, request: web.Request) -> web.Response:
-        """Stream the body into a file that gets its name only when it is whole and what was stated."""
+        """Stream the body into a file that gets its name only when it is whole and what was stated.
+
+        ``If-Match``: the ETag of the file that it is to replace, and of no other state of it.
+        """
         stated = stated_hash(request)
         if stated is None:
             raise BadRequest(f"state the body's SHA-256 in {HASH_HEADER}: 64 lower-case hexadecimal digits")
@@ -95,10 +98,19 @@ class Content:
             async for data in self._arriving(request):
                 await self._run(upload.write, data)
             self._passing(request, b"")
+            if (instead := request.headers.get("If-Match")) is not None:
+                await self._run(self._check_unchanged, path, instead)
             told = await self._run(upload.finish, stated)
         finally:
             await self._run(upload.abort)
         return web.json_response({"path": path, **told}, status=201 if told["created"] else 200)
+
+    def _check_unchanged(self, path: str, tag: str) -> None:
+        """Between this and the new name are microseconds, in which nothing is asked of the disk."""
+        file = self._workspace.open_file(path)
+        os.close(file.descriptor)
+        if file.tag != tag:
+            raise WorkspaceRefused(412, "changed", "the file has changed since it was read; read it again")
 
     async def read(self, request: web.Request) -> web.StreamResponse:
         """A file, or the one range of it that is asked for; always as something to keep, never to show."""

@@ -255,7 +255,16 @@ def _entry(folder: int, name: bytes) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     kind, size = _kind(facts.st_mode), facts.st_size
-    return {"name": _shown(name), "kind": kind, "size": size, "modified": int(facts.st_mtime)}
+    told = {"name": _shown(name), "kind": kind, "size": size, "modified": int(facts.st_mtime)}
+    return told if _is_utf8(name) else told | {"utf8": False}
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _shown(name: bytes) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from protocol.access_receipts import Receipt
+from protocol.receipt_texts import exact
 from protocol.tickets import Ticket, last_end
 from protocol.verify.outcome import VerificationError
 
@@ -76,7 +77,7 @@ class Course:
             raise VerificationError(f"receipt {deed.seq}: access after its ticket was over")
 
     def _check_reach(self, deed: Receipt) -> None:
-        scope, path = deed.detail.get("scope"), deed.detail.get("path")
+        scope, path = deed.detail.get("scope"), _path(deed)
         if scope not in self.ticket.scopes:
             raise VerificationError(f"receipt {deed.seq}: its ticket does not give that scope")
         if isinstance(path, str) and not self.ticket.covers(path):
@@ -95,6 +96,13 @@ def moment(at: int) -> str:
         return datetime.fromtimestamp(at, UTC).isoformat()
     except (ValueError, OverflowError, OSError):
         return str(at)
+
+
+def _path(deed: Receipt) -> Any:
+    try:
+        return exact(deed.detail, "path")
+    except ValueError:
+        raise VerificationError(f"receipt {deed.seq}: its path is not escaped as it says") from None
 
 
 def _quoted(value: Any) -> str:

@@ -210,7 +210,7 @@ async def served(
         visit = visit_of(request)
         response = web.StreamResponse()
         await response.prepare(request)
-        with visit.killing(lambda: found.killed.append(visit.ticket.ticket)):
+        with visit.access.cuts.held(visit.ticket.ticket, lambda: found.killed.append(visit.ticket.ticket)):
             await response.write(b"some")
             found.going.set()
             await asyncio.sleep(60)

@@ -17,6 +17,7 @@ from guest.agent.archive import CHUNK
 from guest.agent.breakglass.files import Files
 from guest.agent.walk import walk
 from guest.agent.workspace import Limits, Workspace
+from protocol.receipt_texts import exact
 from tests.guest.glass import OWN_PAGE, Glass, Server, bg_token, served
 from tests.protocol.ticketing import ANN, BEN, a_grant, a_ticket
 
@@ -174,19 +175,27 @@ def test_a_deletion_stops_when_its_access_ends(ground: Ground, monkeypatch: pyte
     assert (told["status"], told["removed"]) == (499, 5)
 
 
-def test_a_name_that_its_receipt_would_change_is_not_served(ground: Ground) -> None:
-    """A receipt is in NFC: it would name the other of these two files."""
-    for name in (COMPOSED, DECOMPOSED):
-        (ground.folder / "logs" / name).write_text("text")
+def test_a_receipt_names_the_file_that_was_read(ground: Ground) -> None:
+    """Its canonical form is NFC, in which these two would have one name; and a hidden character is seen."""
+    for name in (COMPOSED, DECOMPOSED, "a\u202etxt.exe"):
+        (ground.folder / "logs" / name).write_text(name)
 
     async def case(operator: Operator) -> None:
-        assert await operator.code("GET", "files", path=f"logs/{DECOMPOSED}") == "bad_request"
-        assert await operator.code("POST", "folders", {"path": f"logs/new-{DECOMPOSED}"}) == "bad_request"
-        assert (await operator.ask("GET", "files", path=f"logs/{COMPOSED}")).status == 200
+        for name in (COMPOSED, DECOMPOSED, "a\u202etxt.exe"):
+            answer = await operator.ask("GET", "files", path=f"logs/{name}")
+            assert (await answer.read()).decode() == name
+        assert await operator.code("GET", "files", path=f"notes/{DECOMPOSED}") == "wrong_path"
 
     ground.run(case)
-    told = [each["detail"]["path"] for each in ground.glass.receipts() if each["event"] == "access"]
-    assert told == [f"logs/{COMPOSED}"]
+    told = [each["detail"] for each in ground.glass.receipts() if each["event"] in {"access", "refused"}]
+    assert [exact(each, "path") for each in told] == [
+        f"logs/{COMPOSED}",
+        f"logs/{DECOMPOSED}",
+        "logs/a\u202etxt.exe",
+        f"notes/{DECOMPOSED}",
+    ]
+    assert told[0]["path"] == f"logs/{COMPOSED}"
+    assert all(each["path"].isascii() and each["escaped"] == ["path"] for each in told[1:])
 
 
 LINKS = {"logs/whole": "../secret", "logs/key": "../secret/key", "logs/up": "..", "logs/abs": "/etc"}
@@ -342,3 +351,21 @@ def test_an_operators_listing_leaves_members_uploads_alone(tmp_path: Path) -> No
     upload = operators.begin("b", None)
     members.listing("")
     assert upload.finish(sha256(b"").hexdigest())["created"]
+
+
+def test_a_change_is_saved_over_what_was_read_and_over_nothing_else(ground: Ground) -> None:
+    """``If-Match``: what the tenant wrote meanwhile stays, and so does nothing where the file has gone."""
+    file = ground.folder / "logs" / "a.log"
+
+    async def case(operator: Operator) -> None:
+        tag = (await operator.ask("GET", "files", path="logs/a.log")).headers["ETag"]
+        assert (await operator.put("logs/a.log", b"mine", **{"If-Match": tag})).status == 200
+        answer = await operator.put("logs/a.log", b"again", **{"If-Match": tag})
+        assert (answer.status, (await answer.json())["error"]) == (412, "changed")
+        assert file.read_bytes() == b"mine"
+        file.unlink()
+        answer = await operator.put("logs/a.log", b"again", **{"If-Match": tag})
+        assert (answer.status, (await answer.json())["error"]) == (404, "not_found")
+
+    ground.run(case)
+    assert names(ground.folder / "logs") == ["old"]

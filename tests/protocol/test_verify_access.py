@@ -9,6 +9,7 @@ import pytest
 from protocol.access_receipts import Receipt as Deed
 from protocol.access_receipts import head_note
 from protocol.notes import vkey_of
+from protocol.receipt_texts import written
 from protocol.verify.__main__ import main
 from protocol.verify.access import verify_access
 from protocol.verify.outcome import Keys, VerificationError
@@ -44,6 +45,17 @@ def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:
     deeds = [("granted", NOW + 1, {}), ("access", NOW + 2, {**READ, "path": "reports/\x1b[2J"})]
     found = verify_access(AccessFile(deeds=deeds).make().write(tmp_path / "f"), KEYS)
     assert all(line.isascii() and line.isprintable() for line in found.deeds)
+
+
+def test_a_name_that_a_receipt_must_escape(tmp_path: Path) -> None:
+    """A path is held against the ticket as it was served, and not as the receipt had to spell it."""
+    folder, file = "Gr\u00f6\u00dfe", "Gr\u00f6\u00dfe/e\u0301.txt"
+    deeds = [("granted", NOW + 1, {}), ("access", NOW + 2, written({**READ, "path": file}))]
+    honest = AccessFile(deeds=deeds, more={"paths": [folder]}).make().write(tmp_path / "f")
+    assert "Gr\\\\u00f6\\\\u00dfe/e\\\\u0301.txt" in "\n".join(verify_access(honest, KEYS).deeds)
+    outside = [("granted", NOW + 1, {}), ("access", NOW + 2, {**READ, "path": "a\\", "escaped": ["path"]})]
+    with pytest.raises(VerificationError, match="not escaped"):
+        verify_access(AccessFile(deeds=outside).make().write(tmp_path / "g"), KEYS)
 
 
 def test_a_file_that_the_log_holds_in_part(tmp_path: Path) -> None:

@@ -6,12 +6,11 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from unicodedata import is_normalized
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from guest.agent.answers import BadRequest, json_fields, json_members
+from guest.agent.answers import BadRequest, answer_to, json_fields, json_members
 from guest.agent.beneath import WorkspaceRefused, checked
 from guest.agent.breakglass.access import BreakGlass
 from guest.agent.breakglass.cuts import cutting
@@ -24,6 +23,7 @@ from guest.agent.queries import query
 from guest.agent.streams import BROKEN_OFF, RANGE
 from protocol.access_receipts import ReceiptError
 from protocol.canonical import MAX_INTEGER
+from protocol.receipt_texts import written
 from protocol.tokens import BreakGlassToken
 
 COOKIE = "__Host-bg"
@@ -34,7 +34,6 @@ CUT = 499
 MAX_NAME = 255
 MAX_NUMBER = 20
 """Digits of a number that a receipt repeats as it was asked."""
-NOT_NFC = "write names and words in Unicode's form NFC: a receipt has no other, and would name something else"
 QUERY = ("path", "after", "name", "offset", "recursive")
 """Every member that a query of an access route may have."""
 
@@ -73,7 +72,7 @@ class Guard:
         with self._noting(token, request):
             about = await _about(request, rule.about)
         # From here to the handler nothing waits, so nothing can end in between unseen.
-        with self._noting(token, request, **about):
+        with self._noting(token, request, **written(about)):
             visit = self._visit(request, token, rule, about)
         if rule.scope is not None:
             with self._noting(token, request):
@@ -118,7 +117,12 @@ class Guard:
     def _note_access(self, visit: Visit, route: tuple[str, str], about: dict[str, Any]) -> None:
         try:
             self.access.note(
-                visit, "access", scope=str(visit.rule.scope), method=route[0], route=route[1], **about
+                visit,
+                "access",
+                scope=str(visit.rule.scope),
+                method=route[0],
+                route=route[1],
+                **written(about),
             )
         except ReceiptError as error:
             raise BadRequest(f"no receipt can hold this request, so it is not served: {error}") from None
@@ -133,7 +137,7 @@ class Guard:
             status = CUT
             raise
         except Exception as failure:
-            status = 400 if isinstance(failure, BadRequest) else int(getattr(failure, "status", 500))
+            status = CUT if _is_gone(request) else answer_to(failure).status
             raise
         finally:
             self._note_outcome(visit, status)
@@ -164,21 +168,21 @@ def door_of(request: web.Request) -> tuple[Opened, BreakGlassToken]:
     return request[DOOR]
 
 
+def _is_gone(request: web.Request) -> bool:
+    """Whether nobody is there any more to take an answer."""
+    return request.transport is None or request.transport.is_closing()
+
+
 def _route(request: web.Request) -> str:
     resource = request.match_info.route.resource
     return "" if resource is None else resource.canonical
 
 
 async def _about(request: web.Request, about: About) -> dict[str, Any]:
-    """What the receipt says that the request is about. Raises BadRequest, WorkspaceRefused."""
-    found = await _read(request, about)
-    words = [found[name] for name in ("path", "cwd", "name") if name in found] + found.get("argv", [])
-    if not all(is_normalized("NFC", word) for word in words):
-        raise BadRequest(NOT_NFC)
-    return found
+    """What the receipt says that the request is about, before it is escaped.
 
-
-async def _read(request: web.Request, about: About) -> dict[str, Any]:
+    Raises BadRequest, WorkspaceRefused.
+    """
     if about is About.QUERY_PATH:
         asked = _asked(request)
         more = {name: asked[name][:MAX_NUMBER] for name in ("recursive",) if name in asked}

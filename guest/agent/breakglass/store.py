@@ -149,7 +149,7 @@ class Store:
         return self._database.execute(sql, (ticket, code, now)).rowcount > 0
 
     def has_ended(self, ticket: str) -> bool:
-        return self._any("SELECT 1 FROM ended WHERE ticket = ?", ticket)
+        return self._number("SELECT count(*) FROM ended WHERE ticket = ?", ticket) > 0
 
     def head(self) -> Head:
         """Of the receipts."""
@@ -187,6 +187,3 @@ class Store:
 
     def _number(self, query: str, *given: Any) -> int:
         return int(self._database.execute(query, given).fetchone()[0])
-
-    def _any(self, query: str, *given: Any) -> bool:
-        return self._database.execute(query, given).fetchone() is not None

@@ -110,8 +110,8 @@ async function assertion(purpose, asked) {
 
 const UPLOAD_LIMIT = 64 * 1024 * 1024;
 
-// ``content``: a Blob. The guest keeps it only if it arrives as stated.
-async function put(url, content) {
+// ``content``: a Blob. The guest keeps it only if it arrives as stated. ``instead``: the ETag of what it replaces.
+async function put(url, content, instead) {
   if (content.size > UPLOAD_LIMIT) {
     throw new Refused("", "This page uploads files of up to 64 MiB. Members have the command line for more: workspace put.");
   }
@@ -121,7 +121,7 @@ async function put(url, content) {
   const response = await fetch(url, {
     method: "PUT",
     credentials: "same-origin",
-    headers: { "X-Content-SHA256": stated },
+    headers: instead ? { "X-Content-SHA256": stated, "If-Match": instead } : { "X-Content-SHA256": stated },
     body,
   }).catch(() => { throw new Refused("machine_unreachable"); });
   const answer = await response.json().catch(() => ({}));

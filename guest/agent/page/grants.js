@@ -13,7 +13,7 @@ const DEEDS = {
 };
 const ALLOWED = {
   status: "see the machine's status",
-  "logs:read": "read logs",
+  "logs:read": "read logs, and members' commands with their output",
   "workspace:read": "read files",
   "workspace:write": "change files",
   exec: "run commands",
