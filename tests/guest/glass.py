@@ -30,7 +30,7 @@ from protocol.access_receipts import START, check_chain
 from protocol.persons import Purpose, Site
 from protocol.tickets import Ticket
 from protocol.tokens import BreakGlassToken, new_runtime_token
-from tests.protocol.people import MEMBER, ORIGIN, OWNER, RP_ID, Device, Passkey, entry, keyring
+from tests.protocol.people import MEMBER, ORIGIN, OWNER, RP_ID, Device, Passkey, entry, keyring, naming
 from tests.protocol.ticketing import PORTAL_ORIGIN, PORTAL_SITE, RAE, RUNTIME_ID, TENANT_ID, a_set, a_ticket
 
 BOTH = Site(RP_ID, frozenset({PORTAL_ORIGIN, ORIGIN}))
@@ -75,7 +75,7 @@ class Glass:
             self.members.take_keyring(document, OWNER.sign(Purpose.KEYRING, document))
         self.recovery = Recovery(self.folder, self.members, TENANT_ID, BOTH)
         if self.recovery.approvers is None:
-            self.recovery.take_approvers(a_set(), [OWNER.sign(Purpose.APPROVERS, a_set())])
+            self.recovery.take_approvers(a_set(), [naming(OWNER, a_set(), TENANT_ID)])
         self.terms = PinnedTerms(self.folder, self.members, TENANT_ID, BOTH)
         ground = Ground(
             members=self.members,

@@ -12,7 +12,7 @@ from guest.agent.breakglass.terms import TERMS_FILE
 from guest.agent.members import MembersFileError
 from protocol.persons import Purpose
 from tests.guest.glass import Clock, Glass
-from tests.protocol.people import MEMBER, ORIGIN, OWNER, RECOVERY, STRANGER, entry, keyring
+from tests.protocol.people import MEMBER, ORIGIN, OWNER, RECOVERY, STRANGER, entry, keyring, naming
 from tests.protocol.test_approvers import ANN, BEN, CAT, approver, the_set
 from tests.protocol.ticketing import RAE, TENANT_ID, a_grant, a_set, a_ticket, approved
 
@@ -333,7 +333,7 @@ def test_a_first_set_of_any_version(tmp_path: Path) -> None:
     (tmp_path / "approvers.json").unlink()
     glass.recovery.approvers = None
     late = a_set(version=7, previous="0" * 64)
-    assert glass.recovery.take_approvers(late, [OWNER.sign(Purpose.APPROVERS, late)]).version == 7
+    assert glass.recovery.take_approvers(late, [naming(OWNER, late, TENANT_ID)]).version == 7
     assert code(glass, a_grant(a_ticket(set=late))) == "open"
     assert code(glass, a_grant()) == "wrong_set"
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from protocol.access_receipts import Receipt as Deed
 from protocol.access_receipts import head_note
 from protocol.notes import vkey_of
 from protocol.verify.__main__ import main
@@ -56,6 +57,17 @@ def test_an_owners_signature_is_not_needed(tmp_path: Path) -> None:
     assert "owner's key" not in "\n".join(found.deeds)
 
 
+def test_an_owners_signature_that_no_receipt_names(tmp_path: Path) -> None:
+    """A portal can make a keyring and sign as its owner: without the guest's word nothing is said of it."""
+    file = AccessFile().make()
+    granted = file.lines[4]["receipt"]
+    assert granted["event"] == "granted"
+    file.lines[0]["after"] = {"seq": 1, "hash": Deed.parse(granted).hash}
+    found = verify_access(file.without("receipt", 0).write(tmp_path / "f"), KEYS)
+    assert found.first == 2
+    assert "owner's key" not in "\n".join(found.deeds)
+
+
 def _member(name: str, value: Any) -> Callable[[Any], Any]:
     return lambda document: {**document, name: value}
 
@@ -87,6 +99,13 @@ MADE: dict[str, tuple[dict[str, Any], str]] = {
         "after its ticket was over",
     ),
     "entries of another tenant": ({"entries_of": RUNTIME}, "an entry of another tenant"),
+    "people whom the guest has not seen": ({"noted": {"people": ["user:2"]}}, "other people had approved"),
+    "an owner whom the guest has not seen": ({"noted": {"owner": ""}}, "another owner's signature"),
+    "an owner whom the file leaves out": (
+        {"by_owner": False, "noted": {"owner": "ab" * 32}},
+        "another owner's signature",
+    ),
+    "a guest that does not say who signed": ({"noted": {"people": None}}, "other people had approved"),
     "a grant after the waiting time": ({"deeds": [("granted", NOW + 9000, {})]}, "ticket was over"),
 }
 
