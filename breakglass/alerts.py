@@ -84,7 +84,7 @@ def _refused() -> list[Alert]:
 
 
 def _unconfirmed() -> list[Alert]:
-    """Of access that was begun. Where no operation can reach the machine, until its own clock has ended it."""
+    """Of access that was begun; where the machine is not ready, until its own clock has ended it."""
     ran = unended().filter(started_at__isnull=False, ended_at__lte=timezone.now() - PATIENCE)
     ready = Q(runtime__phase=Runtime.Phase.READY)
     # Without the guest's word for its end: the latest that any access of the ticket could reach.

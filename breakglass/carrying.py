@@ -1,7 +1,8 @@
 """Carries ends to guests without being told to: by the rows alone, by a clock and threads of its own.
 
-The urgent worker has it beside what it does by message. Messages need the broker, and share their threads with
-what waits for guests; an end of access must wait for neither. Doubled work is none: see :mod:`breakglass.pacing`.
+The urgent worker has it beside what it does by message. Messages need the broker, and share their threads
+with what waits for guests; an end of access must wait for neither. Nothing is done twice at once
+(:mod:`breakglass.pacing`).
 """
 
 import logging

@@ -16,7 +16,7 @@ _WEIGHTY = Q(kind__in=[Notice.Kind.EMERGENCY, Notice.Kind.STARTED]) | Q(ticket__
 
 @source
 def notice_alerts() -> list[Alert]:
-    """Notices of emergencies and of access that began, which reached nobody; and a portal that sends no mail."""
+    """Notices of emergencies and of access that began, which reached nobody; and a portal without mail."""
     lost = Notice.objects.filter(
         sent_at=None, attempts__gte=Notice.MAX_ATTEMPTS, due_at__gte=timezone.now() - LATELY
     ).exclude(failed="")
@@ -37,7 +37,7 @@ def _unheard(lost: QuerySet[Notice]) -> list[Alert]:
         Alert(
             "notice_failed",
             "alert",
-            "Somebody who must hear of break-glass access was not told. See Notices in the admin, and tell them.",
+            "Somebody who must hear of break-glass access was not told. Look at Notices, and tell them.",
             row["last"],
             f"ticket {row['ticket']}: {row['people']} notices",
         )

@@ -14,7 +14,7 @@ PASSING = frozenset({"wrong_set", "no_approvers", "closed", "owner_missing", "su
 MAY_RUN = Q(phase=Runtime.Phase.READY) | ~Q(power__in=[Runtime.Power.OFF, Runtime.Power.ABSENT])
 """Machines in which something may run: in any phase, unless its host has seen that nothing does.
 
-A restart that failed leaves a machine that runs, and one whose host does not answer is not known to stand still.
+A restart that failed leaves a machine that runs, and one whose host does not answer may run.
 """
 
 

@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 
 class Sockets:
-    """Those that one client has opened: a kept connection is opened once, and tells no later question of it."""
+    """Those that one client has opened: a kept connection is opened once, and told of once."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -43,7 +43,7 @@ class Clock:
 
     @contextmanager
     def running(self, seconds: float, sockets: Sockets | None = None) -> Iterator[None]:
-        """It runs for the time of the block. ``sockets``: those that the client has already, for a kept one."""
+        """It runs for the time of the block. ``sockets``: those that the client has already."""
         self._sockets = sockets or self._sockets
         timer = Timer(seconds, self._end)
         timer.daemon = True

@@ -11,7 +11,7 @@ from provisioning.deadlines import Sockets
 
 
 class KeptClient(httpx.Client):
-    """One that knows its sockets, so that a call's end can be had on a connection that an earlier one opened."""
+    """One that knows its sockets, so that a call on a connection that an earlier one opened has an end."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)

@@ -100,7 +100,7 @@ def carrier() -> Iterator[Carrier]:
 class TestRounds:
     @pytest.fixture(autouse=True)
     def reached(self, world: World) -> None:
-        Runtime.objects.update(agent_address="192.0.2.2:8443")
+        Runtime.objects.filter(pk=world.runtime.pk).update(agent_address="192.0.2.2:8443")
 
     def test_one_that_does_not_answer_holds_up_no_other(
         self, world: World, carrier: Carrier, monkeypatch: pytest.MonkeyPatch

@@ -284,7 +284,7 @@ def test_a_connection_that_breaks(
     """What cannot happen twice is tried once more, with a token and an entry of its own."""
     tokens: list[str] = []
 
-    def broken(self: Any, method: str, path: str, content: bytes, token: str, *, verified: bool) -> Any:
+    def broken(self: Any, method: str, path: str, content: bytes, token: str, **given: Any) -> Any:
         tokens.append(token)
         raise ConnectionBroke("It broke.")
 
