@@ -199,17 +199,21 @@ def recovery_document(tenant_id: str, keyring: Keyring, approvers: ApproverSet) 
 def _check_owner(
     keyring: Keyring | None, named: ApproverSet, signatures: Sequence[Mapping[str, Any]], site: Site | None
 ) -> None:
-    for signature in signatures[:MAX_APPROVERS] if keyring is not None else ():
+    not_an_owner = ApproversError("not_an_owner", "an owner of the keyring in force must name the first set")
+    if keyring is None:
+        raise not_an_owner
+    asked = naming_document(keyring.tenant_id, named)
+    for signature in signatures[:MAX_APPROVERS]:
         by = signature.get("by")
         member = keyring.members.get(by) if isinstance(by, str) else None
         if member is None or member.role != "owner":
             continue
         try:
-            verify(member.key, signature, Purpose.NAMING, naming_document(keyring.tenant_id, named), site)
+            verify(member.key, signature, Purpose.NAMING, asked, site)
         except SignatureError as error:
             raise ApproversError("bad_signature", str(error)) from None
         return
-    raise ApproversError("not_an_owner", "an owner of the keyring in force must name the first set")
+    raise not_an_owner
 
 
 def _approver(entry: Any) -> Approver:

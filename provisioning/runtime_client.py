@@ -365,7 +365,7 @@ def _answer(response: httpx.Response, most: int = MAX_ANSWER_BYTES) -> dict[str,
     if content:
         try:
             document = httpx.Response(200, content=content).json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise AgentUnreachable("The guest's answer is not JSON.") from None
     if response.is_success:
         return document if isinstance(document, dict) else {}

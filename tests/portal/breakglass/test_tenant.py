@@ -198,7 +198,7 @@ def test_an_owner_names_the_set_in_force(world: World, people: list[User]) -> No
     lies = [
         another,
         naming(device_of("member"), document, tenant),
-        naming(owner(world), document, str(world.theirs.tenant.pk)),
+        naming(owner(world), document, str(world.other.tenant.pk)),
         owner(world).sign(Purpose.APPROVERS, document),
     ]
     for given in (*({"version": version, "signature": one} for one in lies), good | {"version": version - 1}):
