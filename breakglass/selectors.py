@@ -173,11 +173,16 @@ def rejections_of(ticket: Ticket) -> QuerySet[Rejection]:
     return Rejection.objects.filter(ticket=ticket, revision=ticket.revision).select_related("passkey__user")
 
 
-def blocking_review(user: Person) -> Review | None:
-    """The review of an emergency that ``user`` has not written: until then they may ask for nothing more."""
+def emergency_debt(user: Person) -> Ticket | None:
+    """The emergency of ``user`` that runs, or whose review is not written.
+
+    Until it is they ask for nothing more, change nothing that waits, and begin nothing.
+    """
+    unwritten = Q(review__isnull=False, review__closed_at=None)
     return (
-        Review.objects.filter(ticket__requester=user.pk, ticket__kind=Ticket.Kind.EMERGENCY, closed_at=None)
-        .select_related("ticket__tenant")
+        Ticket.objects.filter(Q(state=Ticket.State.ACTIVE) | unwritten, kind=Ticket.Kind.EMERGENCY)
+        .filter(requester=user.pk)
+        .select_related("tenant", "review")
         .first()
     )
 

@@ -16,6 +16,7 @@ from guardian.models import GroupObjectPermission, UserObjectPermission
 from breakglass.clock import Clock
 from breakglass.models import Approval, ApproverSetVersion, OwnerApproval, Passkey, TermsVersion, Ticket
 from breakglass.standing import Standing
+from provisioning.models import Runtime
 from tenants.models import Tenant
 
 State = Ticket.State
@@ -33,6 +34,12 @@ IN_TIME = Q(wait_until__gt=Clock())
 WAITED_TOO_LONG = Q(wait_until__lte=Clock())
 ACCESS_LASTS = Q(access_until__gt=Clock())
 ACCESS_IS_OVER = Q(access_until__lte=Clock())
+
+MACHINE_READY = Q(
+    Exists(Runtime.objects.filter(pk=OuterRef("runtime"), phase=Runtime.Phase.READY)),
+    Exists(Tenant.objects.filter(pk=OuterRef("tenant"), offboarded_at=None)),
+)
+"""There is a machine that a grant can reach: time that runs without one is nobody's access."""
 
 
 def before(after: str) -> list[str]:

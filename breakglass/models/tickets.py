@@ -1,6 +1,7 @@
 """Tickets, what was asked in each revision of one, and who has signed it."""
 
 import uuid
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -146,6 +147,12 @@ class Ticket(models.Model):
         raise LookupError(f"ticket {self.pk} lacks revision {self.revision}")
 
     @property
+    def surely_over_at(self) -> datetime | None:
+        """When the guest ends access by itself: it counts from when it was told, so it may be later."""
+        told = [at for at in (self.access_until, self.guest_until) if at is not None]
+        return max(told, default=None)
+
+    @property
     def open(self) -> bool:
         """Whether it may still become access, or is."""
         return self.state in self.OPEN
@@ -209,7 +216,7 @@ class Approval(Verdict):
 class Rejection(Verdict):
     """A no, which ends the ticket."""
 
-    words = models.TextField(blank=True, max_length=2000, help_text="Why, for the requester and the tenant.")
+    words = models.TextField(blank=True, max_length=500, help_text="Why, for the requester and the tenant.")
 
     class Meta(Verdict.Meta):
         constraints = [

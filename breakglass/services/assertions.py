@@ -32,6 +32,8 @@ def kept(signature: Mapping[str, Any]) -> dict[str, Any]:
         TicketRefused: ``malformed``.
     """
     found = {name: signature.get(name) for name in FIELDS}
-    if found["kind"] != "passkey" or not all(isinstance(each, str) for each in found.values()):
+    # Hexadecimal and base64url: nothing that a database would refuse to hold.
+    plain = all(isinstance(each, str) and each.isascii() and each.isprintable() for each in found.values())
+    if found["kind"] != "passkey" or not plain:
         raise TicketRefused("malformed", "The signature is not a passkey's. Sign again.")
     return found

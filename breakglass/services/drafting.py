@@ -122,6 +122,22 @@ def check(actor: Actor, document: Any, ticket: Ticket | None = None) -> Checked:
     return Checked(parsed, tenant, passkey, runtime, current)
 
 
+def check_debt(actor: Actor) -> None:
+    """The price of an emergency. Race-free where the caller has the person's row (one request at a time).
+
+    Raises:
+        TicketRefused: ``review_due``, also while the emergency runs; ``not_allowed``.
+    """
+    if actor.user is None:
+        raise _not_allowed()
+    owed = selectors.emergency_debt(actor.user)
+    if owed is None:
+        return
+    if owed.open:
+        raise TicketRefused("review_due", "Your emergency access runs. End it and write its review first.")
+    raise TicketRefused("review_due", "Your emergency access has no review yet. Write it; then ask for more.")
+
+
 def name_of(actor: Actor) -> str:
     """As approvers read it in the ticket."""
     if actor.user is None:
@@ -160,10 +176,7 @@ def _check_first(actor: Actor, parsed: form.Ticket) -> None:
         raise TicketRefused("stale", "This was drafted too long ago. Reload the page and sign anew.")
     if Ticket.objects.filter(pk=parsed.ticket).exists():
         raise TicketRefused("stale", "This ticket is there already. Look at it, or ask anew.")
-    if actor.user is None or selectors.blocking_review(actor.user) is not None:
-        raise TicketRefused(
-            "review_due", "Your emergency access has no review yet. Write it; then ask for more."
-        )
+    check_debt(actor)
     mine = Ticket.objects.filter(requester_id=int(actor.id), state__in=Ticket.OPEN)
     if mine.count() >= MAX_OPEN:
         raise TicketRefused("too_many", f"You have {MAX_OPEN} open tickets. End or withdraw one first.")
@@ -174,6 +187,7 @@ def _check_first(actor: Actor, parsed: form.Ticket) -> None:
 def _check_next(actor: Actor, parsed: form.Ticket, ticket: Ticket) -> None:
     if str(ticket.requester_id) != actor.id:
         raise _not_allowed()
+    check_debt(actor)
     if ticket.state not in Ticket.WAITING:
         code = "started" if ticket.state == Ticket.State.ACTIVE else "over"
         raise TicketRefused(code, "Only a ticket that waits can be changed. Ask for a new one.")

@@ -19,8 +19,10 @@ from breakglass.models import ApproverSetVersion, Passkey, SetProposal, SetSigna
 from breakglass.people import names_person, read_set, usable_passkeys
 from breakglass.refusals import TicketRefused
 from breakglass.selectors import current_set
+from breakglass.services.assertions import kept
 from breakglass.services.passkeys import assertion_take, clones_noted, staff_user
-from protocol.approvers import ApproversError, ApproverSet
+from breakglass.standing import portal_site
+from protocol.approvers import ApproversError, ApproverSet, check_quorum
 from protocol.canonical import canonical
 from protocol.persons import Purpose
 
@@ -72,11 +74,11 @@ def set_propose(*, actor: Actor, document: Any) -> SetProposal:
     _check_holders(proposed)
     if SetProposal.objects.filter(state=State.OPEN).count() >= MAX_OPEN:
         raise TicketRefused("too_many", f"{MAX_OPEN} proposals are open. Sign or withdraw one first.")
-    kept = json.loads(canonical(document))
+    stored = json.loads(canonical(document))
     try:
         with transaction.atomic():
             proposal = SetProposal.objects.create(
-                version=proposed.version, document=kept, hash=proposed.hash, by_id=user.pk
+                version=proposed.version, document=stored, hash=proposed.hash, by_id=user.pk
             )
     except IntegrityError:
         raise TicketRefused("proposed_already", "Just this set is proposed already. Sign it.") from None
@@ -89,18 +91,25 @@ def set_propose(*, actor: Actor, document: Any) -> SetProposal:
 def set_sign(*, actor: Actor, proposal: SetProposal, signature: Mapping[str, Any]) -> SetProposal:
     """Take one approver's signature; with the one that makes the quorum, the set is in force.
 
+    The same signature again answers the proposal as it is by now.
+
     Raises:
         TicketRefused: ``not_open``, ``stale``, ``unknown_passkey`` (also of people who have left since),
             ``not_an_approver``, ``signed_already``, or what :func:`assertion_take` refuses.
     """
-    proposal = _lock_open(proposal)
+    waiting = _lock_open()
+    given = kept(signature)
+    if SetSignature.objects.filter(proposal=proposal, signature=given).exists():
+        # A lost answer asked for again: the passkey's counter has moved on with the first.
+        return SetProposal.objects.get(pk=proposal.pk)
+    proposal = _among(waiting, proposal)
     proposed = _parsed(proposal.document)
     current = read_set(current_set())
     _check_follows(current, proposed)
     # Looked at with each signature: nobody signs in somebody who has left since it was proposed.
     _check_holders(proposed)
     passkey = assertion_take(
-        actor=actor, purpose=Purpose.APPROVERS, document=proposal.document, signature=signature
+        actor=actor, purpose=Purpose.APPROVERS, document=proposal.document, signature=given
     )
     signing = current or proposed
     approver = signing.approvers.get(passkey.fingerprint)
@@ -108,11 +117,10 @@ def set_sign(*, actor: Actor, proposal: SetProposal, signature: Mapping[str, Any
         raise TicketRefused("not_an_approver", "Only approvers of the set in force sign the next one.")
     if SetSignature.objects.filter(proposal=proposal, passkey__user=passkey.user_id).exists():
         raise TicketRefused("signed_already", "You have signed this set. Others must sign it, too.")
-    kept = {name: signature[name] for name in SIGNATURE_FIELDS}
-    SetSignature.objects.create(proposal=proposal, passkey=passkey, signature=kept)
+    SetSignature.objects.create(proposal=proposal, passkey=passkey, signature=given)
     _record("approvers.signed", actor, proposal, signed_by=passkey.fingerprint)
     if len(signers(proposal)) >= signing.threshold:
-        _put_in_force(actor, proposal)
+        _put_in_force(actor, proposal, signing)
     return proposal
 
 
@@ -142,16 +150,17 @@ def signers(proposal: SetProposal) -> set[int]:
     return set(signed.values_list("passkey__user", flat=True))
 
 
-SIGNATURE_FIELDS = ("kind", "by", "client_data", "authenticator_data", "signature")
-
-
-def _put_in_force(actor: Actor, proposal: SetProposal) -> None:
+def _put_in_force(actor: Actor, proposal: SetProposal, signing: ApproverSet) -> None:
+    """``signing``: whose quorum it takes. Each signature is checked against the document once more."""
     counting = SetSignature.objects.filter(proposal=proposal, passkey__in=usable_passkeys())
-    # The first set's own people are no set before it: a machine takes that one by its owner's signature.
-    signatures = list(counting.values_list("signature", flat=True)) if proposal.version > 1 else []
+    signatures = list(counting.values_list("signature", flat=True))
+    _check_signed(proposal, signing, signatures)
+    if proposal.version == 1:
+        # Its own people are no set before it: a machine takes the first by its owner's signature.
+        signatures = []
     try:
         with transaction.atomic():
-            kept = ApproverSetVersion.objects.create(
+            taken = ApproverSetVersion.objects.create(
                 version=proposal.version,
                 hash=proposal.hash,
                 document=proposal.document,
@@ -161,19 +170,39 @@ def _put_in_force(actor: Actor, proposal: SetProposal) -> None:
         raise TicketRefused("stale", _STALE) from None
     SetProposal.objects.filter(pk=proposal.pk).update(state=State.ACCEPTED)
     proposal.state = State.ACCEPTED
-    # What was to follow the same set can follow it no more.
-    SetProposal.objects.filter(state=State.OPEN).update(state=State.WITHDRAWN)
     _record("approvers.accepted", actor, proposal)
-    signals.approvers_changed.send(sender=ApproverSetVersion, version=kept.version)
+    # What was to follow the same set can follow it no more.
+    for other in SetProposal.objects.filter(state=State.OPEN).order_by("pk"):
+        SetProposal.objects.filter(pk=other.pk).update(state=State.WITHDRAWN)
+        _record("approvers.withdrawn", actor, other)
+    signals.approvers_changed.send(sender=ApproverSetVersion, version=taken.version)
 
 
-def _lock_open(proposal: SetProposal) -> SetProposal:
+def _check_signed(
+    proposal: SetProposal, signing: ApproverSet, signatures: Sequence[Mapping[str, Any]]
+) -> None:
+    """A set in force that no quorum signed, no machine takes, nor any set after it: the table is for good."""
+    try:
+        if proposal.hash != ApproverSet.parse(proposal.document).hash:
+            raise ApproversError("malformed", "its hash is another document's")
+        check_quorum(signing, Purpose.APPROVERS, proposal.document, signatures, portal_site())
+    except ApproversError as error:
+        raise TicketRefused(
+            error.code, f"What is kept of this proposal does not fit: {error}. Withdraw it, and propose anew."
+        ) from None
+
+
+def _lock_open() -> dict[int, SetProposal]:
     """One signature at a time, under whichever proposal: two at once cannot both miss the quorum.
 
     All that are open, in one order: the one that wins closes the others.
     """
     waiting = SetProposal.objects.select_for_update().filter(state=State.OPEN).order_by("pk")
-    found = {each.pk: each for each in waiting}.get(proposal.pk)
+    return {each.pk: each for each in waiting}
+
+
+def _among(waiting: Mapping[int, SetProposal], proposal: SetProposal) -> SetProposal:
+    found = waiting.get(proposal.pk)
     if found is None:
         raise _not_open()
     return found

@@ -16,13 +16,14 @@ from breakglass.clock import After, database_time
 from breakglass.models import PERSON, Approval, OwnerApproval, Rejection, Revision, Ticket
 from breakglass.refusals import TicketRefused
 from breakglass.services.assertions import kept, one_deed
-from breakglass.services.drafting import Checked, check
+from breakglass.services.drafting import Checked, check, check_debt
 from breakglass.services.endings import check_words, finish, told
 from breakglass.services.passkeys import assertion_take
 from breakglass.standing import Standing, portal_site, standing
 from breakglass.transitions import (
     ACCESS_LASTS,
     IN_TIME,
+    MACHINE_READY,
     State,
     hold,
     move,
@@ -72,6 +73,7 @@ def ticket_edit(*, actor: Actor, ticket: Ticket, document: Any, signature: Mappi
     Raises:
         TicketRefused: as :func:`ticket_open`; ``edited``, ``started``, ``over`` or ``too_late``.
     """
+    _one_at_a_time(actor)
     if not hold(ticket.pk, IN_TIME, Q(state__in=Ticket.WAITING)):
         raise why_not(ticket)
     fresh = _fresh(ticket)
@@ -202,11 +204,15 @@ def ticket_start(*, actor: Actor, ticket: Ticket) -> Ticket:
 
     Raises:
         TicketRefused: ``not_allowed``, ``not_approved``, ``started``, ``over``, ``too_late``, ``edited``,
-            ``wrong_set``, ``closed``, ``owner_missing``, ``no_quorum`` or ``no_approvers``.
+            ``wrong_set``, ``closed``, ``owner_missing``, ``no_quorum``, ``no_approvers``, ``no_machine`` or
+            ``review_due``.
     """
     _only_requester(actor, ticket)
+    # No emergency of theirs begins meanwhile: with one, nothing else does.
+    _one_at_a_time(actor)
     if not hold(ticket.pk, IN_TIME, Q(state=State.APPROVED, revision=ticket.revision)):
         raise why_not(ticket)
+    check_debt(actor)
     fresh = _fresh(ticket)
     current = _standing_of(fresh)
     taken = move(
@@ -217,6 +223,7 @@ def ticket_start(*, actor: Actor, ticket: Ticket) -> Ticket:
         quorum(current),
         owner_agrees(current, fresh.kind),
         requester_may(fresh.tenant),
+        MACHINE_READY,
         Q(revision=fresh.revision),
         started_at=Now(),
         access_until=After("seconds"),
@@ -314,6 +321,7 @@ def _check_request(actor: Actor, checked: Checked, signature: Mapping[str, Any])
 def _not_started(ticket: Ticket, current: Standing) -> TicketRefused:
     """Which of the conditions of :func:`ticket_start` did not hold."""
     reasons = (
+        (MACHINE_READY, "no_machine", "The tenant's machine is not ready. Begin once it is."),
         (requester_may(ticket.tenant), "not_allowed", "You may not operate this tenant any more."),
         (quorum(current), "no_quorum", "Too few of those who approved may still approve. Edit the ticket."),
         (

@@ -192,7 +192,7 @@ BEGIN
     END LOOP;
 
     -- Everything that is not the record. What people signed and guests told of break-glass only grows; tickets,
-    -- passkeys and reviews change and are never removed.
+    -- passkeys, reviews, proposals and what was found of guests' receipts change and are never removed.
     FOR found IN
         SELECT c.relname, CASE
             WHEN c.relname IN (
@@ -200,8 +200,10 @@ BEGIN
                 'breakglass_termsversion', 'breakglass_revision', 'breakglass_approval', 'breakglass_rejection',
                 'breakglass_ownerapproval', 'breakglass_intent', 'breakglass_receipt'
             ) THEN 'SELECT, INSERT'
-            WHEN c.relname IN ('breakglass_ticket', 'breakglass_passkey', 'breakglass_review')
-                THEN 'SELECT, INSERT, UPDATE'
+            WHEN c.relname IN (
+                'breakglass_ticket', 'breakglass_passkey', 'breakglass_review', 'breakglass_setproposal',
+                'breakglass_mismatch', 'breakglass_receipthead'
+            ) THEN 'SELECT, INSERT, UPDATE'
             ELSE 'SELECT, INSERT, UPDATE, DELETE'
         END AS verbs
         FROM pg_class c

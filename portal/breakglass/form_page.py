@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from guardian.shortcuts import get_objects_for_user
 
 from breakglass.models import Passkey
-from breakglass.selectors import approvers_of, blocking_review, current_set, keys_in, keys_of_person
+from breakglass.selectors import approvers_of, current_set, emergency_debt, keys_in, keys_of_person
 from portal.breakglass.asked import WORKSPACE, Asked
 from portal.breakglass.rows import name_of
 from portal.breakglass.words import DURATIONS, SCOPES, duration
@@ -55,7 +55,7 @@ def form_page(user: User, tenant: Tenant | None, asked: Asked = EMPTY) -> dict[s
         "able": sorted(name_of(other) for other in others),
         "approvers": approvers,
         "keys": keys_of(user),
-        "owed": blocking_review(user),
+        "owed": emergency_debt(user),
         "durations": [(minutes, duration(minutes * 60)) for minutes in minutes_offered(asked)],
         "min_reason": tickets.MIN_REASON,
         "max_reason": tickets.MAX_REASON,

@@ -25,8 +25,8 @@ class Row:
 
     @property
     def who(self) -> str:
-        """The requester's name."""
-        return name_of(self.ticket.requester)
+        """The requester, as they signed it: with the account's name, since two may be called alike."""
+        return str(self.document["requester"]["name"])
 
     @property
     def short(self) -> str:

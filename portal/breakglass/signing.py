@@ -76,7 +76,7 @@ def answered(request: HttpRequest, *, slot: str) -> tuple[dict[str, Any], dict[s
         raise SigningRefused("The passkey's answer is too long. Press the button again.")
     try:
         signature = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         signature = None
     if not isinstance(signature, dict) or signature.keys() != MEMBERS:
         raise SigningRefused("The passkey's answer does not fit. Press the button again.")

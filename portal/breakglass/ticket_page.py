@@ -9,8 +9,16 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from breakglass.models import PERSON, Passkey, Ticket
-from breakglass.selectors import Eligible, approvers_of, is_approver, keys_of_person, may_approve, recent_of
-from portal.breakglass.rows import Row, name_of, names_of, row, rows, with_all
+from breakglass.selectors import (
+    Eligible,
+    approvers_of,
+    emergency_debt,
+    is_approver,
+    keys_of_person,
+    may_approve,
+    recent_of,
+)
+from portal.breakglass.rows import Row, names_of, row, rows, with_all
 from portal.breakglass.timeline import timeline
 from portal.breakglass.words import SCOPES, duration
 from tenants.selectors import is_operator
@@ -47,6 +55,8 @@ class Part:
     """Who may approve it now."""
     deeds: frozenset[str]
     """What the reader may do now: names of the routes behind the buttons."""
+    owes: bool
+    """It waits, and its requester owes the review of an emergency first."""
 
     @property
     def shown(self) -> str:
@@ -57,7 +67,9 @@ class Part:
 def part(user: User, ticket: Ticket) -> Part:
     """``ticket`` comes from :func:`full`, in the reader's scope."""
     able = may_approve(ticket)
-    return Part(user, ticket, able, frozenset(_deeds(user, ticket, able)))
+    asks = ticket.requester_id == user.pk and ticket.state in Ticket.WAITING
+    owes = asks and emergency_debt(user) is not None
+    return Part(user, ticket, able, frozenset(_deeds(user, ticket, able, owes)), owes)
 
 
 def signing_keys(user: User, ticket: Ticket) -> list[Passkey]:
@@ -100,7 +112,7 @@ def live_part(seen: Part) -> dict[str, Any]:
         "able": [one.name for one in seen.able if not one.approved],
         "owner_agreed": any(one.revision == ticket.revision for one in ticket.owner_approvals.all()),
         "events": timeline(ticket, names),
-        "who": name_of(ticket.requester),
+        "who": shown.who,
         "next": _next(seen),
         "settling": ticket.delivered_at and ticket.ended_at and not ticket.end_confirmed_at,
         "refusal": REFUSALS.get(ticket.delivery_refused, "Ask whoever runs the portal."),
@@ -114,11 +126,12 @@ def _next(seen: Part) -> str:
     mine = ticket.requester_id == seen.user.pk
     table = [
         ("approve" in deeds, "Read what is asked, then decide below."),
+        (seen.owes, "Before anything else: end your emergency access, and write its review."),
         (ticket.state == State.PENDING, "It can begin once enough people have approved it."),
         ("start" in deeds, f"Begin when you are ready: then {duration(ticket.seconds)} run."),
         (ticket.state == State.APPROVED, "It begins when its requester begins it."),
         (mine and active, "The machine asks for your passkey once more. End it as soon as you are done."),
-        (active, f"{name_of(ticket.requester)} can reach the machine now."),
+        (active, f"{row(ticket).who} can reach the machine now."),
         ("review" in deeds, "Write a short review below: what you found, what you did."),
         (mine, "Ask anew if you need access again."),
     ]
@@ -130,7 +143,7 @@ def _review_is_due(ticket: Ticket) -> bool:
     return review is not None and review.closed_at is None and review.due_at <= timezone.now()
 
 
-def _deeds(user: User, ticket: Ticket, able: list[Eligible]) -> list[str]:
+def _deeds(user: User, ticket: Ticket, able: list[Eligible], owes: bool) -> list[str]:
     """The rows whose condition holds."""
     mine = ticket.requester_id == user.pk
     waiting, active = ticket.state in Ticket.WAITING, ticket.state == State.ACTIVE
@@ -138,9 +151,9 @@ def _deeds(user: User, ticket: Ticket, able: list[Eligible]) -> list[str]:
     undecided = me is not None and not me.approved and ticket.state == State.PENDING
     review = getattr(ticket, "review", None)
     table = [
-        ("edit", mine and waiting),
+        ("edit", mine and waiting and not owes),
         ("withdraw", mine and waiting),
-        ("start", mine and ticket.state == State.APPROVED),
+        ("start", mine and ticket.state == State.APPROVED and not owes),
         ("open", mine and active and ticket.delivered_at),
         ("end", mine and active),
         ("approve", undecided),

@@ -32,7 +32,7 @@ def timeline(ticket: Ticket, names: dict[str, str]) -> list[Event]:
 
 
 def _events(ticket: Ticket, names: dict[str, str]) -> Iterator[Event]:
-    who = name_of(ticket.requester)
+    who = str(ticket.document["requester"]["name"])
     for revision in ticket.revisions.all():
         yield Event(revision.at, f"{who} asked" if revision.revision == 1 else f"{who} changed the request")
     for approval in ticket.approvals.all():

@@ -50,7 +50,7 @@ function fit() {
   form.elements.paths.disabled = whole.checked;
 
   const needs = emergency
-    ? Number(form.querySelector("[name=kind][value=emergency]")?.dataset.needs ?? 1)
+    ? Number(form.querySelector("[name=kind][value=emergency]").dataset.needs)
     : Math.max(0, ...chosen.map((one) => Number(one.dataset.needs)));
   const words = document.getElementById("needs");
   words.dataset.able ??= words.textContent;

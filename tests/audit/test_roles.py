@@ -48,7 +48,8 @@ RECORD = {
 BREAK_GLASS = {
     # What people signed and guests told only grows; the rest changes and is kept.
     **dict.fromkeys(break_glass_triggers.TABLES, ADD),
-    **{f"breakglass_{name}": ADD | {"UPDATE"} for name in ("ticket", "passkey", "review")},
+    **{f"breakglass_{name}": ADD | {"UPDATE"} for name in ("ticket", "passkey", "review", "setproposal")},
+    **{f"breakglass_{name}": ADD | {"UPDATE"} for name in ("mismatch", "receipthead")},
 }
 ELSEWHERE: tuple[set[str], ...] = (ALL, NONE, NONE)
 TRIES = {

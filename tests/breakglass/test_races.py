@@ -218,6 +218,27 @@ def test_two_emergencies_at_once(world: World) -> None:
     assert sorted(ends) == ["emergency", "emergency_open"]
 
 
+def test_an_emergency_and_another_ticket_begin(world: World) -> None:
+    """Of one person: if the emergency is first, the other does not begin."""
+    for _ in range(ROUNDS):
+        ordinary = world.approved()
+        emergency = world.approved(kind="emergency", scopes=["status"], paths=[])
+        actor = world.asker.actor
+        ends = at_once(
+            state(lambda: ticket_start(actor=actor, ticket=ordinary)),  # noqa: B023
+            state(lambda: ticket_start(actor=actor, ticket=emergency)),  # noqa: B023
+        )
+        assert ends in (["active", "active"], ["review_due", "active"])
+        if ends[0] == "active":
+            first, second = world.fresh(ordinary).started_at, world.fresh(emergency).started_at
+            assert first is not None
+            assert second is not None
+            assert first <= second, "it began though the emergency ran"
+        ticket_end(actor=actor, ticket=emergency)
+        review_write(actor=actor, ticket=emergency, text="Looked at its state; all was well.")
+        (ticket_end if ends[0] == "active" else ticket_withdraw)(actor=actor, ticket=ordinary)
+
+
 def test_a_review_is_written_once(world: World) -> None:
     ticket = ticket_end(actor=world.asker.actor, ticket=world.active())
 

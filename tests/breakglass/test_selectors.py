@@ -35,8 +35,9 @@ def test_who_may_know_of_it(
     no_staff = make_user("no staff")
     assign_perm("tenants.operate_tenant", no_staff, world.tenant)
     closed = make_user("closed", is_staff=True, is_superuser=True, is_active=False)
-    for person in (elsewhere, no_staff, closed, make_user("colleague", is_staff=True), AnonymousUser()):
-        assert not tickets_for(person).exists(), person
+    colleague = make_user("colleague", is_staff=True)
+    for nobody in (elsewhere, no_staff, closed, colleague, AnonymousUser()):
+        assert not tickets_for(nobody).exists(), nobody
 
 
 def test_members_of_another_tenant_know_nothing(

@@ -20,6 +20,7 @@ from breakglass.services.sets import set_propose, set_withdraw
 from protocol.approvers import ApproverSet, check_quorum
 from protocol.persons import Purpose
 from tenants.sites import site
+from tests.breakglass.lowered import triggers_down
 from tests.breakglass.staff import Colleague, Staff, draft, maker, put_in_force, sign
 
 pytestmark = pytest.mark.django_db
@@ -295,3 +296,46 @@ def test_keys_that_machines_still_believe(first: ApproverSetVersion, three: list
 def test_no_set_is_no_danger(db: None) -> None:
     """Nobody is let in."""
     assert approver_keys()[0] is True
+
+
+def test_a_signature_sent_twice_is_one(chief: Colleague, staff: Staff) -> None:
+    """By a proxy, or by hand as an answer was lost: a passkey that counts is not taken for a copy."""
+    people = [staff(name, counter=5) for name in ("eva", "finn")]
+    proposal = set_propose(actor=chief.actor, document=draft(people, 2))
+    for signer, state in zip(people, ("open", "accepted"), strict=True):
+        signature = signer.sign(Purpose.APPROVERS, proposal.document)
+        for _ in range(2):
+            found = sets.set_sign(actor=signer.actor, proposal=proposal, signature=signature)
+            assert found.state == state
+        assert signer.passkey.cloned_at is None
+    assert SetSignature.objects.count() == len(noted("approvers.signed")) == 2
+
+
+def test_what_goes_into_force_is_what_was_signed(
+    first: ApproverSetVersion, three: list[Colleague], staff: Staff
+) -> None:
+    """A row that was changed under the signatures: no set that guests refuse is ever in force here."""
+    proposal = set_propose(actor=three[0].actor, document=draft(three, 1))
+    sign(three[0], proposal)
+    other = draft([*three, staff("eve")], 1)
+    with triggers_down():
+        SetProposal.objects.filter(pk=proposal.pk).update(document=other, hash=ApproverSet.parse(other).hash)
+    changed = SetProposal.objects.get(pk=proposal.pk)
+    refused("bad_signature", lambda: sign(three[1], changed))
+
+
+def test_nor_under_another_hash(first: ApproverSetVersion, three: list[Colleague]) -> None:
+    proposal = set_propose(actor=three[0].actor, document=draft(three, 1))
+    sign(three[0], proposal)
+    with triggers_down():
+        SetProposal.objects.filter(pk=proposal.pk).update(hash="0" * 64)
+    refused("malformed", lambda: sign(three[1], SetProposal.objects.get(pk=proposal.pk)))
+
+
+def test_what_another_set_closes_is_on_record(first: ApproverSetVersion, three: list[Colleague]) -> None:
+    """One entry for each proposal that can follow no more."""
+    taken, closed = (set_propose(actor=three[0].actor, document=draft(three, number)) for number in (1, 3))
+    for signer in three[:2]:
+        sign(signer, taken)
+    assert SetProposal.objects.get(pk=closed.pk).state == "withdrawn"
+    assert noted("approvers.withdrawn") == [{"version": 2, "hash": closed.hash}]

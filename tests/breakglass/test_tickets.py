@@ -11,6 +11,7 @@ from guardian.shortcuts import assign_perm
 
 from audit.context import Actor
 from audit.models import Entry
+from breakglass import notices
 from breakglass.models import (
     Approval,
     ApproverSetVersion,
@@ -34,7 +35,8 @@ from breakglass.services import (
 )
 from breakglass.services.passkeys import passkey_retire
 from protocol.persons import Purpose
-from tenants.models import Membership
+from provisioning.models import Runtime
+from tenants.models import Membership, Tenant
 from tests.breakglass.expecting import refused
 from tests.breakglass.lowered import set_times, triggers_down
 from tests.breakglass.staff import Staff
@@ -520,6 +522,21 @@ class TestBeginning:
             user.groups.add(group)
         assert ticket_start(actor=world.asker.actor, ticket=ticket).state == "active"
 
+    @pytest.mark.parametrize("phase", ["deleted", "failed", "provisioning"])
+    def test_a_machine_that_cannot_be_told(self, world: World, phase: str) -> None:
+        """Its time would run, and a review be owed, for nothing."""
+        ticket = world.approved()
+        Runtime.objects.filter(pk=world.runtime.pk).update(phase=phase)
+        with refused("no_machine"):
+            ticket_start(actor=world.asker.actor, ticket=ticket)
+        assert world.fresh(ticket).state == "approved"
+
+    def test_a_tenant_that_has_left(self, world: World) -> None:
+        ticket = world.approved()
+        Tenant.objects.filter(pk=world.tenant.pk).update(offboarded_at=timezone.now())
+        with refused("no_machine"):
+            ticket_start(actor=world.asker.actor, ticket=ticket)
+
     def test_a_right_to_another_tenant_is_none(self, world: World, make_tenant: Any) -> None:
         ticket = world.approved()
         world.asker.user.groups.clear()
@@ -587,6 +604,11 @@ class TestRevoking:
         with refused("over"):
             ticket_revoke(actor=world.anna.actor, ticket=ticket)
 
+    def test_long_words_hold_nobody_up(self, world: World) -> None:
+        """Whoever ends access in a hurry is not asked to be brief first."""
+        ticket = ticket_revoke(actor=world.anna.actor, ticket=world.active(), words="\0" + "why " * 900)
+        assert (ticket.state, len(ticket.words), "\0" in ticket.words) == ("revoked", 500, False)
+
     def test_by_whom(self, world: World, operator: User, make_user: Any) -> None:
         member = make_user("member")
         Membership.objects.create(tenant=world.tenant, user=member)
@@ -642,6 +664,44 @@ class TestTheClock:
         assert tickets_expire() == 1
         assert world.fresh(ticket).ending == "requester_gone"
 
+    def test_terms_that_ask_for_an_owner_who_has_not_signed(self, world: World) -> None:
+        """The guest ends it by itself; here it is said why."""
+        without = world.active()
+        agreed = world.approve(world.owner_approve(world.open()), world.anna)
+        agreed = ticket_start(actor=world.asker.actor, ticket=agreed)
+        world.terms(ordinary="owner")
+        assert tickets_expire() == 1
+        assert (world.fresh(without).state, world.fresh(without).ending) == ("revoked", "owner_missing")
+        assert world.fresh(agreed).state == "active"
+
+    def test_one_that_cannot_be_closed_keeps_none_of_the_others(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tickets = [world.active() for _ in range(3)]
+        for ticket in tickets:
+            set_times(ticket, started_at=ticket.asked_at, access_until=just_now())
+        over = notices.over
+
+        def fails_for_one(ticket: Ticket) -> None:
+            if ticket.pk == tickets[1].pk:
+                raise RuntimeError("a row that nothing can be done with")
+            over(ticket)
+
+        monkeypatch.setattr(notices, "over", fails_for_one)
+        assert tickets_expire() == 2
+        assert [world.fresh(each).state for each in tickets] == ["expired", "active", "expired"]
+        assert str(tickets[1].pk) in caplog.text
+
+    def test_the_later_of_two_ends_is_told(self, world: World) -> None:
+        """The guest counts from when it took the grant."""
+        ticket = world.active()
+        assert ticket.surely_over_at == ticket.access_until
+        assert ticket.access_until is not None
+        ticket.guest_until = ticket.access_until + timedelta(seconds=90)
+        assert ticket.surely_over_at == ticket.guest_until
+        ticket.guest_until = ticket.access_until - timedelta(seconds=90)
+        assert ticket.surely_over_at == ticket.access_until
+
 
 class TestReviews:
     def test_an_emergency_blocks_until_it_is_written(self, world: World) -> None:
@@ -653,6 +713,35 @@ class TestReviews:
             world.drafted()
         review_write(actor=world.asker.actor, ticket=ticket, text="The disk was full; I have told them.")
         assert world.open().state == "pending"
+
+    @pytest.mark.parametrize("runs", [True, False])
+    def test_it_blocks_what_waits_as_well(self, world: World, runs: bool) -> None:
+        """While it runs, and until its review is written: no edit and no start, and nothing new."""
+        waiting, approved = world.open(), world.approved()
+        edit = world.edited(waiting, scopes=["exec"], paths=[""])
+        ticket = world.active(kind="emergency", scopes=["status"], paths=[])
+        if not runs:
+            ticket = ticket_end(actor=world.asker.actor, ticket=ticket)
+        for step in (
+            edit,
+            world.drafted,
+            lambda: world.drafted(ticket=waiting),
+            lambda: ticket_start(actor=world.asker.actor, ticket=approved),
+        ):
+            with refused("review_due"):
+                step()
+        assert [world.fresh(each).state for each in (waiting, approved)] == ["pending", "approved"]
+        if runs:
+            ticket = ticket_end(actor=world.asker.actor, ticket=ticket)
+        review_write(actor=world.asker.actor, ticket=ticket, text="The disk was full; I have told them.")
+        assert edit().revision == 2
+        assert ticket_start(actor=world.asker.actor, ticket=approved).state == "active"
+
+    def test_somebody_elses_debt_is_theirs(self, world: World, make_colleague: Staff) -> None:
+        other = make_colleague("other")
+        other.user.groups.add(Group.objects.get(name="operators"))
+        world.active(kind="emergency", scopes=["status"], paths=[])
+        assert world.open(by=other).state == "pending"
 
     def test_an_ordinary_one_does_not_block(self, world: World) -> None:
         ticket_end(actor=world.asker.actor, ticket=world.active())

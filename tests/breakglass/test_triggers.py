@@ -90,8 +90,15 @@ class TestTheCourse:
     def ticket_in(self, world: World, state: str) -> Ticket:
         """Put into a state as if nothing stood in the way, with the times that it needs."""
         ticket = world.open()
+        Approval.objects.create(
+            ticket=ticket,
+            revision=1,
+            passkey=world.anna.passkey,
+            person=world.anna.passkey.person,
+            signature={},
+        )
         now = timezone.now()
-        begun = {"approved_at": now, "started_at": now, "access_until": now + timedelta(minutes=5)}
+        begun = {"approved_at": now, "started_at": now, "access_until": now + timedelta(seconds=600)}
         times: dict[str, Any] = {
             State.APPROVED: {"approved_at": now},
             **dict.fromkeys((State.ACTIVE, State.ENDED, State.EXPIRED, State.REVOKED), begun),
@@ -118,7 +125,7 @@ class TestTheCourse:
             fields |= {
                 "approved_at": ticket.approved_at or now,
                 "started_at": ticket.started_at or now,
-                "access_until": ticket.access_until or now + timedelta(minutes=5),
+                "access_until": ticket.access_until or now + timedelta(seconds=ticket.seconds),
             }
         if after == State.APPROVED:
             fields["approved_at"] = now

@@ -111,3 +111,10 @@ def test_an_answer_of_another_shape_is_refused(session: Any, text: str) -> None:
     begin(session)
     with pytest.raises(SigningRefused, match="Press the button again"):
         answered(post(session, signature=text), slot="approve:7")
+
+
+def test_an_answer_of_great_depth_is_refused(session: Any) -> None:
+    """Python's reader of JSON gives up on it in a way of its own."""
+    begin(session)
+    with pytest.raises(SigningRefused, match="does not fit"):
+        answered(post(session, signature="[" * 8000), slot="approve:7")

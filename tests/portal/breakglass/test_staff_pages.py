@@ -244,3 +244,56 @@ def test_pages_ask_as_often_for_many_tickets_as_for_few(world: World, role: str,
     few = counted(world, role, page)
     more(waiting=2, over=3)
     assert counted(world, role, page) == few
+
+
+def test_who_asked_is_shown_as_it_was_signed(world: World) -> None:
+    """With the account's name: of two people called alike, and after a change of name."""
+    me, ann = world.people["requester"], world.client("approver")
+    User.objects.filter(pk=me.pk).update(first_name="Ann", last_name="Approver")
+    me.refresh_from_db()
+    ticket = tickets.ask(me, world.mine.tenant)
+    User.objects.filter(pk=me.pk).update(first_name="The", last_name="Owner")
+    signed = f"Ann Approver ({me.username})"
+    for page in (url(ticket), "/break-glass/"):
+        text = ann.get(page).content.decode()
+        assert signed in text, page
+        assert "The Owner" not in text, page
+
+
+def test_an_emergency_comes_before_all_else(world: World) -> None:
+    """What waits is neither changed nor begun, and the page says why; so does the form."""
+    waiting, me, ann = world.mine.ticket, world.people["requester"], world.people["approver"]
+    tickets.approve(ann, waiting)
+    emergency = tickets.ask(me, world.mine.tenant, kind="emergency", seconds=300)
+    tickets.approve(ann, emergency)
+    actor, client = Actor.of(me), world.client("requester")
+    services.ticket_start(actor=actor, ticket=Ticket.objects.get(pk=emergency.pk))
+    for step in ("end your emergency access", "write the review of your emergency access"):
+        assert deeds(me, waiting) == {"withdraw"}
+        assert "Before anything else" in client.get(url(waiting)).content.decode()
+        for form in ("/break-glass/new/?tenant=acme", url(waiting, "edit")):
+            text = client.get(form).content.decode()
+            assert step in text, form
+            assert "data-sign" not in text, form
+        if step.startswith("end"):
+            services.ticket_end(actor=actor, ticket=Ticket.objects.get(pk=emergency.pk))
+    services.review_write(actor=actor, ticket=emergency, text="The disk was full; I have told them.")
+    assert deeds(me, waiting) == {"edit", "withdraw", "start"}
+
+
+def test_the_form_of_an_emergency_that_is_changed_counts_by_the_policy(world: World) -> None:
+    """There is no choice of the kind any more that could tell the number."""
+    me = world.people["requester"]
+    tickets.approvers(world.people["approver"], world.people["operator"], emergency=2)
+    tickets.named(world.mine.tenant)
+    ticket = tickets.ask(me, world.mine.tenant, kind="emergency", seconds=300)
+    text = world.client("requester").get(url(ticket, "edit")).content.decode()
+    assert '<input type="hidden" name="kind" value="emergency" data-needs="2">' in text
+
+
+def test_no_field_takes_more_words_than_are_kept(world: World) -> None:
+    """A reason that is too long would be found out after it was typed, as access goes on."""
+    text = world.client("approver").get(url(world.mine.ticket)).content.decode()
+    fields = [one.partition(">")[0] for one in text.split('name="words"')[1:]]
+    assert len(fields) == 2
+    assert all('maxlength="500"' in one for one in fields)
