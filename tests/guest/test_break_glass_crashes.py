@@ -229,7 +229,7 @@ def test_a_clock_ahead_for_a_moment_is_not_followed(base: Path, monkeypatch: pyt
     monkeypatch.setattr("guest.agent.breakglass.receipts.time.time", lambda: float(now))
     opened = glass.access.take(a_grant())
     glass.session(opened)
-    course = Course(opened.ticket, frozenset(opened.judged.people), ("Ann",), "")
+    course = Course(opened.ticket, opened.judged.people, ("Ann",), "")
     for receipt in map(Receipt.parse, glass.receipts()[-2:]):
         course.follow(receipt)
         assert receipt.at == now

@@ -5,11 +5,13 @@ The same rows meet a real guest in tests/e2e/test_malicious_portal.py.
 
 import secrets
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +25,7 @@ from tests.e2e.malicious.portal import OK, Portal, Way
 from tests.e2e.malicious_portal import conspiracy, heard, rampage
 from tests.guest.conftest import Site
 from tests.guest.fleet import ROUTE_SEED, RUNTIME_ID, TENANT_ID, TOKEN_SEED, Agent, caller, running, trust
-from tests.protocol.people import MEMBER, ORIGIN, OWNER, entry, keyring, naming, spellings
+from tests.protocol.people import MEMBER, ORIGIN, OWNER, Device, entry, keyring, naming, spellings
 from tests.protocol.ticketing import ANN, BEN, PORTAL_ORIGIN, a_grant, a_set, a_ticket, asked
 
 HIDDEN = secrets.token_hex(16).encode()
@@ -113,6 +115,42 @@ def test_an_approver_in_league(turned: tuple[Portal, Operator], how: str) -> Non
         by = PersonKey("passkey", named).fingerprint
         grant = a_grant(document, [ANN], request=asked(document, ANN) | {"by": by})
         assert portal.grant(grant).code == ("malformed" if named == key.public_key else "own_approval")
+
+
+def test_the_owners_terms(turned: tuple[Portal, Operator]) -> None:
+    """Where they say closed, no approval helps; where they want the owner, nobody else's signature does."""
+    portal, _ = turned
+    now = portal.loot.terms[-1]["document"]
+    modes = {"ordinary": "owner", "emergency": "closed"}
+    terms = now | modes | {"version": now["version"] + 1}
+    signed = {"document": terms, "signature": OWNER.sign(Purpose.TERMS, terms)}
+    assert portal.ask("PUT", "/v1/terms", signed).code == OK
+    pinned = portal.loot.approvers[-1]["document"]
+
+    def asks(owner: Any = None, **more: Any) -> str:
+        document = a_ticket(set=pinned, **more)
+        given = None if owner is None else owner(document)
+        return portal.grant(a_grant(document, by=[ANN, BEN], owner=given)).code
+
+    def of(by: Device, purpose: Purpose = Purpose.OWNER_APPROVAL) -> Callable[[Any], Any]:
+        return lambda document: by.sign(purpose, document)
+
+    other = a_ticket(set=pinned)
+    own = portal.device.sign(Purpose.OWNER_APPROVAL, other)
+    assert asks(kind="emergency", seconds=600) == "closed"
+    assert asks(of(OWNER), kind="emergency", seconds=600) == "closed"
+    assert asks() == "owner_missing"
+    lies = [
+        of(MEMBER),
+        of(OWNER, Purpose.APPROVAL),
+        lambda document: portal.device.sign(Purpose.OWNER_APPROVAL, document) | {"by": OWNER.key.fingerprint},
+        lambda _: OWNER.sign(Purpose.OWNER_APPROVAL, other),
+        lambda _: own,
+    ]
+    assert [asks(lie) for lie in lies] == ["bad_signature"] * 5
+    late = int(time.time()) + 3600
+    assert asks(of(OWNER), asked_at=late, wait_until=late + 60) == "too_early"
+    assert asks(of(OWNER)) == OK
 
 
 def test_with_the_operator_it_gets_what_was_signed(site: Site, turned: tuple[Portal, Operator]) -> None:
