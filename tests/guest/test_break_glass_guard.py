@@ -513,8 +513,8 @@ def test_a_doubted_clock_cuts_and_does_not_end(glass: Glass) -> None:
     run(glass, case)
 
 
-def test_each_chunk_asks_again(glass: Glass) -> None:
-    """What goes on without a cut is refused at its next chunk all the same."""
+def test_each_request_asks_again(glass: Glass) -> None:
+    """Though no watch has noticed anything yet. That each chunk asks: test_a_read_ends_with_its_time."""
 
     async def case(server: Server) -> None:
         opened = everything(glass)
