@@ -16,6 +16,7 @@ from breakglass.models import PERSON, Passkey, Ticket
 from breakglass.refusals import TicketRefused, in_sentences
 from breakglass.standing import Standing, standing
 from protocol import tickets as form
+from protocol.ticket_form import MAX_NAME
 from provisioning.models import Runtime
 from tenants.models import Tenant
 from tenants.selectors import is_operator
@@ -144,7 +145,7 @@ def name_of(actor: Actor) -> str:
         raise _not_allowed()
     full = getattr(actor.user, "get_full_name", str)().strip()
     name = f"{full} ({actor.user.get_username()})" if full else actor.user.get_username()
-    return unicodedata.normalize("NFC", name)[: form.MAX_NAME]
+    return unicodedata.normalize("NFC", name)[:MAX_NAME]
 
 
 def plain(text: str) -> str:
