@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 
-from django.db.models import Case, Count, Min, When
+from django.db.models import Case, Count, Min, Q, When
 from django.utils import timezone
 
 from audit.alerts import SHOWN, Alert, source
+from breakglass.clock import Clock
 from breakglass.comparing import UNREAD, unread
 from breakglass.models import Mismatch, ReceiptHead
 from breakglass.owing import unended
@@ -13,6 +14,7 @@ from provisioning.models import Runtime
 
 PATIENCE = timedelta(seconds=30)
 """How long a guest that runs may take to confirm that access is over."""
+LONGEST = timedelta(hours=4)
 WORDS = {
     Mismatch.Kind.NO_INTENT: "A guest was used by break-glass without an entry here: somebody may hold the "
     "portal's route key.",
@@ -82,13 +84,18 @@ def _refused() -> list[Alert]:
 
 
 def _unconfirmed() -> list[Alert]:
-    late = unended().filter(ended_at__lte=timezone.now() - PATIENCE).select_related("runtime__tenant")
+    """Of access that was begun; where the machine is not ready, until its own clock has ended it."""
+    ran = unended().filter(started_at__isnull=False, ended_at__lte=timezone.now() - PATIENCE)
+    ready = Q(runtime__phase=Runtime.Phase.READY)
+    # Without the guest's word for its end: the latest that any access of the ticket could reach.
+    unsaid = Q(guest_until=None, wait_until__gt=timezone.now() - LONGEST)
+    late = ran.filter(ready | unsaid | Q(guest_until__gt=Clock())).select_related("runtime__tenant")
     return [
         Alert(
             "access_not_ended",
             "loud",
-            "A guest that runs has not confirmed that break-glass access is over. Its own clock ends it; "
-            "to end it now, stop the machine.",
+            "A guest that runs, or may run, has not confirmed that break-glass access is over. Its own clock "
+            "ends it; to end it now, stop the machine.",
             row.ended_at or timezone.now(),
             str(row.runtime),
         )

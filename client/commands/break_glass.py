@@ -70,7 +70,10 @@ def revoke(context: Context, args: argparse.Namespace) -> int:
     """End a ticket, whether it waits or runs."""
     with context.portal(context.device()) as portal:
         told = portal.revoke_ticket(args.tenant, args.id, args.why)
-    say(f"The ticket is {plain(take(told, 'state', str), 20)}. The machine cuts it off within seconds.")
+    say(
+        f"The ticket is {plain(take(told, 'state', str), 20)}. The machine is told until it says "
+        "that it is over, usually within seconds."
+    )
     return 0
 
 
