@@ -20,6 +20,7 @@ from breakglass.services import ticket_end
 from breakglass.services.mismatches import mismatch_acknowledge
 from protocol.enrolment import runtime_dns_name
 from protocol.notes import COSIGNATURE_V1, vkey_of
+from provisioning.deadlines import Clock
 from provisioning.models import Runtime
 from provisioning.runtime_client import (
     MAX_RECEIPTS_BYTES,
@@ -231,7 +232,7 @@ def test_nesting_is_no_way_out(guest: Guest, levels: int) -> None:  # noqa: F811
 def test_an_answer_that_no_parser_follows() -> None:
     content = b'{"receipts":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
     with pytest.raises(AgentUnreachable, match="not JSON"):
-        _answer(httpx.Response(200, content=content), MAX_RECEIPTS_BYTES)
+        _answer(httpx.Response(200, content=content), MAX_RECEIPTS_BYTES, Clock())
 
 
 def test_one_alarm_for_all_lost_requests_of_a_ticket(
