@@ -9,7 +9,13 @@ import pytest
 from audit.context import command
 from audit.models import Entry
 from provisioning.models import Runtime
-from provisioning.runtime_client import AgentRefused, ConnectionBroke, RuntimeClient, _answer
+from provisioning.runtime_client import (
+    MAX_ANSWER_BYTES,
+    AgentRefused,
+    ConnectionBroke,
+    RuntimeClient,
+    _answer,
+)
 from tenants.models import Tenant
 
 SEALED = "dGVsbC10YWxl" * 8
@@ -80,5 +86,5 @@ def test_other_posts_do_not(tenant: Tenant, sent: list[tuple[str, str, bytes]]) 
 def test_a_code_is_a_code(said: Any, code: str) -> None:
     """What a guest says of its refusal reaches messages and rows, so nothing but a code is taken."""
     with pytest.raises(AgentRefused) as caught:
-        _answer(httpx.Response(409, json=said))
+        _answer(httpx.Response(409, json=said), MAX_ANSWER_BYTES)
     assert (caught.value.code, str(caught.value)) == (code, f"{code} (409)")
