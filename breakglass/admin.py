@@ -7,7 +7,7 @@ from django.http import HttpRequest
 
 from audit.admin import ReadOnlyAdmin
 from breakglass import admin_mismatches  # noqa: F401 - registers its own page
-from breakglass.models import ApproverSetVersion, Passkey, SetProposal, Ticket, Webhook
+from breakglass.models import ApproverSetVersion, Notice, Passkey, SetProposal, Ticket, Webhook
 from breakglass.selectors import tickets_for
 
 
@@ -60,3 +60,17 @@ class WebhookAdmin(ReadOnlyAdmin[Webhook]):
     list_select_related = ("tenant",)
     list_filter = ("audience", ("retired_at", admin.EmptyFieldListFilter))
     exclude = ("key",)
+
+
+@admin.register(Notice)
+class NoticeAdmin(ReadOnlyAdmin[Notice]):
+    """Who was told of a ticket, and who was not."""
+
+    list_display = ("due_at", "kind", "ticket", "user", "endpoint", "sent_at", "attempts", "failed")
+    list_select_related = ("ticket", "user", "endpoint")
+    list_filter = ("kind", "channel", ("sent_at", admin.EmptyFieldListFilter), "failed")
+    search_fields = ("=ticket__id", "user__username")
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Of tickets that this person may know of."""
+        return super().get_queryset(request).filter(ticket__in=tickets_for(request.user))

@@ -37,7 +37,7 @@ class MismatchAdmin(AlarmAdmin[Mismatch]):
     consequence = (
         "Either a guest was used without the portal's knowledge, or it does not tell what was done in it. "
         "Read docs/break-glass.md, “What is wrong with access”, look, and say here what you found. "
-        "The evidence stays."
+        "One alarm may stand for many: look at all that was done in it then. The evidence stays."
     )
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":

@@ -7,4 +7,4 @@ class BreakglassConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from breakglass import alerts, handlers, promises  # noqa: F401 - connects receivers, registers the rest
+        from breakglass import alerts, handlers, notice_alerts, promises  # noqa: F401 - connects receivers, registers the rest

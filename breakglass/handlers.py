@@ -9,10 +9,11 @@ from breakglass.models import GuestApprovers, TenantApprovers, Ticket
 from breakglass.signals import approvers_changed, terms_changed, ticket_changed
 from provisioning.models import Runtime
 from provisioning.services import tell_worker
-from provisioning.starting import at_start
+from provisioning.starting import at_start, at_status
 
 APPLY = "breakglass.pushing_tasks.approvers_apply"
 at_start("breakglass.pushing.confirm")
+at_status("breakglass.strays.end")
 
 
 @receiver(approvers_changed)
@@ -32,6 +33,13 @@ def guests_are_told(sender: Any, tenant_id: uuid.UUID | None = None, **kwargs: A
 
 @receiver(ticket_changed)
 def grants_are_carried(sender: Any, ticket_id: uuid.UUID, state: str, **kwargs: Any) -> None:
-    """Have the guest told that access begins, or is over. Of what was never begun no guest has heard."""
-    if state in {Ticket.State.ACTIVE, Ticket.State.ENDED, Ticket.State.EXPIRED, Ticket.State.REVOKED}:
+    """Have the guest told that access begins, or that the ticket is over, also of one that never began."""
+    if state not in Ticket.WAITING:
         tell_worker("breakglass.tasks.grant_apply", ticket_id)
+
+
+@receiver(ticket_changed)
+def emergencies_are_told(sender: Any, ticket_id: uuid.UUID, state: str, **kwargs: Any) -> None:
+    """Being told of is the price of an emergency's few approvals: it waits behind nothing."""
+    if Ticket.objects.filter(pk=ticket_id, kind=Ticket.Kind.EMERGENCY).exists():
+        tell_worker("breakglass.notice_tasks.emergency_send", ticket_id)

@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from audit.context import SYSTEM
 from audit.services import record
+from breakglass import strays
 from breakglass.models import ApproverSetVersion, GuestApprovers, TenantApprovers, TermsVersion
 from protocol.terms import MODES
 from provisioning import members
@@ -108,24 +109,26 @@ def confirm(runtime: Runtime, client: RuntimeClient) -> None:
         AgentUnreachable, AgentRefused: it does not answer, or for a reason that may pass.
     """
     signed = Signed.of(runtime)
-    asked_at, held = _ask(client)
+    asked_at, held = _ask(runtime, client)
     if held["keyring"] < signed.keyring:
         # It would not know the owner who signed.
         members.confirm(runtime, client)
-        asked_at, held = _ask(client)
+        asked_at, held = _ask(runtime, client)
     refusal = _deliver(signed, held["approvers"], held["terms"], client)
     if refusal is not None:
         # Asked again, not concluded: another worker may have delivered more in the meantime.
-        asked_at, held = _ask(client)
+        asked_at, held = _ask(runtime, client)
         refusal = "" if _follows(signed, held) else refusal or "not_held"
     _note(
         runtime, signed.told, {name: held[name] for name in ("approvers", "terms")}, asked_at, refusal or ""
     )
 
 
-def _ask(client: RuntimeClient) -> tuple[datetime, dict[str, Any]]:
+def _ask(runtime: Runtime, client: RuntimeClient) -> tuple[datetime, dict[str, Any]]:
     asked_at = timezone.now()
-    return asked_at, statement(client.status())
+    status = client.status()
+    strays.end(runtime, status, client)
+    return asked_at, statement(status)
 
 
 def _deliver(

@@ -20,6 +20,7 @@ from django.utils import timezone
 from audit.context import SYSTEM
 from audit.services import record
 from breakglass import comparing
+from breakglass.clock import database_time
 from breakglass.models import Mismatch, Receipt, ReceiptHead, Ticket
 from breakglass.pacing import PACE
 from breakglass.services.endings import finish
@@ -38,6 +39,8 @@ QUIET_SECONDS = 300
 """Between two looks at one in which none is: nothing should come then, and what comes is an alarm."""
 MAX_PAGES = 50
 MAX_NOTE = 4096
+MAX_DEPTH = 8
+"""Of what stands in a receipt; an honest one's has four: the receipt, its detail, a command, its words."""
 ENDED_THERE = {"done": (Ticket.State.ENDED, "done"), "expired": (Ticket.State.EXPIRED, "time")}
 """By the guest's code, what a ticket becomes that is active here; all others are somebody's refusal."""
 _TOKEN = re.compile(r"[0-9a-f-]{0,64}")
@@ -109,7 +112,7 @@ def _fetch(runtime: Runtime, client: RuntimeClient) -> int:
     after = _position(head)
     taken = 0
     for _ in range(MAX_PAGES):
-        asked_at = timezone.now()
+        asked_at = database_time()
         answer = client.receipts(after[0])
         try:
             page = _page(answer, after, runtime, _key(runtime, client))
@@ -166,11 +169,16 @@ def _page(answer: Mapping[str, Any], after: Position, runtime: Runtime, key: Ver
         raise Broken(Kind.CHAIN, "bad_head", after[0])
     if not receipts and position != stated:
         raise Broken(Kind.CHAIN, "withheld", after[0])
+    # Rows that nobody can delete: what a guest may fill is in proportion to what was done in it.
+    if receipts and position[0] > comparing.longest(runtime):
+        raise Broken(Kind.CHAIN, "too_many", after[0])
     return Page(receipts, position, stated, note)
 
 
 def _checked(document: Any) -> Stated:
     """A receipt whose parts fit into a row. Raises ReceiptError."""
+    if not _is_flat(document):
+        raise ReceiptError("a receipt is nested too deeply")
     receipt = Stated.parse(document)
     try:
         UUID(receipt.ticket)
@@ -179,6 +187,19 @@ def _checked(document: Any) -> Stated:
     if not _TOKEN.fullmatch(receipt.token) or receipt.at > _LATEST or receipt.seq >= 2**53:
         raise ReceiptError("a receipt's token, time or number is none")
     return receipt
+
+
+def _is_flat(document: Any) -> bool:
+    """Whether it has no more levels than receipts have: what nests deeper ends each page that reads it."""
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, (dict, list))
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return not level
 
 
 @transaction.atomic
@@ -194,23 +215,28 @@ def _take(runtime: Runtime, after: Position, page: Page, asked_at: datetime) -> 
     told = {"note": page.note, "at": asked_at} if page.last else {}
     ReceiptHead.objects.filter(pk=head.pk).update(**moved, **told, trouble="")
     if rows:
+        unmeant = comparing.unmeant(runtime, rows)
         about = {"from": after[0] + 1, "to": page.position[0], "head": page.position[1]}
         record(
             action="break_glass.receipts",
             actor=SYSTEM,
             tenant_id=runtime.tenant_id,
             target=("runtime", runtime.pk),
-            data=about,
+            data={**about, "unmeant": len(unmeant)} if unmeant else about,
         )
-        comparing.compare(runtime, rows)
-        _follow_ends(page.receipts)
+        comparing.alarm(runtime, unmeant)
+        _follow_ends(runtime, page.receipts)
     return True
 
 
-def _follow_ends(receipts: Sequence[Stated]) -> None:
-    """What ended in the guest first (its operator is done, its owner's button) is over here, too."""
+def _follow_ends(runtime: Runtime, receipts: Sequence[Stated]) -> None:
+    """What ended in the guest first (its operator is done, its owner's button) is over here, too.
+
+    Of this guest's tickets only: what it says of others' is an alarm (:func:`comparing.compare`).
+    """
     codes = {UUID(each.ticket): each.detail.get("code") for each in receipts if each.event == "ended"}
-    for ticket in Ticket.objects.filter(pk__in=codes, state=Ticket.State.ACTIVE).select_related("tenant"):
+    over = Ticket.objects.filter(pk__in=codes, runtime=runtime, state=Ticket.State.ACTIVE)
+    for ticket in over.select_related("tenant"):
         after, ending = ENDED_THERE.get(str(codes[ticket.pk]), (Ticket.State.REVOKED, "in_guest"))
         finish(SYSTEM, ticket, after, ending)
 

@@ -3,10 +3,11 @@
 import logging
 import smtplib
 from datetime import timedelta
+from uuid import UUID
 
 from django.conf import settings
 from django.core.mail import EmailMessage
-from django.db.models import F
+from django.db.models import Case, F, When
 from django.db.models.functions import Now
 
 from breakglass.clock import database_time
@@ -19,7 +20,7 @@ from provisioning.wrapping import WrappingError
 from tenants.selectors import is_member
 
 log = logging.getLogger(__name__)
-MAX_ATTEMPTS = 8
+MAX_ATTEMPTS = Notice.MAX_ATTEMPTS
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(hours=1)
 AT_ONCE = 50
 """Notices of one round."""
@@ -44,11 +45,25 @@ class NotSent(Exception):
         self.code, self.final = code, final
 
 
-def send_due() -> int:
-    """Send a round of what is due. How many were sent."""
+def send_due(ticket_id: UUID | None = None) -> int:
+    """Send a round of what is due, of all tickets or of one; emergencies first. How many were sent.
+
+    Once the mail server has not answered no other mail of the round is tried: each would wait as long.
+    """
     due = Notice.objects.filter(sent_at=None, attempts__lt=MAX_ATTEMPTS, due_at__lte=Now())
-    found = due.select_related("ticket__tenant", "user", "endpoint").order_by("due_at")[:AT_ONCE]
-    return sum(_send(notice) for notice in found if _claim(notice))
+    if ticket_id is not None:
+        due = due.filter(ticket=ticket_id)
+    ordinary = Case(When(ticket__kind=Ticket.Kind.EMERGENCY, then=0), default=1)
+    found = due.select_related("ticket__tenant", "user", "endpoint").order_by(ordinary, "due_at", "pk")
+    sent, silent = 0, False
+    for notice in found[:AT_ONCE]:
+        if silent and notice.channel == Notice.Channel.MAIL:
+            continue
+        if _claim(notice):
+            failed = _send(notice)
+            sent += not failed
+            silent = silent or failed == "mail_unreachable"
+    return sent
 
 
 def link_of(notice: Notice) -> str:
@@ -67,22 +82,25 @@ def _claim(notice: Notice) -> bool:
     return mine.update(attempts=F("attempts") + 1, due_at=Now() + pause) == 1
 
 
-def _send(notice: Notice) -> bool:
+def _send(notice: Notice) -> str:
+    """The code of why it was not sent; empty: it was."""
     row = Notice.objects.filter(pk=notice.pk)
     try:
         {Notice.Channel.MAIL: _mail, Notice.Channel.WEBHOOK: _webhook}[Notice.Channel(notice.channel)](notice)
     except NotSent as error:
         row.update(failed=error.code, **({"attempts": MAX_ATTEMPTS} if error.final else {}))
         log.warning("notice %s of ticket %s was not sent: %s", notice.pk, notice.ticket_id, error.code)
-        return False
+        return error.code
     row.update(sent_at=Now(), failed="")
-    return True
+    return ""
 
 
 def _mail(notice: Notice) -> None:
     """No words of the ticket: mail passes through others' hands."""
     if notice.user is None or not notice.user.is_active or not notice.user.email:
         raise NotSent("no_address", final=True)
+    if settings.PRODUCTION and not settings.MAIL_HOST:
+        raise NotSent("no_mail_server", final=True)  # a file that nobody reads is no message
     text = f"{SUBJECTS[Notice.Kind(notice.kind)]}.\n\nLook at it here: {link_of(notice)}\n"
     message = EmailMessage(SUBJECTS[Notice.Kind(notice.kind)], text, settings.DEFAULT_FROM_EMAIL)
     message.to = [notice.user.email]

@@ -38,13 +38,22 @@ def receipts_fetch(runtime_id: str) -> None:
 def access_sweep() -> None:
     """Close what is over, send again what no guest has answered to, and compare intents with receipts."""
     # First what needs no guest: from here on the portal signs nothing more for what is over.
-    tickets_expire()
+    for part in (tickets_expire, _send_tickets, _send_fetches, comparing.note_missing):
+        try:
+            part()
+        except Exception:
+            log.exception("a part of the sweep of access failed; the others go on")
+
+
+def _send_tickets() -> None:
     for asked in (grants.unended(), grants.undelivered()):
         _send(asked.values_list("pk", flat=True))
+
+
+def _send_fetches() -> None:
     for runtime_id in receipts.due().values_list("pk", flat=True):
         if PACE.due("receipts", runtime_id):
             receipts_fetch.apply_async((str(runtime_id),), expires=2 * settings.BREAK_GLASS_SECONDS)
-    comparing.note_missing()
 
 
 def _send(tickets: "QuerySet[Any, uuid.UUID]") -> None:

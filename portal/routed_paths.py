@@ -34,29 +34,34 @@ BEGINNINGS = frozenset(
 
 BREAK_GLASS = frozenset(
     {
-        "/break-glass",
-        "/break-glass.css",
-        "/break-glass.js",
-        "/v1/break-glass",
-        "/v1/break-glass/challenge",
-        "/v1/break-glass/end",
-        "/v1/break-glass/exec",
-        "/v1/break-glass/files",
-        "/v1/break-glass/folders",
-        "/v1/break-glass/list",
-        "/v1/break-glass/logs",
-        "/v1/break-glass/logs/read",
-        "/v1/break-glass/sessions",
-        "/v1/break-glass/status",
+        ("DELETE", "/v1/break-glass/files"),
+        ("GET", "/break-glass"),
+        ("GET", "/break-glass.css"),
+        ("GET", "/break-glass.js"),
+        ("GET", "/v1/break-glass"),
+        ("GET", "/v1/break-glass/files"),
+        ("GET", "/v1/break-glass/list"),
+        ("GET", "/v1/break-glass/logs"),
+        ("GET", "/v1/break-glass/logs/read"),
+        ("GET", "/v1/break-glass/status"),
+        ("POST", "/v1/break-glass/challenge"),
+        ("POST", "/v1/break-glass/end"),
+        ("POST", "/v1/break-glass/exec"),
+        ("POST", "/v1/break-glass/folders"),
+        ("POST", "/v1/break-glass/sessions"),
+        ("PUT", "/v1/break-glass/files"),
     }
 )
-"""The routes that an operator's ticket leads to, whole; a test compares them with the agent's table."""
+"""The routes that an operator's ticket leads to, whole; a test compares them with the agent's table.
+
+With their methods: for any other the agent answers before its gate, and keeps no receipt to compare.
+"""
 
 
-def break_glass_route(path: str) -> str:
-    """The route of break-glass that ``path`` asks for, or empty. Files are named behind the ``?`` only."""
+def break_glass_route(method: str, path: str) -> str:
+    """The route of break-glass that is asked for, or empty. Files are named behind the ``?`` only."""
     plain = path.partition("?")[0]
-    return plain if plain in BREAK_GLASS else ""
+    return plain if (method, plain) in BREAK_GLASS else ""
 
 
 def named(path: str) -> str:

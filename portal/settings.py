@@ -203,6 +203,7 @@ URGENT_TASKS = [
     "breakglass.tasks.access_sweep",
     "breakglass.tasks.grant_apply",
     "breakglass.tasks.receipts_fetch",
+    "breakglass.notice_tasks.emergency_send",
     "provisioning.tasks.access_apply",
 ]
 CELERY_TASK_ROUTES = {name: {"queue": URGENT_QUEUE} for name in URGENT_TASKS}

@@ -60,12 +60,12 @@ def passage(*, actor: Actor, tenant: Tenant, ticket_id: UUID, method: str, path:
     """Write down one request and sign its token.
 
     Raises:
-        RouteRefused: the ticket is over; the path is none of break-glass; too many requests this minute.
+        RouteRefused: the ticket is over; it is none of break-glass's; too many requests this minute.
     """
     if actor.user is None:
         raise RouteRefused(403, "ticket_over", "Only who asked for the access uses it.")
     ticket = ticket_in_use(actor.user, tenant, ticket_id)
-    route = routed_paths.break_glass_route(path)
+    route = routed_paths.break_glass_route(method, path)
     if not route or len(path) > MAX_PATH:
         raise RouteRefused(403, "not_break_glass", "A ticket leads to the break-glass page alone.")
     try:
@@ -112,12 +112,11 @@ def token_for(ticket: Ticket, *, method: str, path: str, now: int) -> BreakGlass
 @transaction.atomic
 def _write_down(actor: Actor, ticket: Ticket, token: BreakGlassToken, route: str) -> None:
     """The intent and its entry: a receipt of the guest's that names no such token is an alarm."""
-    method = routed_paths.method_of(token.htm)
-    Intent.objects.create(ticket=ticket, token=token.jti, route=route, method=method)
+    Intent.objects.create(ticket=ticket, token=token.jti, route=route, method=token.htm)
     record(
         action="break_glass.routed",
         actor=actor,
         tenant_id=ticket.tenant_id,
         target=("ticket", ticket.pk),
-        data={"method": method, "path": route, "token": token.jti},
+        data={"method": token.htm, "path": route, "token": token.jti},
     )

@@ -1,10 +1,12 @@
 """The set of people who approve together: what a quorum is, and by which rule the set may change.
 
-A guest takes its first set only with the signature of an owner whom its keyring names: so the owner decides
-whom the guest will ever believe. Each later set is signed by a quorum of the one before. Distinct people are
+A guest takes its first set only with the naming of an owner whom its keyring names: so the owner decides
+whom the guest will ever believe. A naming is for one tenant. Each later set is signed by a quorum of the one
+before; no scope needs more people than that quorum has, for they can change the policy. Distinct people are
 counted, not keys. Only passkeys approve, with user verification.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,7 +14,7 @@ from typing import Any, Self
 
 from protocol.canonical import CanonicalError, canonical
 from protocol.keyrings import Keyring
-from protocol.persons import PersonKey, Purpose, SignatureError, Site, verify
+from protocol.persons import PersonKey, Purpose, SignatureError, Site, passkey_of, verify
 
 MAX_APPROVERS = 32
 POLICY = frozenset({"status", "logs:read", "workspace:read", "workspace:write", "exec", "emergency"})
@@ -56,7 +58,8 @@ class ApproverSet:
     threshold: int
     """How many people make a quorum, which changes the set and recovers keyrings."""
     policy: Mapping[str, int]
-    """How many people must approve a ticket, by scope: the most that one of its scopes needs."""
+    """How many people must approve a ticket, by scope: the most that one of its scopes needs. None is above
+    ``threshold``: the quorum could sign a lower one."""
     approvers: Mapping[str, Approver]
     """By fingerprint."""
     document: Mapping[str, Any]
@@ -95,7 +98,7 @@ class ApproverSet:
         if threshold > people:
             raise _malformed("threshold asks for more people than there are")
         return cls(
-            version, previous, threshold, _policy(document["policy"], people), approvers, dict(document)
+            version, previous, threshold, _policy(document["policy"], threshold), approvers, dict(document)
         )
 
 
@@ -109,8 +112,8 @@ def accept(
     """The set that holds from now on. Sending the present one again changes nothing.
 
     ``signatures`` are person signatures with one member more, ``by``: the signer's fingerprint. For the first
-    set, of whatever version, one of an owner of ``keyring`` is needed; later ones follow by one and need a
-    quorum of ``current``.
+    set, of whatever version, an owner of ``keyring`` must have signed the :func:`naming_document` for the
+    keyring's tenant; later ones follow by one and need a quorum of ``current``.
 
     Raises:
         ApproversError: ``malformed``, ``rolled_back``, ``forked``, ``version_skipped``, ``not_an_owner``,
@@ -118,7 +121,7 @@ def accept(
     """
     new = ApproverSet.parse(document)
     if current is None:
-        _check_owner(keyring, document, signatures, site)
+        _check_owner(keyring, new, signatures, site)
         return new
     if new.version == current.version and new.hash == current.hash:
         return current
@@ -178,6 +181,11 @@ def signers(
     return frozenset(people)
 
 
+def naming_document(tenant_id: str, approvers: ApproverSet) -> dict[str, Any]:
+    """What an owner signs, for ``Purpose.NAMING``, so that this tenant's guest begins with this set."""
+    return {"tenant_id": tenant_id, "version": approvers.version, "hash": approvers.hash}
+
+
 def recovery_document(tenant_id: str, keyring: Keyring, approvers: ApproverSet) -> dict[str, Any]:
     """What approvers sign, for ``Purpose.RECOVERY``, so that ``keyring`` follows without an owner."""
     return {
@@ -189,19 +197,23 @@ def recovery_document(tenant_id: str, keyring: Keyring, approvers: ApproverSet) 
 
 
 def _check_owner(
-    keyring: Keyring | None, document: Any, signatures: Sequence[Mapping[str, Any]], site: Site | None
+    keyring: Keyring | None, named: ApproverSet, signatures: Sequence[Mapping[str, Any]], site: Site | None
 ) -> None:
+    not_an_owner = ApproversError("not_an_owner", "an owner of the keyring in force must name the first set")
+    if keyring is None:
+        raise not_an_owner
+    asked = naming_document(keyring.tenant_id, named)
     for signature in signatures[:MAX_APPROVERS]:
         by = signature.get("by")
-        member = keyring.members.get(by) if keyring is not None and isinstance(by, str) else None
+        member = keyring.members.get(by) if isinstance(by, str) else None
         if member is None or member.role != "owner":
             continue
         try:
-            verify(member.key, signature, Purpose.APPROVERS, document, site)
+            verify(member.key, signature, Purpose.NAMING, asked, site)
         except SignatureError as error:
             raise ApproversError("bad_signature", str(error)) from None
         return
-    raise ApproversError("not_an_owner", "an owner of the keyring in force must sign the first set")
+    raise not_an_owner
 
 
 def _approver(entry: Any) -> Approver:
@@ -210,22 +222,28 @@ def _approver(entry: Any) -> Approver:
     texts = (entry["person"], entry["name"])
     if any(not isinstance(text, str) or not 0 < len(text) <= 80 for text in texts):
         raise _malformed("person and name must be text of 1 to 80 characters")
+    # Canonical form is NFC: another spelling would have the same hash, and count one person as two.
+    if any(unicodedata.normalize("NFC", text) != text for text in texts):
+        raise _malformed("person and name must be in NFC")
+    if entry["kind"] != "passkey":
+        raise _malformed("only passkeys approve: kind must be passkey")
     try:
-        raw = bytes.fromhex(entry["public_key"])
-    except (ValueError, TypeError):
-        raw = b""
-    if entry["kind"] != "passkey" or not 32 < len(raw) <= 512 or raw.hex() != entry["public_key"]:
-        raise _malformed("an approver's key is a passkey's SubjectPublicKeyInfo in hexadecimal")
-    return Approver(PersonKey("passkey", raw), entry["person"])
+        key = passkey_of(entry["public_key"])
+    except ValueError as error:
+        raise _malformed(f"an approver's key is its SubjectPublicKeyInfo in hexadecimal: {error}") from None
+    return Approver(key, entry["person"])
 
 
-def _policy(policy: Any, people: int) -> Mapping[str, int]:
+def _policy(policy: Any, threshold: int) -> Mapping[str, int]:
     if not isinstance(policy, Mapping) or policy.keys() != POLICY:
         raise _malformed(f"policy must be an object with exactly: {', '.join(sorted(POLICY))}")
     for name, number in policy.items():
-        if not _whole(number) or number > people:
+        if not _whole(number):
+            raise _malformed(f"policy: {name} must be a whole number from 1")
+        if number > threshold:
             raise _malformed(
-                f"policy: {name} must be a whole number from 1 to {people}, the people there are"
+                f"policy: {name} asks for {number} people, and {threshold} can change the policy: "
+                "raise the threshold"
             )
     return dict(policy)
 

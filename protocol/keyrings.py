@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any, Self
 
 from protocol.canonical import CanonicalError, canonical
-from protocol.persons import PersonKey, Purpose, SignatureError, Site, verify
+from protocol.persons import PersonKey, Purpose, SignatureError, Site, passkey_of, verify
 
 ROLES = frozenset({"owner", "member"})
 MAX_MEMBERS = 64
@@ -148,11 +148,12 @@ def _key(entry: Any, names: set[str]) -> PersonKey:
         raise _malformed(f"a key must be an object with exactly: {', '.join(sorted(names))}")
     kind, text = entry["kind"], entry["public_key"]
     try:
+        if kind == "passkey":
+            return passkey_of(text)
         raw = bytes.fromhex(text)
-    except (ValueError, TypeError):
-        raise _malformed("public_key must be hexadecimal") from None
-    fits = {"device": len(raw) == 32, "passkey": 32 < len(raw) <= 512}
-    if raw.hex() != text or not fits.get(kind if isinstance(kind, str) else "", False):
+    except (ValueError, TypeError) as error:
+        raise _malformed(f"public_key must be a key in hexadecimal: {error}") from None
+    if kind != "device" or len(raw) != 32 or raw.hex() != text:
         raise _malformed("a key is a device key of 32 bytes or a passkey's SubjectPublicKeyInfo")
     return PersonKey(kind, raw)
 

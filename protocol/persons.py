@@ -17,11 +17,12 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from protocol.canonical import canonical
 
 MAX_SIGNATURE_BYTES = 4096
+MAX_PASSKEY_BYTES = 512
 _USER_PRESENT = 0x01
 _USER_VERIFIED = 0x04
 
@@ -36,6 +37,9 @@ class Purpose(StrEnum):
     PORTAL = "portal sign-in v1"
     """A device key signs the command line in at the portal; opens nothing in a guest."""
     APPROVERS = "approver set v1"
+    """By a quorum of approvers, over the set that follows theirs."""
+    NAMING = "break-glass naming v1"
+    """By an owner, over the first set that the owner's own guest is to believe, and over that tenant."""
     RECOVERY = "keyring recovery v1"
     """By a quorum of approvers, when owners have lost their keys and the recovery key."""
     APPROVAL = "break-glass approval v1"
@@ -66,6 +70,32 @@ class PersonKey:
     def fingerprint(self) -> str:
         """SHA-256 over kind and key in hex: what people compare and what names the key."""
         return sha256(self.kind.encode() + b"\0" + self.public_key).hexdigest()
+
+
+def passkey(public_key: bytes) -> PersonKey:
+    """A passkey's key, in the one spelling that it has: otherwise one key would have several fingerprints.
+
+    Raises:
+        ValueError: no P-256 or Ed25519 key, or not its SubjectPublicKeyInfo as DER writes it, the point
+            uncompressed (RFC 5480 §2.2, which allows others, too).
+    """
+    try:
+        key = _loaded(public_key)
+    except SignatureError as error:
+        raise ValueError(str(error)) from None
+    if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != public_key:
+        raise ValueError("the key is spelt in another way than its own")
+    return PersonKey("passkey", public_key)
+
+
+def passkey_of(text: Any) -> PersonKey:
+    """As :func:`passkey`, from hexadecimal digits in lower case. Raises ValueError."""
+    if not isinstance(text, str) or len(text) > 2 * MAX_PASSKEY_BYTES:
+        raise ValueError("the key is no text or too long")
+    public_key = bytes.fromhex(text)
+    if public_key.hex() != text:
+        raise ValueError("the key's digits are spelt in another way")
+    return passkey(public_key)
 
 
 @dataclass(frozen=True)
@@ -172,17 +202,23 @@ def _check_authenticator_data(data: bytes, site: Site) -> None:
 
 
 def _check_passkey_signature(public_key: bytes, signature: bytes, signed: bytes) -> None:
+    key = _loaded(public_key)
+    try:
+        if isinstance(key, ed25519.Ed25519PublicKey):
+            key.verify(signature, signed)
+        else:
+            key.verify(signature, signed, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise SignatureError("the signature does not fit") from None
+
+
+def _loaded(public_key: bytes) -> ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey:
     try:
         key = load_der_public_key(public_key)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise SignatureError("the key cannot be read") from None
-    try:
-        if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
-            key.verify(signature, signed, ec.ECDSA(hashes.SHA256()))
-            return
-        if isinstance(key, ed25519.Ed25519PublicKey):
-            key.verify(signature, signed)
-            return
-    except InvalidSignature:
-        raise SignatureError("the signature does not fit") from None
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return key
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
     raise SignatureError("an algorithm that is not accepted")

@@ -1,7 +1,7 @@
 """The owner's terms for break-glass: whether approvers may let staff in at all, and whether alone.
 
 A guest without terms lets approvers decide, once an owner has named them. Terms are signed by an owner of the
-keyring in force, with any key; their version only rises.
+keyring in force, with any key; their version only rises, and never by so much that none is left.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,9 @@ from protocol.persons import Purpose, SignatureError, Site, verify
 MODES = ("closed", "approvers", "owner")
 """Nobody; enough approvers; enough approvers and one owner."""
 DEFAULT_MODE = "approvers"
+MAX_STEP = 1000
+"""How far a version may rise at once. A guest may miss some; but no owner signs the last one that there is,
+which the owners after could never close."""
 _FIELDS = {"version", "tenant_id", "ordinary", "emergency"}
 
 
@@ -79,8 +82,8 @@ def accept(
     ``signature`` is a person signature with one member more, ``by``: the signer's fingerprint.
 
     Raises:
-        TermsError: ``malformed``, ``wrong_tenant``, ``rolled_back``, ``forked``, ``not_an_owner`` or
-            ``bad_signature``.
+        TermsError: ``malformed``, ``wrong_tenant``, ``rolled_back``, ``forked``, ``version_skipped``,
+            ``not_an_owner`` or ``bad_signature``.
     """
     new = Terms.parse(document)
     if new.tenant_id != tenant_id:
@@ -92,6 +95,9 @@ def accept(
             raise TermsError("rolled_back", f"version {current.version} is in force")
         if new.version == current.version:
             raise TermsError("forked", f"another version {current.version} is in force")
+    highest = (current.version if current is not None else 0) + MAX_STEP
+    if new.version > highest:
+        raise TermsError("version_skipped", f"the next version is {highest} at most")
     by = signature.get("by")
     member = keyring.members.get(by) if keyring is not None and isinstance(by, str) else None
     if member is None or member.role != "owner":

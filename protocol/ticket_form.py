@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.persons import PersonKey
+from protocol.persons import PersonKey, passkey_of
 
 FORMAT = "break-glass ticket v1"
 KINDS = frozenset({"ordinary", "emergency"})
@@ -156,12 +156,10 @@ def requester_of(found: Any) -> Requester:
         if not isinstance(text, str) or not 0 < len(text) <= MAX_NAME or not _is_clear(text):
             raise malformed(f"requester.{name} must be text of 1 to {MAX_NAME} characters")
     try:
-        raw = bytes.fromhex(found["key"])
-    except (ValueError, TypeError):
-        raw = b""
-    if not 32 < len(raw) <= 512 or raw.hex() != found["key"]:
-        raise malformed("requester.key is a passkey's SubjectPublicKeyInfo in hexadecimal")
-    return Requester(found["person"], found["name"], PersonKey("passkey", raw))
+        key = passkey_of(found["key"])
+    except ValueError as error:
+        raise malformed(f"requester.key must be a passkey's SubjectPublicKeyInfo: {error}") from None
+    return Requester(found["person"], found["name"], key)
 
 
 def reason_of(document: Mapping[str, Any]) -> str:

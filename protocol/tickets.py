@@ -52,16 +52,12 @@ from protocol.ticket_form import (
     whole,
 )
 from protocol.ticket_form import FORMAT as FORMAT
-from protocol.ticket_form import KINDS as KINDS
 from protocol.ticket_form import MAX_EMERGENCY_SECONDS as MAX_EMERGENCY_SECONDS
 from protocol.ticket_form import MAX_GRANT_BYTES as MAX_GRANT_BYTES
 from protocol.ticket_form import MAX_INCIDENT as MAX_INCIDENT
-from protocol.ticket_form import MAX_NAME as MAX_NAME
 from protocol.ticket_form import MAX_PATHS as MAX_PATHS
-from protocol.ticket_form import MAX_PATHS_BYTES as MAX_PATHS_BYTES
 from protocol.ticket_form import MAX_REASON as MAX_REASON
 from protocol.ticket_form import MAX_SECONDS as MAX_SECONDS
-from protocol.ticket_form import MAX_WAIT_SECONDS as MAX_WAIT_SECONDS
 from protocol.ticket_form import MIN_REASON as MIN_REASON
 from protocol.ticket_form import MIN_SECONDS as MIN_SECONDS
 from protocol.ticket_form import SCOPES as SCOPES

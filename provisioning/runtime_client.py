@@ -5,14 +5,13 @@ guest by HMAC instead of by certificate (:mod:`provisioning.enrolment`).
 """
 
 import json
+import math
 import os
 import re
 import socket
 import ssl
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Self
@@ -24,14 +23,20 @@ from audit.context import SYSTEM, Actor
 from audit.services import record
 from protocol.enrolment import CONTROL_PLANE_URI, Trust, runtime_dns_name
 from protocol.tokens import RuntimeToken, new_runtime_token, sign
+from provisioning.deadlines import Clock
 from provisioning.driver import connect
 from provisioning.fleet_keys import authorities, fleet_key, private_pem, token_seed
+from provisioning.kept_clients import ClientPool, KeptClient
 from provisioning.models import FleetKey, Runtime
 from provisioning.specs import host_spec, runtime_spec
 
 TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 URGENT_TIMEOUT = httpx.Timeout(8.0, connect=3.0)
 """For what ends access: one guest that does not answer must not hold up the ends in others."""
+DEADLINE, URGENT_DEADLINE = 60.0, 10.0
+"""Seconds for a whole call: the time-outs above begin anew with each byte, and a guest may drip."""
+URGENT_PATIENCE = 20.0
+"""Seconds for all calls of one urgent client together: so long can one guest keep an urgent thread."""
 MAX_ANSWER_BYTES = 256 * 1024
 MAX_RECEIPTS_BYTES = 2 * 1024 * 1024
 KEPT_SECONDS = 4.0
@@ -68,29 +73,6 @@ class ConnectionBroke(AgentUnreachable):
     """It broke under way; the agent may or may not have heard."""
 
 
-class ClientPool:
-    """A few kept clients, each with its own connections; the least recent is closed when there are too many.
-
-    One per runtime and address: an address is given out again, and a connection belongs to whom it was
-    opened to. One per process, since a forked child must not write into its parent's connections.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._clients: OrderedDict[Hashable, httpx.Client] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, name: Hashable, make: Callable[[], httpx.Client]) -> httpx.Client:
-        """The client of that name; made if there is none."""
-        with self._lock:
-            client = self._clients.pop(name, None) or make()
-            self._clients[name] = client
-            if len(self._clients) > self._limit:
-                # Not closed by force: another thread may be using it. Its connections end by themselves.
-                self._clients.popitem(last=False)
-            return client
-
-
 _POOL = ClientPool(POOL_LIMIT)
 
 
@@ -108,8 +90,12 @@ class RuntimeClient:
         port: int,
         actor: Actor = SYSTEM,
         timeout: httpx.Timeout = TIMEOUT,
+        deadline: float | None = None,
+        patience: float = math.inf,
     ) -> None:
         self._runtime, self._actor, self._timeout = runtime, actor, timeout
+        self._deadline = DEADLINE if deadline is None else deadline
+        self._until = time.monotonic() + patience
         self._name = runtime_dns_name(str(runtime.pk))
         self._address, self._port = address, port
 
@@ -139,7 +125,8 @@ class RuntimeClient:
         address, colon, port = runtime.agent_address.rpartition(":")
         if not colon or not port.isdigit():
             raise AgentUnreachable("The runtime has no address.")
-        return cls(runtime, address, int(port), actor, URGENT_TIMEOUT)
+        limits = (URGENT_TIMEOUT, URGENT_DEADLINE, URGENT_PATIENCE)
+        return cls(runtime, address, int(port), actor, *limits)
 
     def listening(self) -> bool:
         """Whether the agent speaks TLS on its port; proves nothing about who it is."""
@@ -311,34 +298,41 @@ class RuntimeClient:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         # A request that may not happen twice takes no connection that may have died while it was kept.
         kept = verified and _repeatable(method, path)
+        clock = Clock()
         try:
             with (
                 self._pooled() if kept else self._new_client(verified=verified) as client,
+                clock.running(self._time_left(), client.sockets),
                 client.stream(
                     method,
                     url,
                     content=content,
                     headers=headers,
                     timeout=self._timeout,
-                    extensions={"sni_hostname": self._name},
+                    extensions={"sni_hostname": self._name, "trace": clock.trace},
                 ) as response,
             ):
-                return _answer(response, most)
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
-            raise ConnectionBroke(f"The connection to the agent broke ({type(error).__name__}).") from None
+                return _answer(response, most, clock)
         except (httpx.HTTPError, ssl.SSLError, OSError) as error:
-            raise AgentUnreachable(f"No answer from the guest's agent ({type(error).__name__}).") from None
+            raise _broken(error, late=clock.over) from None
+
+    def _time_left(self) -> float:
+        """Seconds that the next call may take. Raises AgentUnreachable: none."""
+        left = min(self._deadline, self._until - time.monotonic())
+        if left <= 0:
+            raise _late()
+        return left
 
     @contextmanager
-    def _pooled(self) -> Iterator[httpx.Client]:
+    def _pooled(self) -> Iterator[KeptClient]:
         """This process's client for this runtime, at this address, with the keys of now."""
         known = (fleet_key(FleetKey.Use.CLIENT).pk, authorities())
         name = (os.getpid(), self._name, self._address, self._port, *known)
         yield _POOL.get(name, lambda: self._new_client(verified=True))
 
-    def _new_client(self, *, verified: bool) -> httpx.Client:
+    def _new_client(self, *, verified: bool) -> KeptClient:
         limits = httpx.Limits(max_connections=4, keepalive_expiry=KEPT_SECONDS)
-        return httpx.Client(
+        return KeptClient(
             verify=self._context(verified=verified), timeout=TIMEOUT, limits=limits, trust_env=False
         )
 
@@ -355,17 +349,32 @@ class RuntimeClient:
         return context
 
 
-def _answer(response: httpx.Response, most: int = MAX_ANSWER_BYTES) -> dict[str, Any]:
+def _late() -> AgentUnreachable:
+    return AgentUnreachable("The guest's agent takes too long to answer.")
+
+
+def _broken(error: Exception, *, late: bool) -> AgentUnreachable:
+    """What is wrong with a connection. A late one is not tried again: the next would be as slow."""
+    if late:
+        return _late()
+    if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError):
+        return ConnectionBroke(f"The connection to the agent broke ({type(error).__name__}).")
+    return AgentUnreachable(f"No answer from the guest's agent ({type(error).__name__}).")
+
+
+def _answer(response: httpx.Response, most: int, clock: Clock) -> dict[str, Any]:
     content = b""
     for chunk in response.iter_bytes():
         content += chunk
         if len(content) > most:
             raise AgentUnreachable("The guest's answer is too long.")
+    if clock.over:  # what was read may be cut short
+        raise _late()
     document: Any = None
     if content:
         try:
             document = httpx.Response(200, content=content).json()
-        except ValueError:
+        except (ValueError, RecursionError):  # a guest may nest as deep as it likes
             raise AgentUnreachable("The guest's answer is not JSON.") from None
     if response.is_success:
         return document if isinstance(document, dict) else {}

@@ -11,6 +11,7 @@ from django.utils.module_loading import import_string
 from provisioning.models import Runtime
 
 _TELLERS: list[str] = []
+_READERS: list[str] = []
 
 
 def at_start(teller: str) -> None:
@@ -27,3 +28,18 @@ def tell(runtime: Runtime, client: Any) -> None:
     """Call them all. ``client``: a RuntimeClient, whose module this one must not load."""
     for teller in _TELLERS:
         import_string(teller)(runtime, client)
+
+
+def at_status(reader: str) -> None:
+    """Have the function of this dotted name called with each status that a guest is asked for now and then.
+
+    It takes the runtime, the status and the client, and may raise as those of :func:`at_start`.
+    """
+    if reader not in _READERS:
+        _READERS.append(reader)
+
+
+def read(runtime: Runtime, status: Any, client: Any) -> None:
+    """Call them all."""
+    for reader in _READERS:
+        import_string(reader)(runtime, status, client)

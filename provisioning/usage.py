@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 
 from django.utils import timezone
 
+from provisioning import starting
 from provisioning.driver import DriverError
 from provisioning.models import Operation, Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
@@ -35,10 +36,12 @@ def observe(runtime: Runtime) -> None:
         AgentUnreachable, AgentRefused: the guest does not answer.
         DriverError: its host does not answer.
     """
-    found = read(RuntimeClient.dial(runtime).status())
+    client = RuntimeClient.dial(runtime)
+    status = client.status()
     Runtime.objects.filter(pk=runtime.pk).exclude(operations__state__in=Operation.ACTIVE).update(
-        usage=found, usage_at=timezone.now()
+        usage=read(status), usage_at=timezone.now()
     )
+    starting.read(runtime, status, client)
 
 
 def read(status: dict[str, Any]) -> dict[str, int]:

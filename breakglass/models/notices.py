@@ -42,6 +42,9 @@ class Webhook(models.Model):
 class Notice(models.Model):
     """One message about a ticket to one person or webhook."""
 
+    MAX_ATTEMPTS = 8
+    """After so many nobody tries again; what cannot be sent at all has them at once."""
+
     class Kind(models.TextChoices):
         REQUESTED = "requested"
         REMINDER = "reminder"

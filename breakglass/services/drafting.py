@@ -16,6 +16,7 @@ from breakglass.models import PERSON, Passkey, Ticket
 from breakglass.refusals import TicketRefused, in_sentences
 from breakglass.standing import Standing, standing
 from protocol import tickets as form
+from protocol.ticket_form import MAX_NAME, MAX_WAIT_SECONDS
 from provisioning.models import Runtime
 from tenants.models import Tenant
 from tenants.selectors import is_operator
@@ -74,7 +75,7 @@ def draft(
     """
     now = int(database_time().timestamp())
     current = standing(tenant)
-    begun = ticket.document if ticket else {"asked_at": now, "wait_until": now + form.MAX_WAIT_SECONDS}
+    begun = ticket.document if ticket else {"asked_at": now, "wait_until": now + MAX_WAIT_SECONDS}
     document = {
         "format": form.FORMAT,
         "ticket": str(ticket.pk if ticket else uuid.uuid4()),
@@ -144,7 +145,7 @@ def name_of(actor: Actor) -> str:
         raise _not_allowed()
     full = getattr(actor.user, "get_full_name", str)().strip()
     name = f"{full} ({actor.user.get_username()})" if full else actor.user.get_username()
-    return unicodedata.normalize("NFC", name)[: form.MAX_NAME]
+    return unicodedata.normalize("NFC", name)[:MAX_NAME]
 
 
 def plain(text: str) -> str:

@@ -39,7 +39,7 @@ def approvers_name(
 
     Args:
         version: of the set that was shown and signed.
-        signature: for ``Purpose.APPROVERS``, over the document of that set.
+        signature: for ``Purpose.NAMING``, over the :func:`protocol.approvers.naming_document` of both.
 
     Raises:
         TicketRefused: ``not_allowed``, ``no_keyring``, ``no_approvers``, ``stale``, ``not_an_owner`` or

@@ -16,7 +16,7 @@ from client.reading import hash_of, optional, take
 from client.receipts import created
 from client.screen import confirm, plain, say, table, warn
 from client.tickets import Shown
-from protocol.approvers import ApproversError, ApproverSet
+from protocol.approvers import ApproversError, ApproverSet, naming_document
 from protocol.persons import Purpose
 from protocol.terms import DEFAULT_MODE
 from protocol.verify.access import verify_access
@@ -70,7 +70,10 @@ def revoke(context: Context, args: argparse.Namespace) -> int:
     """End a ticket, whether it waits or runs."""
     with context.portal(context.device()) as portal:
         told = portal.revoke_ticket(args.tenant, args.id, args.why)
-    say(f"The ticket is {plain(take(told, 'state', str), 20)}. The machine cuts it off within seconds.")
+    say(
+        f"The ticket is {plain(take(told, 'state', str), 20)}. The machine is told until it says "
+        "that it is over, usually within seconds."
+    )
     return 0
 
 
@@ -100,7 +103,7 @@ def receipts(context: Context, args: argparse.Namespace) -> int:
 
 def approvers(context: Context, args: argparse.Namespace) -> int:
     """Whom the machine believes; with ``--name`` have it believe the set in force."""
-    with _signed_in(context, args.tenant) as (portal, _seen, verdict, device):
+    with _signed_in(context, args.tenant) as (portal, seen, verdict, device):
         told = portal.approvers(args.tenant)
         current = _current(told)
         if args.name is not None:
@@ -109,7 +112,7 @@ def approvers(context: Context, args: argparse.Namespace) -> int:
                 raise Failure("Another set is in force. Look at it with: break-glass approvers TENANT")
             say(*_set_lines(current))
             confirm("Name them? You can close this way later, but not take it back.", yes=args.yes)
-            signature = device.sign(Purpose.APPROVERS, dict(current.document))
+            signature = device.sign(Purpose.NAMING, naming_document(seen.tenant_id, current))
             told = portal.name_approvers(args.tenant, current.version, signature)
     say(*(_set_lines(current) if current else ["There are no approvers yet."]))
     named, stated = optional(told, "named", dict), optional(take(told, "guest", dict), "approvers", dict)

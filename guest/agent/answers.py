@@ -50,33 +50,40 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     """Turn whatever a handler raises into JSON without any inner detail."""
     try:
         return await handler(request)
-    except BadRequest as refusal:
-        return error(400, "bad_request", str(refusal))
-    except (WorkspaceRefused, JobRefused, BreakGlassRefused) as refusal:
-        return error(refusal.status, refusal.code, str(refusal))
-    except (EnrolmentRefused, VaultRefused) as refusal:
-        return error(refusal.status, refusal.code, str(refusal))
-    except MembersRefused as refusal:
-        return error(422 if refusal.code == "malformed" else 403, refusal.code, str(refusal))
-    except TrustRefused as refusal:
-        return error(422 if refusal.code == "malformed" else 409, refusal.code, str(refusal))
-    except SessionRefused as refusal:
-        return error(403, refusal.code, "sign the challenge with a member's key")
-    except GatewayRefused as refusal:
-        return error(refusal.status, refusal.code, str(refusal))
-    except TooLarge as refusal:
-        return _closing(error(413, "too_large", f"at most {refusal.limit} bytes"))
-    except web.HTTPException as refusal:
-        code = refusal.reason.lower().replace(" ", "_")
-        return error(refusal.status, code, refusal.reason)
-    except TimeoutError:
-        return _closing(error(408, "too_slow", "the body did not arrive in time"))
     except Exception as failure:
-        # Only the kind is logged: a message could repeat what the caller sent.
-        _log.error("%s %s failed: %s", request.method, request.path, type(failure).__name__)
-        if is_about_the_disk(failure):
-            return error(507, "disk_full", "the machine's disk is full; delete something first")
-        return error(500, "internal", "the agent failed; see its log")
+        answer = answer_to(failure)
+        if answer.status in {500, 507} and not isinstance(failure, _REFUSALS):
+            # Only the kind is logged: a message could repeat what the caller sent.
+            _log.error("%s %s failed: %s", request.method, request.path, type(failure).__name__)
+        return answer
+
+
+_REFUSALS = (WorkspaceRefused, JobRefused, BreakGlassRefused, EnrolmentRefused, VaultRefused, GatewayRefused)
+"""Each says its own status and code."""
+_OTHERS = {MembersRefused: 403, TrustRefused: 409}
+"""Each says its own code; their status, unless they are malformed."""
+
+
+def answer_to(failure: Exception) -> web.Response:
+    """What is answered if a handler raises ``failure``."""
+    if isinstance(failure, _REFUSALS):
+        return error(failure.status, failure.code, str(failure))
+    if isinstance(failure, MembersRefused | TrustRefused):
+        status = 422 if failure.code == "malformed" else _OTHERS[type(failure)]
+        return error(status, failure.code, str(failure))
+    if isinstance(failure, BadRequest):
+        return error(400, "bad_request", str(failure))
+    if isinstance(failure, SessionRefused):
+        return error(403, failure.code, "sign the challenge with a member's key")
+    if isinstance(failure, TooLarge):
+        return _closing(error(413, "too_large", f"at most {failure.limit} bytes"))
+    if isinstance(failure, web.HTTPException):
+        return error(failure.status, failure.reason.lower().replace(" ", "_"), failure.reason)
+    if isinstance(failure, TimeoutError):
+        return _closing(error(408, "too_slow", "the body did not arrive in time"))
+    if is_about_the_disk(failure):
+        return error(507, "disk_full", "the machine's disk is full; delete something first")
+    return error(500, "internal", "the agent failed; see its log")
 
 
 def is_about_the_disk(failure: Exception) -> bool:

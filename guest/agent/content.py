@@ -3,7 +3,6 @@
 import asyncio
 import ctypes
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +18,8 @@ from guest.agent.beneath import WorkspaceRefused, checked
 from guest.agent.breakglass.refusals import BreakGlassRefused
 from guest.agent.queries import query
 from guest.agent.sessions import SessionRefused
-from guest.agent.streams import HASH_HEADER, stated_hash
-from guest.agent.workspace import Opened, Workspace
+from guest.agent.streams import BROKEN_OFF, HASH_HEADER, RANGE, stated_hash
+from guest.agent.workspace import Going, Opened, Workspace
 
 THREADS = 4
 STALL_SECONDS = 30.0
@@ -30,7 +29,9 @@ SLOWEST = 4096
 SLACK_SECONDS = 60.0
 CLONE_FS = 0x200
 SANDBOX = "default-src 'none'; sandbox; frame-ancestors 'none'"
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+GOING = web.RequestKey("going", Going)
+"""Where a deletion leaves how far it has come."""
 
 T = TypeVar("T")
 Passing = Callable[[web.Request, bytes], None]
@@ -76,12 +77,18 @@ class Content:
         asked = query(request, "path", "recursive")
         if asked.get("recursive", "0") not in {"0", "1"}:
             raise BadRequest("recursive must be 0 or 1")
-        recursive = asked.get("recursive") == "1"
-        done = await self._run(lambda: self._workspace.delete(asked.get("path", ""), recursive=recursive))
+        path, recursive = asked.get("path", ""), asked.get("recursive") == "1"
+        going = request[GOING] = Going()
+        done = await self._run(
+            lambda: self._workspace.delete(path, recursive=recursive, going=going), stopping=going.stopped.set
+        )
         return web.json_response(done)
 
     async def write(self, request: web.Request) -> web.Response:
-        """Stream the body into a file that gets its name only when it is whole and what was stated."""
+        """Stream the body into a file that gets its name only when it is whole and what was stated.
+
+        ``If-Match``: the ETag of the file that it is to replace, and of no other state of it.
+        """
         stated = stated_hash(request)
         if stated is None:
             raise BadRequest(f"state the body's SHA-256 in {HASH_HEADER}: 64 lower-case hexadecimal digits")
@@ -91,10 +98,19 @@ class Content:
             async for data in self._arriving(request):
                 await self._run(upload.write, data)
             self._passing(request, b"")
+            if (instead := request.headers.get("If-Match")) is not None:
+                await self._run(self._check_unchanged, path, instead)
             told = await self._run(upload.finish, stated)
         finally:
             await self._run(upload.abort)
         return web.json_response({"path": path, **told}, status=201 if told["created"] else 200)
+
+    def _check_unchanged(self, path: str, tag: str) -> None:
+        """Between this and the new name are microseconds, in which nothing is asked of the disk."""
+        file = self._workspace.open_file(path)
+        os.close(file.descriptor)
+        if file.tag != tag:
+            raise WorkspaceRefused(412, "changed", "the file has changed since it was read; read it again")
 
     async def read(self, request: web.Request) -> web.StreamResponse:
         """A file, or the one range of it that is asked for; always as something to keep, never to show."""
@@ -172,12 +188,19 @@ class Content:
             if not data:
                 return
 
-    async def _run(self, deed: Callable[..., T], *given: object) -> T:
-        """Have a thread do it, and see its end even if nobody waits any more: it holds descriptors."""
+    async def _run(
+        self, deed: Callable[..., T], *given: object, stopping: Callable[[], None] | None = None
+    ) -> T:
+        """Have a thread do it, and see its end even if nobody waits any more: it holds descriptors.
+
+        ``stopping``: is called when nobody waits any more, and makes that end come soon.
+        """
         future = asyncio.get_running_loop().run_in_executor(self._threads, deed, *given)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
+            if stopping is not None:
+                stopping()
             await asyncio.wait([future])
             raise
 
@@ -192,7 +215,7 @@ def _own_umask() -> None:
 
 def _span(request: web.Request, file: Opened) -> tuple[int, int] | None:
     """First byte and count; None if nothing is there. Not one range, or another state: all."""
-    found = _RANGE.fullmatch(request.headers.get("Range", ""))
+    found = RANGE.fullmatch(request.headers.get("Range", ""))
     if found is None or not (found[1] or found[2]):
         return 0, file.size
     if request.headers.get("If-Range", file.tag) != file.tag:
@@ -230,5 +253,6 @@ def _whole_or_cut(request: web.Request) -> Iterator[None]:
     try:
         yield
     except (OSError, Cut, SessionRefused, BreakGlassRefused, WorkspaceRefused):  # TimeoutError is an OSError
+        request[BROKEN_OFF] = True
         if request.transport is not None:
             request.transport.abort()

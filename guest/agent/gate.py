@@ -192,6 +192,8 @@ class Gate:
     guard: Guard
     rate: RateLimit = field(default_factory=RateLimit)
     streams: Places = field(default_factory=Places)
+    operators_streams: Places = field(default_factory=Places)
+    """Places of their own: slow operators keep no member out."""
 
     def middleware(self) -> Middleware:
         """Stands before every handler that a route has."""
@@ -252,7 +254,7 @@ class Gate:
         if flow is None:
             return await self.guard.visit(request, handler, token)
         try:
-            with self.streams.place(token.ticket):
+            with self.operators_streams.place(token.ticket):
                 return await self.guard.visit(request, handler, token)
         except TooManyStreams:
             return self._refusal(request, token, 429, *BUSY)

@@ -14,7 +14,7 @@ FILES: dict[str, tuple[tuple[str, ...], str]] = {
     "/witness.js": (("witness.js",), "text/javascript"),
     "/page.css": (("page.css",), "text/css"),
     "/break-glass": (("break-glass.html",), "text/html"),
-    "/break-glass.js": (("common.js", "break-glass.js"), "text/javascript"),
+    "/break-glass.js": (("common.js", "break-glass.js", "break-glass-files.js"), "text/javascript"),
     "/break-glass.css": (("page.css", "break-glass.css"), "text/css"),
 }
 HEADERS = {

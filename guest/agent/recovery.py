@@ -2,8 +2,9 @@
 
 The owners have lost every key and the recovery key. Approvers sign the next keyring; the guest checks each
 signature, states the wait to whoever asks, and shows it to every member who signs in. Any owner ends it, and
-so does any keyring that an owner signs meanwhile. Who the approvers are was signed by an owner beforehand; a
-guest that knows none has no such way.
+so does any keyring that an owner signs meanwhile, and the next set of approvers: those who began it may be
+approvers no more. Who the approvers are was signed by an owner beforehand; a guest that knows none has no
+such way.
 """
 
 import json
@@ -31,6 +32,8 @@ class Pending:
     keyring: Keyring
     began: int
     """Whole seconds since 1970, by this guest's clock."""
+    approvers: str
+    """Hash of the set whose quorum has signed."""
 
     @property
     def due(self) -> int:
@@ -53,9 +56,11 @@ class Recovery:
 
     @property
     def pending(self) -> Pending | None:
-        """The recovery that waits; none once a keyring has come in between."""
-        found, current = self._pending, self._members.keyring
+        """The recovery that waits; none once a keyring, or another set of approvers, has come in between."""
+        found, current, pinned = self._pending, self._members.keyring, self.approvers
         if found is None or current is None or found.keyring.previous != current.hash:
+            return None
+        if pinned is None or found.approvers != pinned.hash:
             return None
         return found
 
@@ -103,8 +108,9 @@ class Recovery:
             check_quorum(self.approvers, Purpose.RECOVERY, asked, signatures, self._site)
         except ApproversError as error:
             raise MembersRefused(error.code, str(error)) from None
-        self._keep(Pending(keyring, now))
-        return Pending(keyring, now)
+        begun = Pending(keyring, now, self.approvers.hash)
+        self._keep(begun)
+        return begun
 
     def object(self) -> bool:
         """End the recovery that waits; whether there was one."""
@@ -146,10 +152,16 @@ class Recovery:
         if pending is None:
             path.unlink(missing_ok=True)
         else:
-            kept = {"keyring": pending.keyring.document, "began": pending.began}
+            kept = {
+                "keyring": pending.keyring.document,
+                "began": pending.began,
+                "approvers": pending.approvers,
+            }
             write_atomically(path, canonical(kept))
         self._pending = pending
 
 
 def _pending(document: Any) -> Pending:
-    return Pending(Keyring.parse(document["keyring"]), int(document["began"]))
+    # One that was begun before the set was kept with it begins anew.
+    by = str(document.get("approvers", ""))
+    return Pending(Keyring.parse(document["keyring"]), int(document["began"]), by)

@@ -196,8 +196,9 @@ class Routes:
     async def suspend(self, request: web.Request) -> web.Response:
         suspended = await json_flag(request, "suspended")
         self._gate.members.suspend(suspended)
-        self._break_glass.changed()
+        # Before what a full disk can refuse.
         ended = self._gate.sessions.end_all() if suspended else 0
+        self._break_glass.changed()
         return web.json_response({"suspended": suspended, "ended": ended})
 
     async def end_sessions(self, _request: web.Request) -> web.Response:

@@ -14,6 +14,10 @@ from protocol.tokens import body_hash
 HASH_HEADER = "X-Content-SHA256"
 MAX_STREAMS = 8
 MAX_STREAMS_EACH = 4
+BROKEN_OFF = web.RequestKey("broken_off", bool)
+"""Set where an answer ended before its announced end: its status was sent, and says nothing of that."""
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+"""What a header of that name may ask for: one part. Others are answered with the whole."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,14 @@ class Opened:
     """Another one when the file was changed."""
 
 
+@dataclass
+class Going:
+    """How far a deletion has come, and whether it may go on: its thread asks before each entry."""
+
+    stopped: threading.Event = field(default_factory=threading.Event)
+    removed: int = 0
+
+
 class Workspace:
     """One folder, and what members do in it."""
 
@@ -57,7 +65,8 @@ class Workspace:
     def without_links(self) -> "Workspace":
         """The same, following no link: what stands below a path in the tree is all that the path reaches.
 
-        It shares the memory of uploads under way, so that neither sweeps away the other's.
+        It shares the memory of uploads under way, so members' listings leave those alone. It sweeps nothing
+        itself: who may only read deletes nothing, not even what an upload has left behind.
         """
         found = copy(self)
         found._links = False
@@ -117,17 +126,19 @@ class Workspace:
         with self._parent(path) as (folder, name):
             os.mkdir(name, 0o770, dir_fd=folder)
 
-    def delete(self, path: str, *, recursive: bool) -> dict[str, Any]:
+    def delete(self, path: str, *, recursive: bool, going: Going | None = None) -> dict[str, Any]:
         """A file, a link (never what it leads to), or a folder. Incomplete: ask again to go on."""
+        going = going or Going()
         with self._parent(path) as (folder, name):
             if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                 os.unlink(name, dir_fd=folder)
-                return {"removed": 1, "complete": True}
-            removed, complete = _empty(folder, name) if recursive else (0, True)
-            if not complete:
-                return {"removed": removed, "complete": False}
-            os.rmdir(name, dir_fd=folder)
-            return {"removed": removed + 1, "complete": True}
+                going.removed += 1
+            elif recursive and not _empty(folder, name, going):
+                return {"removed": going.removed, "complete": False}
+            else:
+                os.rmdir(name, dir_fd=folder)
+                going.removed += 1
+            return {"removed": going.removed, "complete": True}
 
     @contextmanager
     def folder(self, path: str) -> Iterator[tuple[int, int]]:
@@ -177,7 +188,7 @@ class Workspace:
 
     def _sweep(self, folder: int, name: str) -> None:
         with self._lock:
-            if name in self._under_way:
+            if name in self._under_way or not self._links:
                 return
         try:
             os.unlink(name, dir_fd=folder)
@@ -222,20 +233,20 @@ def _mode_to_be(folder: int, name: str) -> int:
     return 0o660 | (mode & 0o110)
 
 
-def _empty(folder: int, name: str) -> tuple[int, bool]:
-    """Delete what is in the folder ``name``: how much, and whether time was enough for all."""
-    until, removed = time.monotonic() + DELETE_SECONDS, 0
+def _empty(folder: int, name: str, going: Going) -> bool:
+    """Delete what is in the folder ``name``; False: it was stopped, or time was not enough for all."""
+    until = time.monotonic() + DELETE_SECONDS
     for step in walk(folder, name):
+        if going.stopped.is_set() or time.monotonic() > until:
+            return False
         if isinstance(step, Left):
             os.rmdir(step.name, dir_fd=step.folder)
         elif stat.S_ISDIR(step.facts.st_mode):
             continue
         else:
             os.unlink(step.name, dir_fd=step.folder)
-        removed += 1
-        if time.monotonic() > until:
-            return removed, False
-    return removed, True
+        going.removed += 1
+    return not going.stopped.is_set()
 
 
 def _entry(folder: int, name: bytes) -> dict[str, Any] | None:
@@ -244,7 +255,16 @@ def _entry(folder: int, name: bytes) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     kind, size = _kind(facts.st_mode), facts.st_size
-    return {"name": _shown(name), "kind": kind, "size": size, "modified": int(facts.st_mtime)}
+    told = {"name": _shown(name), "kind": kind, "size": size, "modified": int(facts.st_mtime)}
+    return told if _is_utf8(name) else told | {"utf8": False}
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _shown(name: bytes) -> str:

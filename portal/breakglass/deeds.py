@@ -58,7 +58,8 @@ class Deed:
             cwd = f"  (in {self.detail['cwd']})" if self.detail.get("cwd") else ""
             return f"{json.dumps(self.detail['argv'], ensure_ascii=False)}{cwd}"
         if "path" in self.detail:
-            return str(self.detail["path"]) or "the whole workspace"
+            more = ", with all that is in it" if self.detail.get("recursive") == "1" else ""
+            return (str(self.detail["path"]) or "the whole workspace") + more
         return str(self.detail.get("name") or self.detail.get("code") or "")
 
     @property
@@ -69,6 +70,8 @@ class Deed:
             return ""
         parts = [STATUSES.get(status, "" if status < 400 else f"not served ({status})")]
         parts += [_bytes(self.outcome["bytes"])] if isinstance(self.outcome.get("bytes"), int) else []
+        if isinstance(self.outcome.get("removed"), int):
+            parts.append(f"{self.outcome['removed']} removed")
         parts += [f"exit code {self.outcome['exit_code']}"] if "exit_code" in self.outcome else []
         return ", ".join(part for part in parts if part)
 

@@ -58,7 +58,15 @@ class SetForm:
             return {"keys": "Choose at least one passkey."}
         if len(self.chosen) > MAX_APPROVERS:
             return {"keys": f"Choose {MAX_APPROVERS} passkeys at most."}
-        return {name: words for name, typed in self.typed.items() if (words := _wrong_number(typed, people))}
+        wrong = {name: words for name, typed in self.typed.items() if (words := _wrong_number(typed, people))}
+        return wrong or {name: words for name in self.policy if (words := self._too_many(name))}
+
+    def _too_many(self, name: str) -> str:
+        """Who can change the set can lower its numbers."""
+        if self.policy[name] <= self.threshold:
+            return ""
+        can = "1 person changes" if self.threshold == 1 else f"{self.threshold} people change"
+        return f"{can} the set, and could lower this. Give {self.threshold} at most, or raise that number."
 
 
 def offered() -> Sequence[Passkey]:

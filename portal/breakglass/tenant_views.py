@@ -37,6 +37,7 @@ from portal.breakglass.tenant_tickets import PAGE, Told, done_under, history, ma
 from portal.breakglass.timeline import timeline
 from portal.polling import polled
 from portal.record.proving import NotProved
+from protocol.approvers import ApproverSet, naming_document
 from protocol.persons import Purpose
 from protocol.terms import MODES
 from tenants.models import Tenant
@@ -185,7 +186,8 @@ def tenant_approvers_name(request: HttpRequest, tenant: Tenant) -> HttpResponse:
         return signing.done(reverse("tenant-break-glass-approvers", args=[tenant.slug]))
     if request.POST.get("hash", "") != current.hash:
         raise SigningRefused(CHANGED)
-    return _ask(request, tenant, slot, Purpose.APPROVERS, current.document)
+    named = naming_document(str(tenant.pk), ApproverSet.parse(current.document))
+    return _ask(request, tenant, slot, Purpose.NAMING, named)
 
 
 @login_required

@@ -4,7 +4,7 @@ from protocol.tickets import WHOLE_WORKSPACE
 
 SCOPES = {
     "status": ("State", "how the machine and its services are"),
-    "logs:read": ("Logs", "of the agent, the gateway and jobs"),
+    "logs:read": ("Logs", "of the agent and the gateway, and members' commands with all their output"),
     "workspace:read": ("Read files", "list, view and download below the paths named"),
     "workspace:write": ("Change files", "write and delete below the paths named"),
     "exec": ("Commands", "single ones, as the tenant's user; they reach the whole workspace"),

@@ -4,7 +4,8 @@ JSON Lines. The first is the header ``{"format":"portal break-glass export v1","
 "rp_id":…,"origins":[…],"after":{"seq":N,"hash":…}}``. Each other line has one member:
 
 - ``set``: an approver set's document; ``keyring``: that of a keyring whose owner has signed a ticket;
-- ``grant``: a ticket with its signatures, as the guest took it; its set stands before it;
+- ``grant``: a ticket with its signatures, as the guest took it; its set stands before it. Who approved, and
+  which owner, must be what the guest's own ``granted`` receipt says;
 - ``receipt``: the guest's, in the chain's order, from ``after`` on; its ticket stands before it;
 - ``head``: the guest's signed note of the last one;
 - ``entry``: a receipt of the portal's log, as text. It names the guest's key, or a head of the guest's chain.
@@ -209,7 +210,7 @@ class _Found:
             raise VerificationError(f"ticket {ticket.ticket}: fewer people have approved than it needs")
         names = sorted({one["name"] for one in approvers.document["approvers"] if one["person"] in people})
         owner = self._owner(ticket, grant)
-        self.courses[ticket.digest] = Course(ticket, tuple(names), owner)
+        self.courses[ticket.digest] = Course(ticket, people, tuple(names), owner)
 
     def _owner(self, ticket: Ticket, grant: Grant) -> str:
         """The fingerprint of the owner who signed, too; empty if none did."""

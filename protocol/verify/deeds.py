@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from protocol.access_receipts import Receipt
+from protocol.receipt_texts import exact
 from protocol.tickets import Ticket, last_end
 from protocol.verify.outcome import VerificationError
 
@@ -21,10 +22,14 @@ class Course:
     """A ticket whose signatures hold, and how far its access has come."""
 
     ticket: Ticket
+    people: frozenset[str]
+    """Who approved."""
     approvers: tuple[str, ...]
     """Their names in the set."""
     owner: str
-    """Fingerprint of the owner who signed too; empty if none did."""
+    """Fingerprint of the owner's key whose signature the file has; empty if it has none."""
+    granted: bool = False
+    """Whether the guest's receipt that it took the ticket is in the file, and says the same."""
     until: int | None = None
     """Seconds since 1970; None: not begun, as far as the receipts tell."""
     over: bool = False
@@ -36,6 +41,7 @@ class Course:
         if deed.event in OPENING:
             self._check_time(deed)
         if deed.event == "granted":
+            self._check_signers(deed)
             self.until = min(deed.at + self.ticket.seconds, last_end(self.ticket))
         elif deed.event == "access":
             self._check_reach(deed)
@@ -52,7 +58,18 @@ class Course:
             f"  for {', '.join(ticket.scopes)}{f' in {where}' if where else ''}, {ticket.seconds} seconds",
             f"  approved by {', '.join(map(_quoted, self.approvers))}",
         ]
-        return [*rows, f"  and by the owner's key {self.owner}"] if self.owner else rows
+        return [*rows, f"  and by the owner's key {self.owner}"] if self.owner and self.granted else rows
+
+    def _check_signers(self, deed: Receipt) -> None:
+        """The ticket's digest does not hold its signatures: who signed is what the guest has seen, and noted.
+
+        Keyrings in the file are the portal's word, and so an owner's signature alone is, too.
+        """
+        if deed.detail.get("people") != sorted(self.people):
+            raise VerificationError(f"receipt {deed.seq}: other people had approved than the file says")
+        if deed.detail.get("owner") != self.owner:
+            raise VerificationError(f"receipt {deed.seq}: the machine has seen another owner's signature")
+        self.granted = True
 
     def _check_time(self, deed: Receipt) -> None:
         late = deed.at > (self.until or last_end(self.ticket)) + LEEWAY_SECONDS
@@ -60,7 +77,7 @@ class Course:
             raise VerificationError(f"receipt {deed.seq}: access after its ticket was over")
 
     def _check_reach(self, deed: Receipt) -> None:
-        scope, path = deed.detail.get("scope"), deed.detail.get("path")
+        scope, path = deed.detail.get("scope"), _path(deed)
         if scope not in self.ticket.scopes:
             raise VerificationError(f"receipt {deed.seq}: its ticket does not give that scope")
         if isinstance(path, str) and not self.ticket.covers(path):
@@ -79,6 +96,13 @@ def moment(at: int) -> str:
         return datetime.fromtimestamp(at, UTC).isoformat()
     except (ValueError, OverflowError, OSError):
         return str(at)
+
+
+def _path(deed: Receipt) -> Any:
+    try:
+        return exact(deed.detail, "path")
+    except ValueError:
+        raise VerificationError(f"receipt {deed.seq}: its path is not escaped as it says") from None
 
 
 def _quoted(value: Any) -> str:

@@ -16,7 +16,7 @@ from breakglass.services.tickets import ticket_approve, ticket_open, ticket_owne
 from protocol.persons import Purpose
 from tenants.models import Tenant
 from tests.breakglass.staff import Colleague, maker, put_in_force
-from tests.protocol.people import OWNER
+from tests.protocol.people import OWNER, naming
 from tests.tenants.conftest import House
 
 REASON = "The nightly build fails and nobody at the tenant's answers."
@@ -48,7 +48,7 @@ class Staffed:
             actor=self.house.actor(),
             tenant=self.tenant,
             version=current.version,
-            signature=OWNER.sign(Purpose.APPROVERS, current.document),
+            signature=naming(OWNER, current.document, str(self.tenant.pk)),
         )
 
     def terms(self, ordinary: str = "approvers", emergency: str = "approvers") -> None:
@@ -101,6 +101,6 @@ def staffed(tenant: Tenant, owner: User, make_user: Callable[..., User]) -> Staf
     make = maker(make_user)
     found = Staffed(house, make("greta"), make("anna", is_superuser=True), make("ben"))
     operate(found.greta.user)
-    put_in_force([found.anna, found.ben], [found.anna])
+    put_in_force([found.anna, found.ben], [found.anna, found.ben], 2)
     found.name_approvers()
     return found

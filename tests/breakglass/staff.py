@@ -64,9 +64,8 @@ def maker(make_user: Callable[..., User]) -> Staff:
 
 
 def draft(people: Sequence[Colleague], threshold: int = 1, **policy: int) -> dict[str, Any]:
-    """The set of these people that would follow the one in force."""
-    highest = len({each.user.pk for each in people})
-    numbers = {name: min(number, highest) for name, number in DEFAULT_POLICY.items()} | policy
+    """The set of these people that would follow the one in force; no scope needs more than change the set."""
+    numbers = {name: min(number, threshold) for name, number in DEFAULT_POLICY.items()} | policy
     return set_draft(passkeys=[each.passkey for each in people], threshold=threshold, policy=numbers)
 
 

@@ -153,7 +153,7 @@ def test_a_guest_that_lacks_the_set_is_told_first(
     """A grant that comes before the set that it rests on is taken all the same."""
     from tests.breakglass.staff import put_in_force
 
-    put_in_force([people.anna, people.ben], [people.anna])
+    put_in_force([people.anna, people.ben], [people.anna, people.ben], 2)
     ticket = people.begun()
     assert state(ticket.runtime)["approvers"]["version"] == 1
     tasks.grant_apply(str(ticket.pk))
@@ -190,7 +190,7 @@ def test_a_new_set_ends_what_the_old_one_approved(people: Staffed, sent: list[An
 
     ticket = people.begun()
     tasks.grant_apply(str(ticket.pk))
-    put_in_force([people.anna, people.ben], [people.anna])
+    put_in_force([people.anna, people.ben], [people.anna, people.ben], 2)
     pushing.apply(ticket.runtime_id)
     assert state(ticket.runtime)["grants"] == []
     receipts.fetch(ticket.runtime_id)

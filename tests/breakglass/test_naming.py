@@ -1,6 +1,7 @@
 """An owner names the approvers and signs terms: only owners, only with a key of the keyring, for this tenant."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -22,7 +23,7 @@ from tenants.selectors import latest_keyring
 from tenants.services import membership_add
 from tests.breakglass.staff import Colleague, maker, put_in_force
 from tests.conftest import TESTER
-from tests.protocol.people import MEMBER, OWNER, STRANGER, Device, Passkey, entry
+from tests.protocol.people import MEMBER, OWNER, STRANGER, Device, Passkey, entry, naming
 from tests.tenants.conftest import House
 
 pytestmark = pytest.mark.django_db
@@ -81,14 +82,15 @@ def refused(code: str, deed: Callable[[], object]) -> None:
 def name(house: House, by: Device = OWNER, who: str = "owner", **given: Any) -> TenantApprovers:
     """Name the set in force, or what ``given`` says."""
     current = ApproverSetVersion.objects.first()
-    signed = given.pop("signed", current.document if current else {})
+    named = {"version": current.version, "hash": current.hash} if current else {}
+    signed = {"tenant_id": str(house.tenant.pk), **named} | given.pop("signed", {})
     version = given.pop("version", current.version if current else 1)
     return approvers_name(
         actor=house.actor(who),
         tenant=house.tenant,
         version=version,
         signature={
-            **by.sign(given.pop("purpose", Purpose.APPROVERS), signed),
+            **by.sign(given.pop("purpose", Purpose.NAMING), signed),
             **({"by": given["by_whom"]} if given else {}),
         },
     )
@@ -109,7 +111,7 @@ def test_naming(house: House, first: ApproverSetVersion, heard: Heard) -> None:
     told = heard(approvers_changed)
     kept = name(house)
     assert (kept.set, kept.keyring.version) == (first, 1)
-    assert kept.signature == OWNER.sign(Purpose.APPROVERS, first.document)
+    assert kept.signature == naming(OWNER, first.document, str(house.tenant.pk))
     assert name(house) == kept
     assert told == [house.tenant.pk]
     about = {"version": 1, "hash": first.hash, "keyring": 1, "signed_by": OWNER.key.fingerprint}
@@ -147,9 +149,10 @@ def test_staff_cannot_name(house: House, first: ApproverSetVersion, anna: Collea
 
 
 def test_what_is_no_naming(house: House, first: ApproverSetVersion) -> None:
-    """Another document, purpose or key; a set that is not in force."""
-    refused("bad_signature", lambda: name(house, signed={**first.document, "threshold": 7}))
-    refused("bad_signature", lambda: name(house, purpose=Purpose.KEYRING))
+    """Another set, tenant, purpose or key; a set that is not in force."""
+    refused("bad_signature", lambda: name(house, signed={"hash": "0" * 64}))
+    refused("bad_signature", lambda: name(house, signed={"tenant_id": str(uuid.uuid4())}))
+    refused("bad_signature", lambda: name(house, purpose=Purpose.APPROVERS))
     refused("not_an_owner", lambda: name(house, STRANGER))
     refused("not_an_owner", lambda: name(house, by_whom=7))
     refused("stale", lambda: name(house, version=2))
@@ -179,7 +182,7 @@ def test_an_owners_passkey_signs_too(house: House, first: ApproverSetVersion) ->
     keyring = latest_keyring(house.tenant)
     assert keyring is not None
     house.accept(house.next(keyring, entry(OWNER.key), entry(phone.key, name="Phone")))
-    signature = {**phone.sign(Purpose.APPROVERS, first.document), "more": "x"}
+    signature = {**naming(phone, first.document, str(house.tenant.pk)), "more": "x"}
     named = approvers_name(actor=house.actor(), tenant=house.tenant, version=1, signature=signature)
     assert named.signature.keys() == {"kind", "by", "client_data", "authenticator_data", "signature"}
 

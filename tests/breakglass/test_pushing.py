@@ -24,7 +24,7 @@ from provisioning.services import operation_request
 from tenants.models import Tenant
 from tenants.selectors import latest_keyring
 from tests.breakglass.staff import Colleague, draft, maker, put_in_force
-from tests.protocol.people import OWNER, STRANGER, entry
+from tests.protocol.people import OWNER, STRANGER, entry, naming
 from tests.provisioning.conftest import net, runtime
 from tests.provisioning.test_calls import client
 from tests.provisioning.workers import drain
@@ -58,7 +58,7 @@ def first(anna: Colleague) -> ApproverSetVersion:
 def name(house: House) -> TenantApprovers:
     current = ApproverSetVersion.objects.first()
     assert current is not None
-    signature = OWNER.sign(Purpose.APPROVERS, current.document)
+    signature = naming(OWNER, current.document, str(house.tenant.pk))
     return approvers_name(
         actor=house.actor(), tenant=house.tenant, version=current.version, signature=signature
     )
@@ -215,7 +215,7 @@ def test_an_owner_who_left_names_nobody(
     assert (row().refused, said(runtime)["approvers"]) == ("not_an_owner", None)
     assert list(pushing.unconfirmed()) == []
     assert approvers()[0] is False
-    signature = STRANGER.sign(Purpose.APPROVERS, first.document)
+    signature = naming(STRANGER, first.document, str(house.tenant.pk))
     approvers_name(actor=house.actor(), tenant=house.tenant, version=1, signature=signature)
     assert list(pushing.unconfirmed()) == [runtime]
     pushing.apply(runtime.pk)
@@ -229,7 +229,7 @@ def test_a_guest_that_believes_others(
     foreign = {**draft([anna]), "version": 7, "previous": "0" * 64}
     other = client(runtime)
     members.apply(runtime.pk)
-    other.deliver_approvers(foreign, [OWNER.sign(Purpose.APPROVERS, foreign)])
+    other.deliver_approvers(foreign, [naming(OWNER, foreign, str(house.tenant.pk))])
     name(house)
     agree(house)
     for _ in range(2):

@@ -318,7 +318,7 @@ def test_an_intent_without_a_receipt(guest: Guest) -> None:
 
 
 def test_the_routes_with_receipts_are_the_agents() -> None:
-    scoped = {path for (_, path), rule in RULES.items() if rule.scope is not None}
+    scoped = {route for route, rule in RULES.items() if rule.scope is not None}
     assert scoped == comparing.RECEIPTED
 
 

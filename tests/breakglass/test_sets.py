@@ -150,6 +150,8 @@ def test_who_may_propose(
         {"threshold": 4},
         {"threshold": 0},
         {"policy": {"exec": 4}},
+        {"policy": {"exec": 3}},
+        {"threshold": 1},
         {"policy": {"exec": 0}},
         {"policy": {"shell": 1}},
         {"approvers": []},
@@ -157,7 +159,7 @@ def test_who_may_propose(
     ],
 )
 def test_what_can_never_be_reached(first: ApproverSetVersion, three: list[Colleague], changes: Any) -> None:
-    """More people than there are, none at all, an empty set, an unknown scope."""
+    """More people than there are or than change the set, none at all, an empty set, an unknown scope."""
     document = draft(three, 2)
     if "policy" in changes:
         changes = {"policy": document["policy"] | changes["policy"]}

@@ -124,8 +124,8 @@ class World:
     def next_set(self, *people: Colleague) -> ApproverSetVersion:
         """The next set in force, by default of the same people with another threshold."""
         given = list(people) or self.approvers
-        threshold = 1 if people else 2
-        return put_in_force(given, [self.anna], threshold=threshold)
+        threshold = min(2, len(people)) if people else 3
+        return put_in_force(given, [self.anna, self.bert], threshold=threshold)
 
     def fresh(self, ticket: Ticket) -> Ticket:
         return Ticket.objects.get(pk=ticket.pk)
@@ -150,7 +150,7 @@ def build(
     asker, anna, bert, carl = (make(name) for name in ("asker", "anna", "bert", "carl"))
     asker.user.groups.add(operators)
     anna.user.user_permissions.add(Permission.objects.get(codename="propose_set"))
-    put_in_force([anna, bert, carl], [anna])
+    put_in_force([anna, bert, carl], [anna, bert], 2)
     found = Keyring.parse(keyring(str(tenant.pk)))
     signed = KeyringVersion.objects.create(
         tenant=tenant, version=1, hash=found.hash, document=dict(found.document), signature={}

@@ -135,11 +135,17 @@ class BreakGlassFake:
                 return 200, None, self.file()
         return 404, {"detail": "Not found."}, None
 
+    def seen(self) -> dict[str, Any]:
+        """What the machine notes of who has signed."""
+        return {"people": ["user:2"], "owner": self.owner["by"] if self.owner else ""}
+
     def chain(self) -> list[Receipt]:
         digest = Ticket.parse(self.document).digest
         found: list[Receipt] = []
         read = {"scope": "workspace:read", "method": "GET", "path": self.read}
-        for number, (event, detail) in enumerate((("granted", {}), ("access", read), ("ended", {})), 1):
+        for number, (event, detail) in enumerate(
+            (("granted", self.seen()), ("access", read), ("ended", {})), 1
+        ):
             found.append(
                 following(
                     found[-1].position if found else START,

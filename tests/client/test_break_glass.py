@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from protocol.approvers import ApproverSet
+from protocol.approvers import ApproverSet, naming_document
 from protocol.persons import Purpose, verify
 from tests.client.break_glass_fake import TICKET
 from tests.client.conftest import Person
@@ -117,14 +117,14 @@ def test_receipts_of_another_log(fake: Fake, owner: Person, tmp_path: Path) -> N
 
 
 def test_naming_approvers(fake: Fake, owner: Person) -> None:
-    """Only the very set whose hash was typed; the signature is over its document."""
+    """Only the very set whose hash was typed; the signature is over its hash, for this tenant."""
     found = ApproverSet.parse(fake.break_glass.set)
     assert found.hash in owner.ok("break-glass", "approvers", "acme")
     words = ["break-glass", "approvers", "acme", "--yes", "--name"]
     assert "Another set is in force" in owner.refused(*words, "0" * 64)
     assert "by an owner" in owner.ok(*words, found.hash)
     (given,) = fake.break_glass.taken
-    verify(owner.device.key, given["signature"], Purpose.APPROVERS, fake.break_glass.set)
+    verify(owner.device.key, given["signature"], Purpose.NAMING, naming_document(fake.tenant_id, found))
 
 
 def test_a_set_under_another_hash(fake: Fake, owner: Person) -> None:

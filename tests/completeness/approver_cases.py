@@ -4,12 +4,13 @@ import json
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.test import Client
 
 from audit.context import Actor
 from breakglass.models import Passkey, SetProposal
 from breakglass.people import usable_passkeys
-from breakglass.services.sets import set_draft, set_propose
+from breakglass.services.sets import set_draft, set_propose, set_sign
 from protocol.approvers import DEFAULT_POLICY
 from protocol.persons import Purpose
 from tests.completeness.case import Case
@@ -40,10 +41,13 @@ def propose(world: World, client: Client) -> Any:
 
 
 def proposed(world: World) -> None:
-    """By an approver of the set in force."""
+    """By an approver of the set in force; the other one has signed, so one signature is lacking."""
     keys = list(usable_passkeys(world.people["approver"]))
     document = set_draft(passkeys=keys, threshold=1, policy=dict.fromkeys(DEFAULT_POLICY, 1))
-    set_propose(actor=Actor.of(world.people["approver"]), document=document)
+    proposal = set_propose(actor=Actor.of(world.people["approver"]), document=document)
+    other = User.objects.get(username="ben")
+    signature = authenticator(other).sign(Purpose.APPROVERS, proposal.document, origin=settings.BASE_URL)
+    set_sign(actor=Actor.of(other), proposal=proposal, signature=signature)
 
 
 def sign(world: World, client: Client) -> Any:

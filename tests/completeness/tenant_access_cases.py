@@ -15,7 +15,7 @@ from tests.completeness.case import Case
 from tests.portal import tickets
 from tests.portal.conftest import World, device_of
 from tests.portal.test_members import send
-from tests.protocol.people import entry
+from tests.protocol.people import entry, naming
 
 PAGE = "/t/acme/break-glass/"
 
@@ -58,7 +58,7 @@ def agree(world: World, client: Client) -> Any:
 
 def name(world: World, client: Client) -> Any:
     current = ApproverSetVersion.objects.latest("version")
-    return on_page(world, client, "approvers/name/", Purpose.APPROVERS, hash=current.hash)
+    return on_page(world, client, "approvers/name/", Purpose.NAMING, hash=current.hash)
 
 
 def sign_terms(world: World, client: Client) -> Any:
@@ -83,7 +83,7 @@ def revoke_by_key(world: World, client: Client) -> Any:
 
 def name_by_key(world: World, client: Client) -> Any:
     current = ApproverSetVersion.objects.latest("version")
-    signature = device_of("owner-of-acme").sign(Purpose.APPROVERS, current.document)
+    signature = naming(device_of("owner-of-acme"), current.document, str(world.mine.tenant.pk))
     given = {"version": current.version, "signature": signature}
     return send(client, "break-glass/approvers/", given, "post")
 

@@ -42,6 +42,7 @@ READS = {
     "breakglass.pushing_tasks.approvers_sweep": "sends tasks; writes nothing",
     "breakglass.pushing_tasks.approvers_apply": "tests/breakglass/test_pushing.py, under the same net",
     "breakglass.notice_tasks.notices_send": "telemetry: what was sent; who is to be told is written with the change",
+    "breakglass.notice_tasks.emergency_send": "the same",
     "provisioning.tasks.members_apply": "tests/provisioning/test_members.py, under the same net",
     "provisioning.tasks.secrets_apply": "tests/provisioning/test_connector_secrets.py, under the same net",
 }

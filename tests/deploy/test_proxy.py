@@ -33,9 +33,14 @@ def test_no_name_is_left_open(tmp_path: Path) -> None:
 
 def test_only_files_may_be_large(tmp_path: Path) -> None:
     text = rendered(tmp_path)
-    assert text.count("client_max_body_size") == 3
+    assert text.count("client_max_body_size") == 4
     assert text.index("location = /v1/workspace/files {") < text.index("client_max_body_size 1g;")
-    for header in ("X-Content-SHA256 $http_x_content_sha256", "Range $http_range", "If-Range $http_if_range"):
+    for header in (
+        "X-Content-SHA256 $http_x_content_sha256",
+        "Range $http_range",
+        "If-Range $http_if_range",
+        "If-Match $http_if_match",
+    ):
         assert f"proxy_set_header {header};" in text
 
 

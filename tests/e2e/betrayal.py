@@ -12,7 +12,7 @@ from protocol.persons import Purpose
 from protocol.tickets import Ticket, rejection_document, session_document
 from tests.e2e.malicious.operator import Operator
 from tests.e2e.malicious.portal import OK, Answer, Document, Loot, Portal, Way
-from tests.protocol.people import OWNER, Passkey, entry, keyring
+from tests.protocol.people import OWNER, Passkey, entry, keyring, naming
 from tests.protocol.ticketing import ANN, BEN, CAT, RAE, a_grant, a_set, a_ticket, approved, asked
 
 OPEN, SECRET = "open/today.txt", "closed/plan.txt"
@@ -108,7 +108,7 @@ class _Story:
         origin = self.place.portal_origin
         quorum = [each.sign(Purpose.APPROVERS, second, origin=origin) for each in (ANN, BEN, CAT)]
         return [
-            {"document": first, "signatures": [OWNER.sign(Purpose.APPROVERS, first)]},
+            {"document": first, "signatures": [naming(OWNER, first, self.place.tenant_id)]},
             {"document": second, "signatures": quorum},
         ]
 

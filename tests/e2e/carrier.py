@@ -11,6 +11,7 @@ from tests.guest.fleet import Agent, Caller
 
 PASSED = (
     *("Cookie", "Origin", "Sec-Fetch-Site", "Content-Type", "X-Content-SHA256", "Range", "If-Range"),
+    "If-Match",
     "Content-Length",
 )
 BACK = ("Content-Type", "Content-Length", "Content-Range", "Content-Disposition", "Set-Cookie", "ETag")

@@ -5,6 +5,7 @@ With PORTAL_SCREENSHOTS=1 the pictures in docs/screenshots/ are taken anew.
 
 import base64
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -192,6 +193,35 @@ def test_an_operators_work(stage: Stage, shoot: Callable[[Page, str], None]) -> 
     stage.forgive("403 (Forbidden)")
 
 
+def test_what_the_page_leaves_as_it_is(stage: Stage) -> None:
+    """No line end or mark is lost unasked, a name shows all that it holds, and goes for no other file's."""
+    folder = stage.workspace / "config"
+    (folder / "windows.ini").write_bytes(b"a\r\nb\r\n")
+    (folder / "marked.txt").write_bytes(b"\xef\xbb\xbftext")
+    (folder / "a\u202etxt.exe").touch()
+    Path(os.fsdecode(os.fsencode(folder) + b"/odd\xff")).touch()
+    operator = let_in(stage.agent, stage.shop.site, a_ticket(scopes=all_scopes()["scopes"], paths=[""]))
+    stage.under(operator.ticket)
+    page, asked = stage.visitor(RAE), list[str]()
+    page.on("dialog", lambda dialog: asked.append(dialog.message))
+    page.goto("/break-glass")
+    page.get_by_role("button", name="Confirm with your passkey").click()
+    page.get_by_role("button", name="config/").click()
+    page.get_by_role("button", name="windows.ini").click()
+    expect(page.locator("#viewer-name")).to_have_text(re.compile("windows.ini"))
+    expect(page.get_by_role("button", name="Edit")).to_be_hidden()
+    page.get_by_role("button", name="marked.txt").click()
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("marked.txt is saved.")).to_be_visible()
+    assert (folder / "marked.txt").read_bytes() == b"\xef\xbb\xbftext"
+    rows = page.locator("#files tbody tr")
+    expect(rows.filter(has_text="odd").get_by_role("button", name="Delete")).to_have_count(0)
+    rows.filter(has_text="exe").get_by_role("button", name="Delete").click()
+    expect(rows.filter(has_text="exe")).to_have_count(0)
+    assert "a\\u{202e}txt.exe" in asked[0]
+
+
 def test_only_what_the_ticket_names(stage: Stage, shoot: Callable[[Page, str], None]) -> None:  # noqa: F811
     """Its paths stand at the top, nothing else is offered, and nothing can be changed."""
     paths = ["config/import.toml", "logs/2026-11"]
@@ -247,6 +277,7 @@ def test_the_owner_watches_and_ends_it(stage: Stage, shoot: Callable[[Page, str]
     expect(box).to_be_visible()
     expect(box.get_by_text(REASON)).to_be_visible()
     expect(box.get_by_text("Approved by Ann, Ben.")).to_be_visible()
+    expect(page.get_by_text("This machine opens to whom approvers let in;")).to_be_visible()
     expect(page.get_by_role("cell", name="The operator listed the folder").first).to_be_visible()
     expect(page.locator("#receipts").get_by_role("cell", name="config", exact=True)).to_be_visible()
     shoot(page, "break-glass-owner")
@@ -262,3 +293,56 @@ def test_the_owner_watches_and_ends_it(stage: Stage, shoot: Callable[[Page, str]
     with page.expect_download():
         page.get_by_role("button", name="Save all receipts").click()
     stage.forgive("403 (Forbidden)", "502 (Bad Gateway)")
+
+
+def test_what_the_page_must_not_lose_or_hide(stage: Stage) -> None:
+    """What a form's field would change is not edited; what others wrote stays; no name looks like another."""
+    config = stage.workspace / "config"
+    (config / "crlf.ini").write_bytes(b"a=1\r\nb=2\r\n")
+    (config / "mark.ini").write_bytes(b"\xef\xbb\xbfa=1\n")
+    (config / "a\u202etxt.exe").write_bytes(b"turned")
+    (config / "x\\xff").write_bytes(b"another")
+    (config / os.fsdecode(b"x\xff")).write_bytes(b"not UTF-8")
+    ticket = a_ticket(scopes=all_scopes()["scopes"], paths=[""], reason=REASON)
+    stage.under(let_in(stage.agent, stage.shop.site, ticket).ticket)
+    page = stage.visitor(RAE)
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: asked.append(dialog.message))
+    page.goto("/break-glass")
+    page.get_by_role("button", name="Confirm with your passkey").click()
+    page.get_by_role("button", name="config/").click()
+    page.get_by_role("button", name="crlf.ini").click()
+    expect(page.get_by_text("which this page cannot keep")).to_be_visible()
+    expect(page.get_by_role("button", name="Edit")).to_be_hidden()
+    page.get_by_role("button", name="mark.ini").click()
+    expect(page.locator("#viewer-name")).to_have_text("mark.ini")
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("mark.ini is saved.")).to_be_visible()
+    assert (config / "mark.ini").read_bytes() == b"\xef\xbb\xbfa=1\n"
+    expect(page.get_by_role("row", name="the name is not UTF-8")).to_have_count(1)
+    expect(page.get_by_role("row", name="the name is not UTF-8").get_by_role("button")).to_have_count(0)
+
+    page.get_by_role("button", name="import.toml").click()
+    expect(page.locator("#viewer-name")).to_have_text("import.toml")
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_label("New content of the file").fill("mine\n")
+    (config / "import.toml").write_text("theirs\n")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Somebody has changed this file since you opened it.")).to_be_visible()
+    assert (config / "import.toml").read_text() == "theirs\n"
+
+    turned = page.get_by_role("row", name="a\\u{202e}txt.exe")
+    turned.get_by_role("button", name="Delete").click()
+    expect(turned).to_have_count(0)
+    assert asked == ["Delete a\\u{202e}txt.exe from the tenant's machine? This cannot be undone."]
+
+    # Its session ends: the passkey is asked for, and nothing of what was read is left behind the door.
+    page.get_by_role("button", name="import.toml").click()
+    expect(page.locator("#viewer-text")).to_have_text("theirs")
+    page.context.clear_cookies()
+    page.get_by_role("button", name="crlf.ini").click()
+    expect(page.get_by_role("heading", name="Begin break-glass access")).to_be_visible()
+    left = page.locator("main").inner_html()
+    assert not [word for word in ("theirs", "crlf.ini", "import.toml") if word in left]
+    stage.forgive("403 (Forbidden)", "412 (Precondition Failed)")

@@ -174,7 +174,7 @@ class Day:
         people, greta = self.people, self.people.greta
         people.terms("owner", "owner")
         people.terms("approvers", "closed")
-        put_in_force([people.anna, people.ben, cara], [people.anna])
+        put_in_force([people.anna, people.ben, cara], [people.anna, people.ben], 2)
         if links:
             self.link()
         past, _, _ = self.used()

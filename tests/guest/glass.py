@@ -16,6 +16,7 @@ from guest.agent.answers import PATIENCE, errors_as_json
 from guest.agent.breakglass.access import BreakGlass
 from guest.agent.breakglass.grants import Ground, Moment, Opened
 from guest.agent.breakglass.guard import COOKIE, Guard
+from guest.agent.breakglass.marks import Marks
 from guest.agent.breakglass.receipts import Chain
 from guest.agent.breakglass.refusals import BreakGlassRefused
 from guest.agent.breakglass.scopes import RULES, About
@@ -29,7 +30,7 @@ from protocol.access_receipts import START, check_chain
 from protocol.persons import Purpose, Site
 from protocol.tickets import Ticket
 from protocol.tokens import BreakGlassToken, new_runtime_token
-from tests.protocol.people import MEMBER, ORIGIN, OWNER, RP_ID, Device, Passkey, entry, keyring
+from tests.protocol.people import MEMBER, ORIGIN, OWNER, RP_ID, Device, Passkey, entry, keyring, naming
 from tests.protocol.ticketing import PORTAL_ORIGIN, PORTAL_SITE, RAE, RUNTIME_ID, TENANT_ID, a_set, a_ticket
 
 BOTH = Site(RP_ID, frozenset({PORTAL_ORIGIN, ORIGIN}))
@@ -74,7 +75,7 @@ class Glass:
             self.members.take_keyring(document, OWNER.sign(Purpose.KEYRING, document))
         self.recovery = Recovery(self.folder, self.members, TENANT_ID, BOTH)
         if self.recovery.approvers is None:
-            self.recovery.take_approvers(a_set(), [OWNER.sign(Purpose.APPROVERS, a_set())])
+            self.recovery.take_approvers(a_set(), [naming(OWNER, a_set(), TENANT_ID)])
         self.terms = PinnedTerms(self.folder, self.members, TENANT_ID, BOTH)
         ground = Ground(
             members=self.members,
@@ -88,7 +89,9 @@ class Glass:
         self.store = Store(self.folder)
         chain = Chain(self.store, RUNTIME_ID, SEED)
         sessions = OperatorSessions(OWN)
-        self.access = BreakGlass(self.store, chain, ground, sessions, self.boot, self.clock)
+        self.access = BreakGlass(
+            self.store, chain, ground, sessions, self.boot, Marks(self.folder), self.clock
+        )
 
     def restarted(self, boot: str = "") -> "Glass":
         """The agent of the same volume, started again: in this start of the machine, or in another."""
@@ -207,7 +210,7 @@ async def served(
         visit = visit_of(request)
         response = web.StreamResponse()
         await response.prepare(request)
-        with visit.killing(lambda: found.killed.append(visit.ticket.ticket)):
+        with visit.access.cuts.held(visit.ticket.ticket, lambda: found.killed.append(visit.ticket.ticket)):
             await response.write(b"some")
             found.going.set()
             await asyncio.sleep(60)

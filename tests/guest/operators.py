@@ -10,16 +10,16 @@ from protocol.persons import Purpose
 from protocol.tickets import Ticket
 from protocol.tokens import sign
 from tests.guest.conftest import Site
-from tests.guest.fleet import ROUTE_SEED, Agent, Caller
+from tests.guest.fleet import ROUTE_SEED, TENANT_ID, Agent, Caller
 from tests.guest.glass import OWN_PAGE, token_of
 from tests.guest.test_gate import call
-from tests.protocol.people import OWNER, Passkey
+from tests.protocol.people import OWNER, Passkey, naming
 from tests.protocol.ticketing import ANN, BEN, RAE, a_grant, a_set, a_ticket
 
 
 def name_approvers(agent: Agent, site: Site) -> None:
     """Ann, Ben and Cat, with the owner's signature."""
-    body = {"document": a_set(), "signatures": [OWNER.sign(Purpose.APPROVERS, a_set())]}
+    body = {"document": a_set(), "signatures": [naming(OWNER, a_set(), TENANT_ID)]}
     status, answer = call(agent, site, "PUT", "/v1/approvers", body)
     assert status == 200, answer
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
+from guest.agent.breakglass.marks import FOLDER
 from guest.agent.breakglass.refusals import BreakGlassRefused
-from guest.agent.breakglass.store import FILE, BreakGlassFileError
+from guest.agent.breakglass.store import FILE, BreakGlassFileError, Store
 from guest.agent.breakglass.terms import TERMS_FILE
 from guest.agent.members import MembersFileError
 from protocol.persons import Purpose
 from tests.guest.glass import Clock, Glass
-from tests.protocol.people import MEMBER, ORIGIN, OWNER, RECOVERY, STRANGER, entry, keyring
+from tests.protocol.people import MEMBER, ORIGIN, OWNER, RECOVERY, STRANGER, entry, keyring, naming
 from tests.protocol.test_approvers import ANN, BEN, CAT, approver, the_set
 from tests.protocol.ticketing import RAE, TENANT_ID, a_grant, a_set, a_ticket, approved
 
@@ -215,7 +216,7 @@ def test_terms_that_ended_it_while_the_agent_was_away(glass: Glass) -> None:
     document = {"version": 1, "tenant_id": TENANT_ID, "ordinary": "closed", "emergency": "closed"}
     glass.terms.take(document, OWNER.sign(Purpose.TERMS, document))
     again = glass.restarted()
-    assert again.refusal(name) == "no_grant"
+    assert again.refusal(name) == "ended"
     again.access.look()
     assert (again.refusal(name), again.ends()) == ("ended", ["closed"])
 
@@ -266,6 +267,57 @@ def test_a_grant_that_the_disk_does_not_take(glass: Glass, monkeypatch: pytest.M
     assert code(again, grant) == "open"
 
 
+def test_an_end_on_a_full_disk_survives_a_restart(glass: Glass, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No row can be added, but the end's room was set aside when the grant was opened."""
+    opened = glass.access.take(a_grant())
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add_end", _full)
+        with pytest.raises(OSError, match="full"):
+            glass.access.end(opened.ticket.ticket, "owner", by="a-key")
+        glass = glass.restarted("second boot")
+        assert (glass.refusal(opened.ticket.ticket), glass.access.grants.tickets()) == ("no_grant", [])
+    glass.access.look()
+    assert glass.receipts()[-1]["detail"] == {"code": "owner", "by": "a-key", "streams": 0}
+    assert glass.restarted().refusal(opened.ticket.ticket) == "ended"
+    assert list((glass.folder / FOLDER).iterdir()) == []
+
+
+def test_no_grant_without_room_for_its_end(glass: Glass, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("guest.agent.breakglass.marks.write_atomically", _full)
+        with pytest.raises(OSError, match="full"):
+            glass.access.take(grant := a_grant())
+    assert (glass.access.grants.tickets(), glass.receipts()) == ([], [])
+    assert glass.access.take(grant).ticket.ticket in glass.access.grants.tickets()
+
+
+@pytest.mark.parametrize("text", [None, b"", b"ope", b"open", bytes(4096), b"{}", b'{"code":1}', b"\xff"])
+def test_a_grant_whose_mark_is_damaged_is_over(glass: Glass, text: bytes | None) -> None:
+    opened = glass.access.take(a_grant())
+    (mark,) = (glass.folder / FOLDER).iterdir()
+    mark.unlink() if text is None else mark.write_bytes(text)
+    glass = glass.restarted()
+    assert (glass.refusal(opened.ticket.ticket), glass.ends()) == ("ended", ["mark_lost"])
+
+
+def test_a_mark_without_its_grant_is_swept(glass: Glass) -> None:
+    """A stop between the two: nothing was opened."""
+    kept = glass.access.take(a_grant()).ticket.ticket
+    marks = glass.folder / FOLDER
+    (marks / "stray").write_bytes(b"open")
+    glass = glass.restarted()
+    assert ([each.name for each in marks.iterdir()], glass.refusal(kept)) == ([kept], "open")
+
+
+def test_a_restart_with_a_clock_behind_lengthens_nothing(glass: Glass) -> None:
+    """By the monotonic clock no grant has more than its ticket's seconds."""
+    opened = glass.access.take(a_grant())
+    glass.clock.wall -= 86400
+    glass = glass.restarted("second boot")
+    (again,) = glass.access.grants.opened()
+    assert again.deadline - glass.clock.monotonic == opened.ticket.seconds
+
+
 def _full(*_given: Any) -> Any:
     raise OSError("full")
 
@@ -281,7 +333,7 @@ def test_a_first_set_of_any_version(tmp_path: Path) -> None:
     (tmp_path / "approvers.json").unlink()
     glass.recovery.approvers = None
     late = a_set(version=7, previous="0" * 64)
-    assert glass.recovery.take_approvers(late, [OWNER.sign(Purpose.APPROVERS, late)]).version == 7
+    assert glass.recovery.take_approvers(late, [naming(OWNER, late, TENANT_ID)]).version == 7
     assert code(glass, a_grant(a_ticket(set=late))) == "open"
     assert code(glass, a_grant()) == "wrong_set"
 

@@ -1,13 +1,23 @@
 """What an operator is told of ticket, logs and machine, and what members see of it: on a real agent."""
 
+import asyncio
 import base64
 import json
+import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
+from guest.agent.breakglass.logs import Logs
+from guest.agent.jobs.records import Asked, JobRefused, Kind, Who
+from guest.agent.jobs.runner import Runner
+from guest.agent.jobs.store import Store
+from guest.agent.launcher import Launcher
 from guest.agent.pages import FILES
 from protocol.access_receipts import START, check_chain
+from protocol.enrolment import Limits
 from tests.guest.conftest import Site
 from tests.guest.files import at
 from tests.guest.fleet import RUNTIME_ID, Agent, running
@@ -16,7 +26,7 @@ from tests.guest.operators import Operator, let_in, name_approvers
 from tests.guest.shop import Shop, Worker, enter
 from tests.guest.test_gate import call, pin
 from tests.protocol.people import MEMBER
-from tests.protocol.ticketing import a_ticket
+from tests.protocol.ticketing import a_set, a_ticket
 
 TELL_TALE = "what the job said"
 
@@ -56,6 +66,26 @@ def test_logs_status_and_ticket(site: Site) -> None:
         _, status = operator.ask("GET", "/v1/break-glass/status")
         assert status["runtime_id"] == RUNTIME_ID
         assert status["grants"] == [operator.ticket.ticket]
+
+
+def test_what_members_say_to_the_gateway_is_no_log(tmp_path: Path) -> None:
+    """Neither its text, which would be its title, nor the answer: one approver for logs is not one for that."""
+    store = Store(tmp_path)
+    said = Asked(str(uuid.uuid4()), Kind.MESSAGE, text=TELL_TALE)
+    ran = Asked(str(uuid.uuid4()), Kind.COMMAND, argv=("true",))
+    for asked in (said, ran):
+        store.add(asked, Who("a", "b"), 1)
+    limits = Limits(64, 8, 1, 4, 600)
+    runner = Runner(store, limits, "boot", suspended=lambda: False, is_member=lambda _: True)
+    logs = Logs(Launcher(tmp_path / "none"), runner)
+
+    async def case() -> None:
+        listed = await logs.listing(make_mocked_request("GET", "/v1/break-glass/logs"))
+        assert [each["name"] for each in json.loads(listed.text or "")["logs"]] == [f"job:{ran.id}"]
+        with pytest.raises(JobRefused, match="no ticket opens"):
+            await logs.read(make_mocked_request("GET", f"/v1/break-glass/logs/read?name=job:{said.id}"))
+
+    asyncio.run(case())
 
 
 def test_a_simulated_machine_has_no_journal(site: Site) -> None:
@@ -99,6 +129,8 @@ def test_what_members_see(site: Site) -> None:
             "newest": 0,
             "head": "",
             "names": {},
+            "terms": None,
+            "policy": a_set()["policy"],
         }
         operator = let_in(agent, site)
         operator.sign_in()

@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 
 from guest.agent.breakglass.guard import Guard
+from guest.agent.breakglass.marks import Marks
 from guest.agent.breakglass.scopes import RULES
 from guest.agent.breakglass.store import FILE, BreakGlassFileError
 from guest.agent.breakglass.terms import PinnedTerms
 from guest.agent.breakglass.visits import Visit
 from guest.agent.members import Members
-from protocol.access_receipts import START, check_chain, head_key, open_head
+from protocol.access_receipts import START, Receipt, check_chain, head_key, open_head
 from protocol.enrolment import runtime_dns_name
 from protocol.notes import COSIGNATURE_V1, vkey_of
 from protocol.persons import Purpose
+from protocol.verify.deeds import Course
 from tests.guest.crashes import lay_out, recorded
 from tests.guest.glass import BOTH, SEED, Clock, Glass, all_scopes
 from tests.protocol.people import ORIGIN, OWNER, keyring
@@ -138,6 +140,7 @@ def test_power_lost_at_any_byte(base: Path) -> None:
             shutil.copytree(snapshot, folder)
             (folder / f"{FILE}-shm").unlink()
             (folder / f"{FILE}-wal").write_bytes(journal[:length] + rest)
+            Marks(folder).make(grant["document"]["ticket"])  # As it was before its end.
             found.add(len(Glass(folder, clock).events()))
             check(folder, [], grant, unseen, clock)
             shutil.rmtree(folder)
@@ -209,12 +212,27 @@ def test_pages_of_the_chain(base: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert [each["ticket"] for each in chain.page(0, first[2]["ticket"])] == [first[2]["ticket"]]
 
 
-def test_time_never_goes_back_in_it(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_goes_not_back_in_it_for_a_small_step(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     glass = Glass(base)
     last, grant = glass.receipts()[-1]["at"], a_grant()
-    monkeypatch.setattr("guest.agent.breakglass.receipts.time.time", lambda: last - 3600.0)
+    monkeypatch.setattr("guest.agent.breakglass.receipts.time.time", lambda: last - 60.0)
     glass.access.take(grant)
     assert glass.receipts()[-1]["at"] == last
+
+
+def test_a_clock_ahead_for_a_moment_is_not_followed(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each later receipt says its time for good, and an honest access looks like one after its end."""
+    glass = Glass(base)
+    now, ended = glass.receipts()[-1]["at"], glass.access.take(a_grant()).ticket.ticket
+    monkeypatch.setattr("guest.agent.breakglass.receipts.time.time", lambda: now + 365 * 86400.0)
+    glass.access.end(ended, "portal")
+    monkeypatch.setattr("guest.agent.breakglass.receipts.time.time", lambda: float(now))
+    opened = glass.access.take(a_grant())
+    glass.session(opened)
+    course = Course(opened.ticket, opened.judged.people, ("Ann",), "")
+    for receipt in map(Receipt.parse, glass.receipts()[-2:]):
+        course.follow(receipt)
+        assert receipt.at == now
 
 
 def test_a_changed_last_receipt_keeps_the_agent_from_starting(base: Path) -> None:

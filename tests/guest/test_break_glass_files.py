@@ -2,10 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from threading import Event
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -14,10 +15,13 @@ from aiohttp import ClientError, ClientResponse
 
 from guest.agent.archive import CHUNK
 from guest.agent.breakglass.files import Files
+from guest.agent.walk import walk
 from guest.agent.workspace import Limits, Workspace
+from protocol.receipt_texts import exact
 from tests.guest.glass import OWN_PAGE, Glass, Server, bg_token, served
 from tests.protocol.ticketing import ANN, BEN, a_grant, a_ticket
 
+COMPOSED, DECOMPOSED = "\u00e9.txt", "e\u0301.txt"
 CANARY = b"nobody approved this"
 READ_WRITE = ["workspace:read", "workspace:write"]
 
@@ -126,7 +130,72 @@ def test_a_part_of_a_file(ground: Ground) -> None:
         assert (answer.status, await answer.read()) == (206, b"234")
 
     ground.run(case)
-    assert ground.glass.receipts()[-1]["detail"]["bytes"] == 3
+    access, outcome = (each["detail"] for each in ground.glass.receipts()[-2:])
+    assert (access["range"], outcome["bytes"], outcome["status"]) == ("2-4", 3, 206)
+
+
+def test_a_whole_tree_deleted_is_told_as_that(ground: Ground) -> None:
+    (ground.folder / "logs" / "old" / "one").touch()
+
+    async def case(operator: Operator) -> None:
+        assert await operator.code("DELETE", "files", path="logs/old", recursive="1") == "ok"
+
+    ground.run(case)
+    access, outcome = (each["detail"] for each in ground.glass.receipts()[-2:])
+    assert (access["path"], access["recursive"], outcome["removed"]) == ("logs/old", "1", 2)
+
+
+def test_a_deletion_stops_when_its_access_ends(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a tree, and soon: its thread asks before each entry."""
+    tree, begun, cut = ground.folder / "logs" / "old", Event(), Event()
+    for number in range(20):
+        (tree / f"{number:02}").touch()
+
+    def slow(folder: int, name: str) -> Iterator[Any]:
+        for count, step in enumerate(walk(folder, name)):
+            if count == 5:
+                begun.set()
+                assert cut.wait(20)
+            yield step
+
+    monkeypatch.setattr("guest.agent.workspace.walk", slow)
+
+    async def case(operator: Operator) -> None:
+        asking = asyncio.create_task(operator.ask("DELETE", "files", path="logs/old", recursive="1"))
+        await asyncio.to_thread(begun.wait, 20)
+        ground.glass.access.end(operator.opened.ticket.ticket, "owner")
+        asyncio.get_running_loop().call_later(0.2, cut.set)
+        await asyncio.wait([asking])
+        while ground.glass.events()[-1] != "outcome":
+            await asyncio.sleep(0.01)
+
+    ground.run(case)
+    assert len(names(tree)) == 15
+    told = ground.glass.receipts()[-1]["detail"]
+    assert (told["status"], told["removed"]) == (499, 5)
+
+
+def test_a_receipt_names_the_file_that_was_read(ground: Ground) -> None:
+    """Its canonical form is NFC, in which these two would have one name; and a hidden character is seen."""
+    for name in (COMPOSED, DECOMPOSED, "a\u202etxt.exe"):
+        (ground.folder / "logs" / name).write_text(name)
+
+    async def case(operator: Operator) -> None:
+        for name in (COMPOSED, DECOMPOSED, "a\u202etxt.exe"):
+            answer = await operator.ask("GET", "files", path=f"logs/{name}")
+            assert (await answer.read()).decode() == name
+        assert await operator.code("GET", "files", path=f"notes/{DECOMPOSED}") == "wrong_path"
+
+    ground.run(case)
+    told = [each["detail"] for each in ground.glass.receipts() if each["event"] in {"access", "refused"}]
+    assert [exact(each, "path") for each in told] == [
+        f"logs/{COMPOSED}",
+        f"logs/{DECOMPOSED}",
+        "logs/a\u202etxt.exe",
+        f"notes/{DECOMPOSED}",
+    ]
+    assert told[0]["path"] == f"logs/{COMPOSED}"
+    assert all(each["path"].isascii() and each["escaped"] == ["path"] for each in told[1:])
 
 
 LINKS = {"logs/whole": "../secret", "logs/key": "../secret/key", "logs/up": "..", "logs/abs": "/etc"}
@@ -237,6 +306,7 @@ def test_a_read_ends_with_its_time(ground: Ground) -> None:
     outcome = ground.glass.receipts()[-1]
     assert outcome["event"] == "outcome"
     assert outcome["detail"]["bytes"] < SIZE
+    assert outcome["detail"]["status"] == 499, "what was cut must not be told as served"
 
 
 @pytest.mark.parametrize("last", [b"b", b""], ids=["in the middle", "before its name"])
@@ -275,6 +345,27 @@ def test_an_operators_listing_leaves_members_uploads_alone(tmp_path: Path) -> No
     assert operators.listing("")["entries"] == []
     upload.write(b"x")
     assert upload.finish(sha256(b"x").hexdigest())["created"]
+    (tmp_path / f".unfinished-{'a' * 32}").touch()
+    operators.listing("")
+    assert names(tmp_path) == [f".unfinished-{'a' * 32}", "a"], "who may only read deletes nothing"
     upload = operators.begin("b", None)
     members.listing("")
     assert upload.finish(sha256(b"").hexdigest())["created"]
+
+
+def test_a_change_is_saved_over_what_was_read_and_over_nothing_else(ground: Ground) -> None:
+    """``If-Match``: what the tenant wrote meanwhile stays, and so does nothing where the file has gone."""
+    file = ground.folder / "logs" / "a.log"
+
+    async def case(operator: Operator) -> None:
+        tag = (await operator.ask("GET", "files", path="logs/a.log")).headers["ETag"]
+        assert (await operator.put("logs/a.log", b"mine", **{"If-Match": tag})).status == 200
+        answer = await operator.put("logs/a.log", b"again", **{"If-Match": tag})
+        assert (answer.status, (await answer.json())["error"]) == (412, "changed")
+        assert file.read_bytes() == b"mine"
+        file.unlink()
+        answer = await operator.put("logs/a.log", b"again", **{"If-Match": tag})
+        assert (answer.status, (await answer.json())["error"]) == (404, "not_found")
+
+    ground.run(case)
+    assert names(ground.folder / "logs") == ["old"]

@@ -4,15 +4,21 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from time import time
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from aiohttp import ClientError
+from aiohttp import ClientError, web
+from aiohttp.test_utils import make_mocked_request
 
 from guest.agent.breakglass.guard import COOKIE
 from guest.agent.breakglass.refusals import BreakGlassRefused
 from guest.agent.breakglass.scopes import RULES, About, Scope
 from guest.agent.breakglass.sessions import IDLE_SECONDS, NONCE_SECONDS
+from guest.agent.gate import Access, Gate
+from guest.agent.routes import Routes
+from guest.agent.streams import Flow, Places
 from protocol.persons import Purpose
 from tests.guest.glass import OWN_PAGE, Glass, Server, all_scopes, bg_token, request_of, served
 from tests.protocol.people import Passkey
@@ -21,6 +27,7 @@ from tests.protocol.ticketing import ANN, BEN, PORTAL_ORIGIN, RAE, a_grant, a_ti
 ROUTES = [route for route in RULES if route != ("POST", "/v1/break-glass/end")]
 SCOPED = [route for route in ROUTES if RULES[route].scope is not None]
 PATHED = [route for route in SCOPED if RULES[route].about in {About.QUERY_PATH, About.BODY_PATH}]
+YEAR = 365 * 86400
 STREAM = "/v1/break-glass/files?path=logs/a&offset=0"
 
 
@@ -274,7 +281,7 @@ def test_what_the_receipts_say(glass: Glass) -> None:
     assert found == [
         ("access", "one", read),
         ("outcome", "one", done),
-        ("access", "two", ran | {"cwd": "logs"}),
+        ("access", "two", ran | {"cwd": "logs", "seconds": 5}),
         ("outcome", "two", done),
         ("access", "four", log),
         ("outcome", "four", done),
@@ -329,6 +336,99 @@ def test_refusals_do_not_fill_the_disk(glass: Glass, monkeypatch: pytest.MonkeyP
             glass.access.note_refused(bg_token(each, "GET", "/"), "wrong_path")
     glass.access.note_refused(bg_token(opened, "GET", "/", ticket=a_ticket()["ticket"]), "no_grant")
     assert glass.events().count("refused") == 5
+
+
+def test_others_do_not_use_up_the_room_of_refusals(glass: Glass, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grants that were never open here are refused for nothing: an operator's attempts are noted all the same."""
+    monkeypatch.setattr("guest.agent.breakglass.receipts.MAX_REFUSED_A_DAY", 3)
+    opened = everything(glass)
+    for _ in range(5):
+        with pytest.raises(BreakGlassRefused):
+            glass.access.take({**a_grant(), "approvals": []})
+    glass.access.note_refused(bg_token(opened, "GET", "/"), "wrong_path")
+    told = [each["detail"]["of"] for each in glass.receipts() if each["event"] == "refused"]
+    assert told == ["grant", "grant", "grant", "request"]
+
+
+def test_refusals_of_a_wrong_clock_do_not_count_for_good(
+    glass: Glass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guest.agent.breakglass.receipts.MAX_REFUSED_A_DAY", 3)
+    opened, ahead = everything(glass), time() + YEAR
+    for clock in (lambda: ahead, time):
+        monkeypatch.setattr("guest.agent.breakglass.receipts.time.time", clock)
+        for _ in range(4):
+            glass.access.note_refused(bg_token(opened, "GET", "/"), "wrong_path")
+    assert glass.events().count("refused") == 6
+
+
+def test_a_refusal_that_is_too_long_for_its_receipt(glass: Glass) -> None:
+    """What it was about is left out; that it was refused is not."""
+
+    async def case(server: Server) -> None:
+        opened = glass.access.take(a_grant())
+        session, long = glass.session(opened), {"argv": ["true", "x" * 20_000], "cwd": "", "seconds": 5}
+        assert await server.code(opened, "POST", "/v1/break-glass/exec", session, long) == "wrong_scope"
+
+    run(glass, case)
+    assert glass.receipts()[-1]["detail"] == {"code": "wrong_scope", "of": "request"}
+
+
+def test_a_refused_grant_on_a_full_disk_is_refused(glass: Glass, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_given: Any) -> None:
+        raise sqlite3.OperationalError("full")
+
+    monkeypatch.setattr(glass.store, "add_receipt", full)
+    with pytest.raises(BreakGlassRefused, match="approv"):
+        glass.access.take({**a_grant(), "approvals": []})
+
+
+def test_a_ticket_whose_receipts_are_full_lets_nobody_in(
+    glass: Glass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No receipt is left out for want of room: access is. Its end is noted, and other tickets go on."""
+    monkeypatch.setattr("guest.agent.breakglass.receipts.MAX_TICKET_BYTES", 12_000)
+
+    async def case(server: Server) -> None:
+        opened, other = everything(glass), everything(glass)
+        session, another = glass.session(opened), glass.session(other)
+        long = {"argv": ["true", "x" * 5_000], "cwd": "", "seconds": 5}
+        route = ("POST", "/v1/break-glass/exec")
+        codes = [await server.code(opened, *route, session, long) for _ in range(4)]
+        assert codes == ["ok", "ok", "receipts_full", "receipts_full"]
+        with pytest.raises(BreakGlassRefused, match="used too much"):
+            glass.session(opened)
+        assert await server.code(other, *route, another, long) == "ok"
+        glass.access.end(opened.ticket.ticket, "owner")
+
+    run(glass, case)
+    assert glass.events()[-6:] == ["outcome", "refused", "refused", "access", "outcome", "ended"]
+
+
+def test_no_grant_without_room_for_its_receipts(glass: Glass, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = everything(glass)
+    monkeypatch.setattr("guest.agent.breakglass.receipts.MAX_BYTES", glass.store.size())
+    with pytest.raises(BreakGlassRefused, match="no room"):
+        glass.access.take(a_grant())
+    assert glass.access.take(opened.grant.to_document()) is opened
+    glass.session(opened)
+
+
+def test_a_refusal_does_not_read_all_receipts(glass: Glass) -> None:
+    """It is on the event loop: an end or a cut would wait for it."""
+    opened, plans = everything(glass), list[str]()
+    asked = list[str]()
+    glass.store._database.set_trace_callback(asked.append)
+    glass.access.note_refused(bg_token(opened, "GET", "/"), "wrong_path")
+    glass.access.chain.page(0, opened.ticket.ticket)
+    glass.store._database.set_trace_callback(None)
+    for sql in asked:
+        if sql.startswith("SELECT"):
+            rows = glass.store._database.execute(f"EXPLAIN QUERY PLAN {sql}")
+            plans += [row[3] for row in rows]
+    assert any("receipt_refused" in plan for plan in plans)
+    scans = [plan for plan in plans if plan.startswith("SCAN receipt")]
+    assert len(scans) == sum("ORDER BY seq DESC LIMIT 1" in sql for sql in asked), plans
 
 
 # The end of access reaches what is under way
@@ -413,8 +513,8 @@ def test_a_doubted_clock_cuts_and_does_not_end(glass: Glass) -> None:
     run(glass, case)
 
 
-def test_each_chunk_asks_again(glass: Glass) -> None:
-    """What goes on without a cut is refused at its next chunk all the same."""
+def test_each_request_asks_again(glass: Glass) -> None:
+    """Though no watch has noticed anything yet. That each chunk asks: test_a_read_ends_with_its_time."""
 
     async def case(server: Server) -> None:
         opened = everything(glass)
@@ -427,3 +527,42 @@ def test_each_chunk_asks_again(glass: Glass) -> None:
         assert await server.code(opened, "GET", "/v1/break-glass/status", session) == "expired"
 
     run(glass, case)
+
+
+def test_slow_operators_keep_no_member_out(tmp_path: Path) -> None:
+    """Their streams have places of their own, and at most so many; members' are all still free."""
+
+    async def served_slowly(*_given: Any) -> web.Response:
+        return web.Response()
+
+    gate = object.__new__(Gate)
+    gate.streams, gate.operators_streams = Places(most=0), Places(most=1)
+    gate.guard = Mock(visit=served_slowly)
+    token = bg_token(everything(Glass(tmp_path)), "GET", STREAM)
+
+    async def status() -> int:
+        request = make_mocked_request("GET", STREAM)
+        answer = await gate._under_ticket(request, served_slowly, token, Access.BREAK_GLASS, Flow.OUT)
+        return answer.status
+
+    async def case() -> tuple[int, int]:
+        free = await status()
+        with gate.operators_streams.place("another ticket"):
+            return free, await status()
+
+    assert asyncio.run(case()) == (200, 429)
+
+
+def test_suspension_ends_members_sessions_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First what needs no disk: else they would live again when the machine is opened again."""
+
+    async def suspended(*_given: Any) -> bool:
+        return True
+
+    monkeypatch.setattr("guest.agent.routes.json_flag", suspended)
+    routes = object.__new__(Routes)
+    routes._gate, routes._break_glass = Mock(), Mock()
+    routes._break_glass.changed.side_effect = sqlite3.OperationalError("full")
+    with pytest.raises(sqlite3.OperationalError):
+        asyncio.run(routes.suspend(make_mocked_request("PUT", "/v1/suspended")))
+    routes._gate.sessions.end_all.assert_called_once()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from guest.agent.callers import Caller
-from guest.agent.gate import ACCESS, MAY_CALL, ROUTED, Access
+from guest.agent.gate import ACCESS, MAY_CALL, ROUTED, UNDER_TICKETS, Access
 from guest.agent.pages import HEADERS
 from protocol.enrolment import PROXY_URI
 from protocol.tokens import sign
@@ -18,7 +18,8 @@ from tests.guest.test_agent_door import refused
 from tests.guest.test_gate import call
 
 CONTROL = [route for route, access in ACCESS.items() if access is Access.CONTROL]
-OPENED = [route for route, access in ACCESS.items() if access in ROUTED]
+OPENED = [route for route, access in ACCESS.items() if access in ROUTED - UNDER_TICKETS]
+TICKETS = [route for route, access in ACCESS.items() if access in UNDER_TICKETS]
 
 
 def put_trust(agent: Agent, site: Site, *authorities: Authority, **changed: Any) -> tuple[int, Any]:
@@ -57,6 +58,14 @@ def test_the_proxy_where_members_go(agent: Agent, site: Site, method: str, path:
         assert status in {200, 400}
     else:
         assert (status, answer["error"]) == (403, "session_required")
+
+
+@pytest.mark.parametrize(("method", "path"), TICKETS)
+def test_the_proxy_where_operators_go(agent: Agent, site: Site, method: str, path: str) -> None:
+    """A member's token is none there; that a ticket's is led to its grant is `test_break_glass_routes`'s."""
+    bearer = {"Authorization": f"Bearer {sign(token(method, path, None), ROUTE_SEED)}"}
+    status, answer = agent.call(proxy_of(site), method, path, headers=bearer)
+    assert (status, answer["error"]) == (401, "token_invalid")
 
 
 def test_the_table_of_callers() -> None:

@@ -5,6 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -266,4 +268,42 @@ def test_the_journal_is_of_our_two_services_and_fits_an_answer() -> None:
     assert kept[0].isdigit()
     assert len(json.dumps({"ok": True, "text": kept})) < 64 * 1024
     assert len(kept.splitlines()) > 50
-    assert journal.newest("x" * (1 << 20)) == ""
+
+
+def test_a_long_line_hides_nothing_before_it() -> None:
+    """Who makes a service write one would blind the operator else."""
+    kept = journal.newest("before\n" * 5 + "begins" + "x" * 49_152 + "ends\n")
+    assert kept.splitlines()[:5] == ["before"] * 5
+    assert kept.splitlines()[5].startswith("beginsxxx")
+    assert "characters are left out" in kept
+    assert kept.endswith("xxxends\n")
+    whole = json.dumps({"ok": True, "text": journal.newest("\U0001f600" * 49_152 + "\n")})
+    assert 10_000 < len(whole) < 64 * 1024
+
+
+PRINTS = "import sys\nfor n in range(1000): sys.stdout.write('x' * 48000 + str(n) + chr(10))"
+
+
+def test_reading_the_journal_holds_only_its_end() -> None:
+    """48 MB of it would not fit into the launcher's own unit."""
+    tracemalloc.start()
+    try:
+        found = journal.last_of([sys.executable, "-c", PRINTS], 20)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.endswith(b"x999\n")
+    assert len(found) == journal.HELD_BYTES
+    assert peak < 4 * journal.HELD_BYTES
+
+
+@pytest.mark.parametrize(
+    "line", ["import time; time.sleep(60)", "import os,time; os.close(1); time.sleep(60)"]
+)
+def test_a_journal_that_does_not_answer_is_given_up(line: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(Refused, match="in time"):
+        journal.last_of([sys.executable, "-c", line], 0.5)
+    assert time.monotonic() - began < 10
+    with pytest.raises(Refused, match="does not answer"):
+        journal.last_of([sys.executable, "-c", "raise SystemExit(1)"], 20)

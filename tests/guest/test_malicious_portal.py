@@ -5,23 +5,28 @@ The same rows meet a real guest in tests/e2e/test_malicious_portal.py.
 
 import secrets
 import shutil
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from protocol.access_receipts import Position, Receipt
+from protocol.approvers import ApproverSet, naming_document
 from protocol.enrolment import PROXY_URI
-from tests.e2e.betrayal import OPEN, SECRET, Place, betrayed
+from protocol.persons import PersonKey, Purpose
+from tests.e2e.betrayal import OPEN, SECRET, Place, betrayed, nothing
 from tests.e2e.malicious.operator import Operator
 from tests.e2e.malicious.portal import OK, Portal, Way
 from tests.e2e.malicious_portal import conspiracy, heard, rampage
 from tests.guest.conftest import Site
 from tests.guest.fleet import ROUTE_SEED, RUNTIME_ID, TENANT_ID, TOKEN_SEED, Agent, caller, running, trust
-from tests.protocol.people import ORIGIN
-from tests.protocol.ticketing import PORTAL_ORIGIN
+from tests.protocol.people import MEMBER, ORIGIN, OWNER, Device, entry, keyring, naming, spellings
+from tests.protocol.ticketing import ANN, BEN, PORTAL_ORIGIN, a_grant, a_set, a_ticket, asked
 
 HIDDEN = secrets.token_hex(16).encode()
 SHOWN = secrets.token_hex(16).encode()
@@ -68,6 +73,84 @@ def test_the_portal_alone_gets_nothing(site: Site, turned: tuple[Portal, Operato
     assert heard(portal, HIDDEN) == heard(portal, SHOWN) == []
     assert files(site.folder / "workspace") == before
     assert sum(len(one.codes) for one in tried) > 500
+
+
+def test_a_guest_that_no_owner_has_let_anybody_into(site: Site, agent: Agent) -> None:
+    """Before the first set: none of the portal's own, and no signature that an owner gave for something else."""
+    place = place_of(site, agent)
+    portal = Portal(nothing(place), place.way)
+    ring = keyring(TENANT_ID, entry(OWNER.key), entry(MEMBER.key, "member"))
+    signed = OWNER.sign(Purpose.KEYRING, ring)
+    assert portal.ask("PUT", "/v1/keyring", {"document": ring, "signature": signed}).code == OK
+    first = a_set()
+    own = portal.device.sign(Purpose.NAMING, naming_document(TENANT_ID, ApproverSet.parse(first)))
+    lies = [
+        own,
+        own | {"by": OWNER.key.fingerprint},
+        naming(MEMBER, first, TENANT_ID),
+        naming(OWNER, first, str(uuid.uuid4())),
+        naming(OWNER, a_set(threshold=3), TENANT_ID),
+        OWNER.sign(Purpose.APPROVERS, first),
+        *(each.sign(Purpose.APPROVERS, first, origin=PORTAL_ORIGIN) for each in (ANN, BEN)),
+    ]
+    answers = [portal.ask("PUT", "/v1/approvers", {"document": first, "signatures": [lie]}) for lie in lies]
+    expected = (
+        ["not_an_owner", "bad_signature", "not_an_owner"] + ["bad_signature"] * 3 + ["not_an_owner"] * 2
+    )
+    assert [one.code for one in answers] == expected
+    assert portal.grant(a_grant(by=[ANN, BEN])).code == "no_approvers"
+    named = {"document": first, "signatures": [naming(OWNER, first, TENANT_ID)]}
+    assert portal.ask("PUT", "/v1/approvers", named).code == OK
+    assert portal.grant(a_grant(by=[ANN, BEN])).code == OK
+
+
+@pytest.mark.parametrize("how", ["compressed", "hybrid"])
+def test_an_approver_in_league(turned: tuple[Portal, Operator], how: str) -> None:
+    """Who asks with the very passkey that approves, spelt anew, is still one person."""
+    portal, _ = turned
+    key = PersonKey("passkey", spellings(ANN.key)[how])
+    for named in (key.public_key, ANN.key.public_key):
+        requester = {"person": "user:999", "name": "Rae", "key": named.hex()}
+        document = a_ticket(set=portal.loot.approvers[-1]["document"], requester=requester)
+        by = PersonKey("passkey", named).fingerprint
+        grant = a_grant(document, [ANN], request=asked(document, ANN) | {"by": by})
+        assert portal.grant(grant).code == ("malformed" if named == key.public_key else "own_approval")
+
+
+def test_the_owners_terms(turned: tuple[Portal, Operator]) -> None:
+    """Where they say closed, no approval helps; where they want the owner, nobody else's signature does."""
+    portal, _ = turned
+    now = portal.loot.terms[-1]["document"]
+    modes = {"ordinary": "owner", "emergency": "closed"}
+    terms = now | modes | {"version": now["version"] + 1}
+    signed = {"document": terms, "signature": OWNER.sign(Purpose.TERMS, terms)}
+    assert portal.ask("PUT", "/v1/terms", signed).code == OK
+    pinned = portal.loot.approvers[-1]["document"]
+
+    def asks(owner: Any = None, **more: Any) -> str:
+        document = a_ticket(set=pinned, **more)
+        given = None if owner is None else owner(document)
+        return portal.grant(a_grant(document, by=[ANN, BEN], owner=given)).code
+
+    def of(by: Device, purpose: Purpose = Purpose.OWNER_APPROVAL) -> Callable[[Any], Any]:
+        return lambda document: by.sign(purpose, document)
+
+    other = a_ticket(set=pinned)
+    own = portal.device.sign(Purpose.OWNER_APPROVAL, other)
+    assert asks(kind="emergency", seconds=600) == "closed"
+    assert asks(of(OWNER), kind="emergency", seconds=600) == "closed"
+    assert asks() == "owner_missing"
+    lies = [
+        of(MEMBER),
+        of(OWNER, Purpose.APPROVAL),
+        lambda document: portal.device.sign(Purpose.OWNER_APPROVAL, document) | {"by": OWNER.key.fingerprint},
+        lambda _: OWNER.sign(Purpose.OWNER_APPROVAL, other),
+        lambda _: own,
+    ]
+    assert [asks(lie) for lie in lies] == ["bad_signature"] * 5
+    late = int(time.time()) + 3600
+    assert asks(of(OWNER), asked_at=late, wait_until=late + 60) == "too_early"
+    assert asks(of(OWNER)) == OK
 
 
 def test_with_the_operator_it_gets_what_was_signed(site: Site, turned: tuple[Portal, Operator]) -> None:

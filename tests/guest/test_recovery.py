@@ -1,20 +1,21 @@
 """The last way back: a quorum, 72 hours of notice, and everybody's chance to object."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from guest.agent.members import Members, MembersRefused
-from guest.agent.recovery import NOTICE_SECONDS, Recovery
+from guest.agent.recovery import NOTICE_SECONDS, RECOVERY_FILE, Recovery
 from protocol.approvers import recovery_document
 from protocol.keyrings import Keyring
 from protocol.persons import Purpose, Site
 from tests.guest.conftest import Site as Place
 from tests.guest.fleet import TENANT_ID, Agent
 from tests.guest.test_gate import call, pin, proof, sign_in
-from tests.protocol.people import ORIGIN, OWNER, RP_ID, STRANGER, entry, keyring
-from tests.protocol.test_approvers import ANN, BEN, CAT, EVE, the_set
+from tests.protocol.people import ORIGIN, OWNER, RP_ID, STRANGER, entry, keyring, naming
+from tests.protocol.test_approvers import ANN, BEN, CAT, EVE, approver, the_set
 
 SITE = Site(RP_ID, frozenset({ORIGIN}))
 NOW = 1_800_000_000
@@ -31,7 +32,7 @@ def members_of(folder: Path) -> Members:
 def recovery_in(folder: Path) -> Recovery:
     """With pinned approvers: Ann, Ben and Cat, two of whom make a quorum."""
     found = Recovery(folder, members_of(folder), TENANT_ID, SITE)
-    found.take_approvers(the_set(), [OWNER.sign(Purpose.APPROVERS, the_set())])
+    found.take_approvers(the_set(), [naming(OWNER, the_set(), TENANT_ID)])
     return found
 
 
@@ -118,6 +119,41 @@ def test_an_owner_who_still_has_a_key_wins(tmp_path: Path) -> None:
         found.finish(NOW + NOTICE_SECONDS)
 
 
+def test_it_ends_with_the_set_that_began_it(tmp_path: Path) -> None:
+    """Who began it are approvers no more: the notice goes with them, over a restart too."""
+    found, document = recovery_in(tmp_path), wanted(tmp_path)
+    found.begin(document, approvals(found, document, ANN, BEN), NOW)
+    assert found.approvers is not None
+    new = the_set(approver(CAT, "cat"), approver(EVE, "eve"), version=2, previous=found.approvers.hash)
+    found.take_approvers(new, [each.sign(Purpose.APPROVERS, new) for each in (ANN, CAT)])
+    for each in (found, Recovery(tmp_path, members_of(tmp_path), TENANT_ID, SITE)):
+        assert each.statement()["recovery"] is None
+        with pytest.raises(MembersRefused) as caught:
+            each.finish(NOW + NOTICE_SECONDS)
+        assert code(caught) == "nothing_pending"
+    assert found.begin(document, approvals(found, document, CAT, EVE), NOW + 9).began == NOW + 9
+
+
+def test_a_recovery_of_before(tmp_path: Path) -> None:
+    """One that was begun before its set was kept with it must begin anew."""
+    found, document = recovery_in(tmp_path), wanted(tmp_path)
+    found.begin(document, approvals(found, document, ANN, BEN), NOW)
+    kept = json.loads((tmp_path / RECOVERY_FILE).read_text())
+    del kept["approvers"]
+    (tmp_path / RECOVERY_FILE).write_text(json.dumps(kept))
+    assert Recovery(tmp_path, members_of(tmp_path), TENANT_ID, SITE).pending is None
+
+
+def test_a_naming_for_another_tenant(tmp_path: Path) -> None:
+    """Nor one signature that an owner gave as an approver."""
+    found = Recovery(tmp_path, members_of(tmp_path), TENANT_ID, SITE)
+    for lie in (naming(OWNER, the_set(), "another"), OWNER.sign(Purpose.APPROVERS, the_set())):
+        with pytest.raises(MembersRefused) as caught:
+            found.take_approvers(the_set(), [lie])
+        assert code(caught) == "bad_signature"
+    assert found.approvers is None
+
+
 def test_a_guest_without_approvers_has_no_such_way(tmp_path: Path) -> None:
     found = Recovery(tmp_path, members_of(tmp_path), TENANT_ID, SITE)
     with pytest.raises(MembersRefused) as caught:
@@ -144,7 +180,7 @@ def test_a_keyring_that_does_not_follow(tmp_path: Path, changed: Any, expected: 
 def test_on_a_running_agent(agent: Agent, site: Place) -> None:
     """Pinned, begun, stated to portal and members, stopped by an owner; and never finished early."""
     pin(agent, site)
-    approvers = {"document": the_set(), "signatures": [OWNER.sign(Purpose.APPROVERS, the_set())]}
+    approvers = {"document": the_set(), "signatures": [naming(OWNER, the_set(), TENANT_ID)]}
     status, answer = call(agent, site, "PUT", "/v1/approvers", approvers)
     assert (status, answer["version"]) == (200, 1)
     document = keyring(

@@ -180,9 +180,7 @@ def test_a_ticket_leads_nowhere_else(there: Client, path: str) -> None:
 
 
 def test_every_route_under_tickets_has_its_name() -> None:
-    assert {
-        path for (_, path), access in ACCESS.items() if access in UNDER_TICKETS
-    } == routed_paths.BREAK_GLASS
+    assert {route for route, access in ACCESS.items() if access in UNDER_TICKETS} == routed_paths.BREAK_GLASS
 
 
 def _revoke(people: Staffed, ticket: Ticket, greta: Client) -> None:
@@ -215,7 +213,7 @@ def _retire(people: Staffed, ticket: Ticket, greta: Client) -> None:
 
 
 def _new_set(people: Staffed, ticket: Ticket, greta: Client) -> None:
-    put_in_force([people.anna, people.ben], [people.anna])
+    put_in_force([people.anna, people.ben], [people.anna, people.ben], 2)
 
 
 def _close(people: Staffed, ticket: Ticket, greta: Client) -> None:
@@ -318,10 +316,19 @@ def test_no_token_without_an_entry(there: Client, monkeypatch: pytest.MonkeyPatc
 
 
 def test_nothing_that_was_typed_is_on_record(there: Client) -> None:
-    ask(there, "SECRET", "/v1/break-glass/files?path=secret/plan.txt")
+    ask(there, "PUT", "/v1/break-glass/files?path=secret/plan.txt")
     entry = Entry.objects.filter(action="break_glass.routed").get()
     assert "secret" not in entry.event.lower()
-    assert Intent.objects.get().method == "unknown"
+    assert Intent.objects.get().route == "/v1/break-glass/files"
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS", "get", "SECRET"])
+def test_a_ticket_leads_to_the_agents_own_methods(there: Client, method: str) -> None:
+    """For others the agent answers before its gate, without a receipt: each would be an alarm here."""
+    answer = ask(there, method)
+    assert (answer.status_code, answer.headers["Portal-Reason"]) == (403, "not_break_glass")
+    assert "Portal-Token" not in answer.headers
+    assert not Intent.objects.exists()
 
 
 def test_requests_of_a_ticket_are_bounded(

@@ -47,11 +47,12 @@ def approvers(*users: User, **policy: int) -> ApproverSetVersion:
     keys = [passkey(user) for user in users]
     before = ApproverSetVersion.objects.first()
     most = len(users)
+    numbers = {name: min(most, number) for name, number in DEFAULT_POLICY.items()} | policy
     document = {
         "version": before.version + 1 if before else 1,
         "previous": before.hash if before else None,
-        "threshold": 1,
-        "policy": {name: min(most, number) for name, number in DEFAULT_POLICY.items()} | policy,
+        "threshold": max(numbers.values()),
+        "policy": numbers,
         "approvers": [
             {"kind": "passkey", "public_key": key.public_key, "person": key.person, "name": key.user.username}
             for key in keys

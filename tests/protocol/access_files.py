@@ -48,6 +48,8 @@ class AccessFile:
         ]
     )
     by_owner: bool = True
+    noted: dict[str, Any] = field(default_factory=dict)
+    """Replaces members of what the guest has noted of the signers."""
     signers: int = 2
     entries_of: str = TENANT
     lines: list[dict[str, Any]] = field(init=False)
@@ -131,7 +133,10 @@ class AccessFile:
 
     def chain(self, ticket: Ticket) -> list[Receipt]:
         made: list[Receipt] = []
-        for event, at, detail in self.deeds:
+        owner = OWNER.key.fingerprint if self.by_owner else ""
+        seen = {"people": [f"user:{n}" for n in range(2, 2 + self.signers)], "owner": owner, **self.noted}
+        for event, at, more in self.deeds:
+            detail = seen | more if event == "granted" else more
             after = made[-1].position if made else START
             made.append(
                 following(

@@ -8,8 +8,9 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
+from protocol.approvers import ApproverSet, naming_document
 from protocol.persons import PersonKey, Purpose, digest, encode, sign_with_device_key
 
 RP_ID = "portal.localhost"
@@ -76,6 +77,26 @@ class Passkey:
 
 
 OWNER, MEMBER, RECOVERY, STRANGER = (Device(bytes([n]) * 32) for n in (1, 2, 3, 4))
+
+
+def spellings(key: PersonKey) -> dict[str, bytes]:
+    """Other SubjectPublicKeyInfos of a P-256 passkey, which all load as the same key."""
+    public = load_der_public_key(key.public_key)
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    point, head = key.public_key[-65:], key.public_key[:-65]
+    squeezed = public.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    # The lengths of the whole and of the bit string are the second byte and the last but one.
+    short = head[:1] + bytes([head[1] - 32]) + head[2:-2] + bytes([head[-2] - 32]) + head[-1:]
+    return {
+        "compressed": short + squeezed,
+        "hybrid": head + bytes([6 + point[-1] % 2]) + point[1:],
+    }
+
+
+def naming(by: "Device | Passkey", document: Any, tenant_id: str, **lies: Any) -> dict[str, str]:
+    """An owner's naming of the set ``document`` for one tenant."""
+    named = naming_document(tenant_id, ApproverSet.parse(document))
+    return by.sign(Purpose.NAMING, named, **lies)
 
 
 def entry(key: PersonKey, role: str = "owner", name: str = "A name") -> dict[str, Any]:

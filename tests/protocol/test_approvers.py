@@ -4,10 +4,29 @@ from typing import Any
 
 import pytest
 
-from protocol.approvers import DEFAULT_POLICY, ApproversError, ApproverSet, accept, check_quorum
+from protocol.approvers import (
+    DEFAULT_POLICY,
+    ApproversError,
+    ApproverSet,
+    accept,
+    check_quorum,
+    naming_document,
+)
 from protocol.keyrings import Keyring
 from protocol.persons import Purpose, Site
-from tests.protocol.people import MEMBER, ORIGIN, OWNER, RP_ID, Device, Passkey, entry, keyring
+from tests.protocol.people import (
+    MEMBER,
+    ORIGIN,
+    OWNER,
+    RP_ID,
+    STRANGER,
+    Device,
+    Passkey,
+    entry,
+    keyring,
+    naming,
+    spellings,
+)
 
 SITE = Site(RP_ID, frozenset({ORIGIN}))
 ANN, BEN, CAT, EVE = Passkey(), Passkey(), Passkey(), Passkey()
@@ -55,19 +74,48 @@ def refused(
 def test_the_first_needs_an_owner() -> None:
     """Nobody but an owner says whom a guest will ever believe."""
     document = the_set()
-    assert accept(None, document, [OWNER.sign(Purpose.APPROVERS, document)], RING, SITE).hash == FIRST.hash
+    assert accept(None, document, [naming(OWNER, document, "t")], RING, SITE).hash == FIRST.hash
     refused("not_an_owner", None, document)
     refused("not_an_owner", None, document, MEMBER)
     refused("not_an_owner", None, document, ANN, BEN, CAT)
     refused("bad_signature", None, document, OWNER, purpose=Purpose.KEYRING)
     with pytest.raises(ApproversError, match="owner"):
-        accept(None, document, [OWNER.sign(Purpose.APPROVERS, document)], None, SITE)
+        accept(None, document, [naming(OWNER, document, "t")], None, SITE)
+
+
+def test_a_naming_is_one_tenants_and_no_quorums() -> None:
+    """An owner of two tenants names for one; an owner who is an approver elsewhere names nobody by signing there."""
+    document = the_set()
+    refused("bad_signature", None, document, OWNER)
+    lies = [
+        naming(OWNER, document, "another"),
+        naming(OWNER, the_set(threshold=3), "t"),
+        naming(OWNER, document, "t") | {"by": STRANGER.key.fingerprint},
+        OWNER.sign(Purpose.NAMING, document),
+        OWNER.sign(Purpose.APPROVERS, naming_document("t", FIRST)),
+    ]
+    ring = Keyring.parse(keyring("t", entry(OWNER.key), entry(STRANGER.key)))
+    for lie in lies:
+        with pytest.raises(ApproversError) as caught:
+            accept(None, document, [lie], ring, SITE)
+        assert caught.value.code == "bad_signature"
+    there = Keyring.parse(keyring("another", entry(OWNER.key)))
+    assert accept(None, document, [lies[0]], there, SITE).hash == FIRST.hash
+
+
+def test_a_policy_never_asks_for_more_than_can_change_it() -> None:
+    """Else who can change the policy lowers it first."""
+    assert ApproverSet.parse(the_set(threshold=3, policy={**DEFAULT_POLICY, "exec": 3})).policy["exec"] == 3
+    with pytest.raises(ApproversError, match=r"exec asks for 3 people.*raise the threshold"):
+        ApproverSet.parse(the_set(policy={**DEFAULT_POLICY, "exec": 3}))
+    with pytest.raises(ApproversError, match="workspace:write asks for 2 people"):
+        ApproverSet.parse(the_set(threshold=1))
 
 
 def test_the_first_may_be_any_version() -> None:
     """The owner names the set that is in force now; what came before is no matter of this guest."""
     document = the_set(version=7, previous="ab" * 32)
-    assert accept(None, document, [OWNER.sign(Purpose.APPROVERS, document)], RING, SITE).version == 7
+    assert accept(None, document, [naming(OWNER, document, "t")], RING, SITE).version == 7
     refused("not_an_owner", None, document, ANN, BEN, CAT)
 
 
@@ -86,7 +134,7 @@ def test_a_set_never_goes_back_forks_or_skips() -> None:
     second = ApproverSet.parse(following())
     assert accept(second, second.document, [], RING, SITE) is second
     refused("rolled_back", second, FIRST.document, ANN, BEN)
-    refused("forked", FIRST, the_set(threshold=1), ANN, BEN)
+    refused("forked", FIRST, the_set(threshold=3), ANN, BEN)
     refused("forked", FIRST, following() | {"previous": "0" * 64}, ANN, BEN)
     refused("version_skipped", FIRST, following() | {"version": 3}, ANN, BEN)
 
@@ -131,6 +179,12 @@ def test_the_user_must_have_been_verified() -> None:
         the_set() | {"policy": {**DEFAULT_POLICY} | {"exec": 0}},
         the_set() | {"policy": {**DEFAULT_POLICY} | {"exec": True}},
         the_set() | {"policy": {**DEFAULT_POLICY} | {"exec": 4}},
+        the_set() | {"policy": {**DEFAULT_POLICY} | {"exec": 3}},
+        the_set() | {"threshold": 1},
+        the_set(*(approver(ANN, "ann", public_key=one.hex()) for one in spellings(ANN.key).values())),
+        the_set(approver(ANN, "ann"), approver(ANN, "b", public_key=spellings(ANN.key)["hybrid"].hex())),
+        the_set(approver(ANN, "Kim"), approver(BEN, "\u212aim")),
+        the_set(approver(ANN, "ann", name="e\u0301"), approver(BEN, "ben")),
         the_set(approver(ANN, "ann"), approver(BEN, "ben"))
         | {"policy": {**DEFAULT_POLICY} | {"emergency": 3}},
         the_set() | {"approvers": []},

@@ -25,6 +25,18 @@ def test_same_document_same_bytes(document: object) -> None:
     assert canonical(json.loads(once)) == once
 
 
+def nested(levels: int) -> object:
+    """So many lists and objects in one another."""
+    document: object = 0
+    for level in range(levels):
+        document = [document] if level % 2 else {"a": document}
+    return document
+
+
+def test_the_deepest() -> None:
+    assert json.loads(canonical(nested(32))) == nested(32)
+
+
 def test_known_answer() -> None:
     """Keys are sorted, nothing is spaced, text is NFC and not escaped."""
     assert canonical({"b": [1, True, None], "a": "e\u0301"}) == '{"a":"é","b":[1,true,null]}'.encode()
@@ -39,6 +51,8 @@ def test_known_answer() -> None:
         ({"é": 1, "e\u0301": 2}, "two keys"),
         ("\ud800", "Unicode"),
         ({"a": b"bytes"}, "$.a: bytes"),
+        (nested(33), "levels"),
+        (nested(10_000), "levels"),
     ],
 )
 def test_what_has_no_canonical_form_is_refused(document: object, says: str) -> None:

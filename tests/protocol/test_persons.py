@@ -4,12 +4,23 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from webauthn import verify_authentication_response
 from webauthn.helpers import encode_cbor
 from webauthn.helpers.exceptions import InvalidAuthenticationResponse
 
-from protocol.persons import PersonKey, Purpose, SignatureError, Site, decode, digest, verify
-from tests.protocol.people import OWNER, RP_ID, STRANGER, Passkey
+from protocol.persons import (
+    PersonKey,
+    Purpose,
+    SignatureError,
+    Site,
+    decode,
+    digest,
+    passkey,
+    passkey_of,
+    verify,
+)
+from tests.protocol.people import OWNER, RP_ID, STRANGER, Passkey, spellings
 
 SITE = Site(RP_ID, {"http://acme.portal.localhost:8000", "http://portal.localhost:8000"})
 DOCUMENT = {"nonce": "ab", "runtime_id": "r"}
@@ -111,6 +122,27 @@ def test_another_implementation_agrees() -> None:
     for lie in ({"rp_id": "evil"}, {"flags": 0x01}, {"origin": "http://evil"}, {"type": "webauthn.create"}):
         with pytest.raises(InvalidAuthenticationResponse):
             theirs(**lie)
+
+
+@pytest.mark.parametrize("how", ["compressed", "hybrid"])
+def test_a_passkey_has_one_spelling(how: str) -> None:
+    """The same key under another fingerprint would be another person's."""
+    key = Passkey().key
+    assert passkey(key.public_key) == passkey_of(key.public_key.hex()) == key
+    other = spellings(key)[how]
+    assert load_der_public_key(other) == load_der_public_key(key.public_key)
+    with pytest.raises(ValueError, match="another way"):
+        passkey(other)
+    with pytest.raises(ValueError, match="another way"):
+        passkey_of(other.hex())
+
+
+@pytest.mark.parametrize("bad", [None, 7, "", "zz", "00" * 91, "00" * 600])
+def test_what_is_no_passkey(bad: Any) -> None:
+    with pytest.raises(ValueError, match=r"key|fromhex"):
+        passkey_of(bad)
+    with pytest.raises(ValueError, match="digits"):
+        passkey_of(Passkey().key.public_key.hex().upper())
 
 
 def test_one_spelling() -> None:

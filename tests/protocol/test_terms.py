@@ -61,6 +61,15 @@ def test_never_back_and_never_two_of_one_version() -> None:
     refused("wrong_tenant", second, document(3, tenant_id="tenant-b"))
 
 
+def test_versions_are_not_used_up() -> None:
+    """An owner on the way out signs no version after which nobody can close the way."""
+    refused("version_skipped", None, document(2**31 - 1))
+    refused("version_skipped", None, document(1001))
+    latest = taken(None, document(1000))
+    refused("version_skipped", latest, document(2001))
+    assert taken(latest, document(2000)).version == 2000
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from protocol.approvers import ApproverSet
 from protocol.canonical import canonical
 from protocol.keyrings import Keyring
-from protocol.persons import Purpose
+from protocol.persons import PersonKey, Purpose
 from protocol.terms import Terms
 from protocol.tickets import (
     CLOCK_LEEWAY_SECONDS,
@@ -30,7 +30,7 @@ from protocol.tickets import (
     rejection_document,
     session_document,
 )
-from tests.protocol.people import MEMBER, ORIGIN, OWNER, Passkey, entry, keyring
+from tests.protocol.people import MEMBER, ORIGIN, OWNER, Passkey, entry, keyring, spellings
 from tests.protocol.test_approvers import ANN, BEN, CAT, EVE, approver
 from tests.protocol.ticketing import (
     PORTAL_ORIGIN,
@@ -177,14 +177,23 @@ def test_the_policy_says_how_many() -> None:
         "exec": 2,
         "emergency": 2,
     }
-    pinned = ApproverSet.parse(a_set(policy=policy))
+    pinned = ApproverSet.parse(a_set(threshold=3, policy=policy))
     wanted = {("logs:read",): 1, ("status",): 3, ("logs:read", "status"): 3}
     for scopes, number in wanted.items():
         assert needed(Ticket.parse(a_ticket(scopes=list(scopes), paths=[])), pinned) == number
-    urgent = a_ticket(kind="emergency", seconds=900, scopes=["status"], paths=[], set=a_set(policy=policy))
+    urgent = a_ticket(kind="emergency", seconds=900, scopes=["status"], paths=[], set=pinned.document)
     assert needed(Ticket.parse(urgent), pinned) == 2
     refused("no_quorum", a_grant(urgent), approvers=pinned)
     assert judged(a_grant(urgent, [ANN, BEN]), approvers=pinned)
+
+
+@pytest.mark.parametrize("how", ["compressed", "hybrid"])
+def test_nobody_asks_with_their_own_key_spelt_anew(how: str) -> None:
+    """An approver as requester, with the very passkey: its fingerprint would be another's."""
+    key = PersonKey("passkey", spellings(ANN.key)[how])
+    document = a_ticket(requester={"person": "user:999", "name": "Rae", "key": key.public_key.hex()})
+    request = asked(document, ANN) | {"by": key.fingerprint}
+    refused("malformed", a_grant(document, [ANN], request=request))
 
 
 def test_nobody_approves_what_they_ask() -> None:
@@ -264,7 +273,7 @@ def test_what_an_access_rests_on() -> None:
     demoted = Keyring.parse(keyring(TENANT_ID, entry(MEMBER.key), entry(OWNER.key, "member")))
     assert stands(plain) == ""
     assert stands(plain, approvers=None) == "no_approvers"
-    assert stands(plain, approvers=ApproverSet.parse(a_set(threshold=1))) == "wrong_set"
+    assert stands(plain, approvers=ApproverSet.parse(a_set(threshold=3))) == "wrong_set"
     assert stands(plain, terms=terms("closed")) == "closed"
     assert stands(plain, terms=terms("owner")) == "owner_missing"
     assert stands(by_owner, terms=terms("owner")) == ""

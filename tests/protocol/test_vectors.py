@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from protocol.approvers import ApproverSet, naming_document
 from protocol.canonical import canonical
 from protocol.enrolment import certificate_mac
 from protocol.persons import PersonKey, Purpose, digest, sign_with_device_key, verify
@@ -39,6 +40,15 @@ def test_person_signatures(vector: dict[str, Any]) -> None:
     assert digest(purpose, document).hex() == vector["digest"]
     assert sign_with_device_key(SEED, purpose, document)["signature"] == vector["signature"]
     verify(KEY, {"kind": "device", "signature": vector["signature"]}, purpose, document)
+
+
+def test_a_naming() -> None:
+    """Which tenant, which version, which set: nothing else is signed, and nothing less."""
+    vector, ticket = VECTORS["naming"], VECTORS["ticket"]
+    document = naming_document(ticket["document"]["tenant_id"], ApproverSet.parse(ticket["approvers"]))
+    assert document == vector["document"]
+    assert digest(Purpose.NAMING, document).hex() == vector["digest"]
+    verify(KEY, {"kind": "device", "signature": vector["signature"]}, Purpose.NAMING, document)
 
 
 def test_every_purpose_has_a_vector() -> None:

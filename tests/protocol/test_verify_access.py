@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from protocol.access_receipts import Receipt as Deed
 from protocol.access_receipts import head_note
 from protocol.notes import vkey_of
+from protocol.receipt_texts import written
 from protocol.verify.__main__ import main
 from protocol.verify.access import verify_access
 from protocol.verify.outcome import Keys, VerificationError
@@ -45,6 +47,17 @@ def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:
     assert all(line.isascii() and line.isprintable() for line in found.deeds)
 
 
+def test_a_name_that_a_receipt_must_escape(tmp_path: Path) -> None:
+    """A path is held against the ticket as it was served, and not as the receipt had to spell it."""
+    folder, file = "Gr\u00f6\u00dfe", "Gr\u00f6\u00dfe/e\u0301.txt"
+    deeds = [("granted", NOW + 1, {}), ("access", NOW + 2, written({**READ, "path": file}))]
+    honest = AccessFile(deeds=deeds, more={"paths": [folder]}).make().write(tmp_path / "f")
+    assert "Gr\\\\u00f6\\\\u00dfe/e\\\\u0301.txt" in "\n".join(verify_access(honest, KEYS).deeds)
+    outside = [("granted", NOW + 1, {}), ("access", NOW + 2, {**READ, "path": "a\\", "escaped": ["path"]})]
+    with pytest.raises(VerificationError, match="not escaped"):
+        verify_access(AccessFile(deeds=outside).make().write(tmp_path / "g"), KEYS)
+
+
 def test_a_file_that_the_log_holds_in_part(tmp_path: Path) -> None:
     """What came after the newest entry rests on the machine's signature: it is said up to where."""
     file = AccessFile().make().without("entry", 1)
@@ -53,6 +66,17 @@ def test_a_file_that_the_log_holds_in_part(tmp_path: Path) -> None:
 
 def test_an_owners_signature_is_not_needed(tmp_path: Path) -> None:
     found = verify_access(AccessFile(by_owner=False).make().write(tmp_path / "f"), KEYS)
+    assert "owner's key" not in "\n".join(found.deeds)
+
+
+def test_an_owners_signature_that_no_receipt_names(tmp_path: Path) -> None:
+    """A portal can make a keyring and sign as its owner: without the guest's word nothing is said of it."""
+    file = AccessFile().make()
+    granted = file.lines[4]["receipt"]
+    assert granted["event"] == "granted"
+    file.lines[0]["after"] = {"seq": 1, "hash": Deed.parse(granted).hash}
+    found = verify_access(file.without("receipt", 0).write(tmp_path / "f"), KEYS)
+    assert found.first == 2
     assert "owner's key" not in "\n".join(found.deeds)
 
 
@@ -87,6 +111,13 @@ MADE: dict[str, tuple[dict[str, Any], str]] = {
         "after its ticket was over",
     ),
     "entries of another tenant": ({"entries_of": RUNTIME}, "an entry of another tenant"),
+    "people whom the guest has not seen": ({"noted": {"people": ["user:2"]}}, "other people had approved"),
+    "an owner whom the guest has not seen": ({"noted": {"owner": ""}}, "another owner's signature"),
+    "an owner whom the file leaves out": (
+        {"by_owner": False, "noted": {"owner": "ab" * 32}},
+        "another owner's signature",
+    ),
+    "a guest that does not say who signed": ({"noted": {"people": None}}, "other people had approved"),
     "a grant after the waiting time": ({"deeds": [("granted", NOW + 9000, {})]}, "ticket was over"),
 }
 

@@ -25,6 +25,7 @@ from provisioning.fleet_keys import (
     serial,
     token_seed,
 )
+from provisioning.kept_clients import ClientPool, KeptClient
 from provisioning.models import FleetKey, Operation, Runtime
 from provisioning.renewal import renew_certificates
 from provisioning.rotation import RotationRefused, key_announce, key_finish, key_switch
@@ -32,7 +33,6 @@ from provisioning.runtime_client import (
     KEPT_SECONDS,
     AgentRefused,
     AgentUnreachable,
-    ClientPool,
     ConnectionBroke,
     RuntimeClient,
 )
@@ -263,7 +263,7 @@ def test_a_kept_client_is_one_runtimes(runtime: Runtime, monkeypatch: pytest.Mon
     pool = ClientPool(2)
     original = pool.get
 
-    def noting(name: Any, make: Any) -> httpx.Client:
+    def noting(name: Any, make: Any) -> KeptClient:
         names.append(name)
         return original(name, make)
 
@@ -273,7 +273,7 @@ def test_a_kept_client_is_one_runtimes(runtime: Runtime, monkeypatch: pytest.Mon
     (name,) = names
     assert runtime_dns_name(str(runtime.pk)) in name
     for number in range(5):
-        pool.get(number, httpx.Client)
+        pool.get(number, KeptClient)
     assert len(pool._clients) == 2, "bounded"
 
 
@@ -284,7 +284,7 @@ def test_a_connection_that_breaks(
     """What cannot happen twice is tried once more, with a token and an entry of its own."""
     tokens: list[str] = []
 
-    def broken(self: Any, method: str, path: str, content: bytes, token: str, *, verified: bool) -> Any:
+    def broken(self: Any, method: str, path: str, content: bytes, token: str, **given: Any) -> Any:
         tokens.append(token)
         raise ConnectionBroke("It broke.")
 

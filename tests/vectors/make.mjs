@@ -29,7 +29,7 @@ const documents = [
 ];
 const purposes = ["member session v1", "member request v1", "keyring v1", "consent v1", "portal sign-in v1",
   "approver set v1", "keyring recovery v1", "break-glass approval v1", "break-glass request v1",
-  "break-glass rejection v1", "break-glass owner approval v1", "break-glass terms v1", "break-glass session v1"];
+  "break-glass rejection v1", "break-glass owner approval v1", "break-glass terms v1", "break-glass session v1", "break-glass naming v1"];
 
 const claims = {
   iss: "urn:managed-host-portal:control-plane",
@@ -99,6 +99,10 @@ const ticket = {
   nonce: "0123456789abcdef".repeat(2),
 };
 
+// An owner's naming: this set, for this tenant.
+const naming = { tenant_id: ticket.tenant_id, version: approvers.version, hash: approversHash };
+const namingDigest = sha256("break-glass naming v1", "\0", canonical(naming));
+
 // A guest's receipts: the chain, and its head as the guest signs it.
 const receiptHash = (receipt) => sha256("break-glass receipt v1\0", canonical(receipt)).toString("hex");
 const receipts = [];
@@ -147,6 +151,7 @@ const vectors = {
       owner: null,
     },
   },
+  naming: { document: naming, digest: namingDigest.toString("hex"), signature: b64u(sign(null, namingDigest, key)) },
   receipts: { receipts, hashes: receipts.map(receiptHash), head: `${head}\n\u2014 ${guest} ${line}\n` },
   certificate_mac: {
     secret: secret.toString("hex"),

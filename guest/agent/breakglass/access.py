@@ -6,10 +6,12 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from guest.agent.breakglass.cuts import Cuts
 from guest.agent.breakglass.grants import Grants, Ground, Moment, Opened
+from guest.agent.breakglass.marks import End, Marks
 from guest.agent.breakglass.receipts import Chain
 from guest.agent.breakglass.refusals import BreakGlassRefused
 from guest.agent.breakglass.sessions import OperatorSession, OperatorSessions
@@ -41,14 +43,16 @@ class BreakGlass:
         ground: Ground,
         sessions: OperatorSessions,
         boot: str,
+        marks: Marks,
         now: Callable[[], Moment] = moment,
     ) -> None:
-        """Raises BreakGlassFileError."""
+        """Raises BreakGlassFileError, OSError."""
         self._store, self.chain, self.terms, self.sessions = store, chain, ground.terms, sessions
         self._now, self.cuts = now, Cuts()
         self.grants = Grants(store, ground, boot, now())
-        self._unwritten: dict[str, tuple[str, dict[str, Any]]] = {}
-        self._unwritten |= {ticket: (code, {}) for ticket, code in self.grants.fallen.items()}
+        self._marks = marks
+        self._unwritten = {ticket: End(code, {}) for ticket, code in self.grants.fallen.items()}
+        self._take_up_ends()
 
     # Grants
 
@@ -56,17 +60,30 @@ class BreakGlass:
         """Open the grant, for good noted; the same again is the same answer and no second life.
 
         Raises:
-            BreakGlassRefused: see ``Grants.take``. It is noted in the receipts if the ticket can be read.
-            sqlite3.Error: it cannot be kept, and so is not open.
+            BreakGlassRefused: see ``Grants.take``, or ``receipts_full``. It is noted in the receipts if the
+                ticket can be read.
+            sqlite3.Error, OSError: it, or later its end, cannot be kept, and so it is not open.
         """
         self.look()
         try:
             opened = self.grants.take(document, self._now())
+            if not self.grants.is_open(opened):
+                self.chain.check_room_for_one_more()
         except BreakGlassRefused as refusal:
             self._note_refused_grant(document, refusal.code)
             raise
         if self.grants.is_open(opened):
             return opened
+        self._marks.make(opened.ticket.ticket)
+        try:
+            self._keep(opened)
+        except BaseException:
+            self._marks.remove(opened.ticket.ticket)
+            raise
+        self.grants.open(opened)
+        return opened
+
+    def _keep(self, opened: Opened) -> None:
         ticket, judged = opened.ticket, opened.judged
         with self._store.together():
             self.grants.write(opened)
@@ -82,8 +99,6 @@ class BreakGlass:
                 paths=list(ticket.paths),
                 until=opened.until,
             )
-        self.grants.open(opened)
-        return opened
 
     def end(self, ticket: str, code: str, *, token: str = "", **detail: Any) -> tuple[bool, int]:
         """End the ticket's access for good: whether it was open, and what it cut.
@@ -91,7 +106,7 @@ class BreakGlass:
         At once in memory; then on the disk. ``code`` says why, for machines.
 
         Raises:
-            sqlite3.Error: it is over, but the disk does not say so yet. Ask again; so does the agent.
+            sqlite3.Error: it is over for good, but has no receipt yet. Ask again; so does the agent.
         """
         found = self._close(ticket, code, token=token, **detail)
         self._write_ends()
@@ -130,8 +145,9 @@ class BreakGlass:
         """The operator's session for this ticket; the one before ends, with what is under way in it.
 
         Raises:
-            BreakGlassRefused: ``nonce_unknown`` or ``bad_signature``.
+            BreakGlassRefused: ``receipts_full``, ``nonce_unknown`` or ``bad_signature``.
         """
+        self.chain.check_room(ticket.ticket)
         session = self.sessions.proven(ticket, nonce, signature, self._now().monotonic)
         with self._store.together():
             self.chain.add(ticket.ticket, ticket.digest, "session", token=token)
@@ -152,7 +168,14 @@ class BreakGlass:
         visit.session.used = now.monotonic
 
     def note(self, visit: Visit, event: str, **detail: Any) -> None:
-        """A receipt about a visit, in a transaction of its own. Raises ReceiptError, sqlite3.Error."""
+        """A receipt about a visit, in a transaction of its own.
+
+        Raises:
+            BreakGlassRefused: ``receipts_full``; only of an ``access``, for how it went is noted in any case.
+            ReceiptError, sqlite3.Error: it cannot be kept.
+        """
+        if event == "access":
+            self.chain.check_room(visit.ticket.ticket)
         with self._store.together():
             self.chain.add(visit.ticket.ticket, visit.ticket.digest, event, token=visit.jti, **detail)
 
@@ -164,10 +187,15 @@ class BreakGlass:
         """A receipt of a refusal, if the token's ticket was ever open here. What cannot be kept is let go."""
         with suppress(ReceiptError, sqlite3.Error):
             digest = self._store.digest_of(token.ticket)
-            if digest is not None:
-                self.chain.add_refused(
-                    token.ticket, digest, token=token.jti, code=code, of="request", **about
-                )
+            if digest is None:
+                return
+            refused = partial(
+                self.chain.add_refused, token.ticket, digest, token=token.jti, code=code, of="request"
+            )
+            try:
+                refused(**about)
+            except ReceiptError:  # What it was about is too long, or not text: that it was refused is told.
+                refused()
 
     def seconds_left(self, opened: Opened) -> int:
         """Whole seconds until it ends by itself, by the earlier of the two clocks."""
@@ -233,20 +261,36 @@ class BreakGlass:
         self.sessions.end(ticket)
         streams = self.cuts.cut(ticket)
         if opened is not None or ticket not in self._unwritten:
-            self._unwritten[ticket] = (code, {**told, "streams": streams})
+            self._unwritten[ticket] = End(code, {**told, "streams": streams})
         return opened is not None, streams
 
     def _write_ends(self) -> None:
-        for ticket, (code, told) in list(self._unwritten.items()):
+        """First where it needs no room, of all of them; then with their receipts."""
+        for ticket, end in self._unwritten.items():
+            with suppress(OSError):  # The store may take it nevertheless.
+                self._marks.end(ticket, end)
+        for ticket, end in list(self._unwritten.items()):
             with self._store.together():
                 digest = self._store.digest_of(ticket)
-                if self._store.add_end(ticket, code, self._now().wall) and digest is not None:
-                    self.chain.add(ticket, digest, "ended", code=code, **told)
+                if self._store.add_end(ticket, end.code, self._now().wall) and digest is not None:
+                    self.chain.add(ticket, digest, "ended", code=end.code, **end.told)
             self._unwritten.pop(ticket, None)
+            self._marks.remove(ticket)
+
+    def _take_up_ends(self) -> None:
+        """At the start: what has ended before it, whether or not the store could take that."""
+        for ticket in [*self.grants.tickets(), *self._unwritten]:
+            if (end := self._marks.ended(ticket)) is not None:
+                self.grants.close(ticket)
+                self._unwritten[ticket] = end
+        with suppress(sqlite3.Error, OSError):  # The watch tries again.
+            self._write_ends()
+        self._marks.sweep({*self.grants.tickets(), *self._unwritten})
 
     def _note_refused_grant(self, document: Any, code: str) -> None:
         try:
             ticket = Ticket.parse(document["document"])
         except (TicketRefused, TypeError, KeyError):
             return
-        self.chain.add_refused(ticket.ticket, ticket.digest, code=code, of="grant")
+        with suppress(sqlite3.Error, OSError):  # The refusal is told all the same.
+            self.chain.add_refused(ticket.ticket, ticket.digest, code=code, of="grant")

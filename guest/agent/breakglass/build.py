@@ -2,6 +2,7 @@
 
 from guest.agent.breakglass.access import BreakGlass, moment
 from guest.agent.breakglass.grants import Ground
+from guest.agent.breakglass.marks import Marks
 from guest.agent.breakglass.receipts import Chain
 from guest.agent.breakglass.sessions import OperatorSessions
 from guest.agent.breakglass.store import Store
@@ -19,7 +20,7 @@ def break_glass(
     """This guest's. ``seed``: of its witness key, which signs the head of the receipts.
 
     Raises:
-        FileDamaged, sqlite3.Error: what is on the volume cannot be used.
+        FileDamaged, sqlite3.Error, OSError: what is on the volume cannot be used.
     """
     tenant_id = config.personalisation.tenant_id
     ground = Ground(
@@ -33,4 +34,5 @@ def break_glass(
     )
     store = Store(config.data)
     chain = Chain(store, config.runtime_id, seed)
-    return BreakGlass(store, chain, ground, OperatorSessions(config.own_site), boot_id(), moment)
+    sessions = OperatorSessions(config.own_site)
+    return BreakGlass(store, chain, ground, sessions, boot_id(), Marks(config.data), moment)

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from guest.agent.breakglass.visits import visit_of
-from guest.agent.content import Content
+from guest.agent.content import GOING, Content
 from guest.agent.workspace import Workspace
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -46,7 +46,7 @@ class Files:
             ("GET", "/v1/break-glass/list"): content.listing,
             ("GET", "/v1/break-glass/files"): _tallied(content.read),
             ("PUT", "/v1/break-glass/files"): _tallied(content.write),
-            ("DELETE", "/v1/break-glass/files"): content.delete,
+            ("DELETE", "/v1/break-glass/files"): _counted(content.delete),
             ("POST", "/v1/break-glass/folders"): content.make_folder,
         }
 
@@ -60,6 +60,17 @@ def _tallied(handler: Handler) -> Handler:
             visit_of(request).done(**tally.told())
 
     return tallied
+
+
+def _counted(handler: Handler) -> Handler:
+    async def counted(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        finally:
+            if (going := request.get(GOING)) is not None:
+                visit_of(request).done(removed=going.removed)
+
+    return counted
 
 
 def _passing(request: web.Request, data: bytes) -> None:

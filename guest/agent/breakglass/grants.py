@@ -215,7 +215,9 @@ class Grants:
         except (ValueError, TicketRefused):
             raise BreakGlassFileError("a grant of break-glass is damaged") from None
         until = min(kept.began + ticket.seconds, last_end(ticket))
-        deadline = kept.deadline if kept.boot == self._boot else now.monotonic + (until - now.wall)
+        # Never more than the ticket has, even if the clock is behind at this start.
+        left = min(ticket.seconds, until - now.wall)
+        deadline = kept.deadline if kept.boot == self._boot else now.monotonic + left
         try:
             judged = self._ground.judge(grant, kept.began)
         except TicketRefused as refusal:

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from guest.agent.answers import BadRequest, json_fields, json_members
+from guest.agent.answers import BadRequest, answer_to, json_fields, json_members
 from guest.agent.beneath import WorkspaceRefused, checked
 from guest.agent.breakglass.access import BreakGlass
 from guest.agent.breakglass.cuts import cutting
@@ -20,15 +20,20 @@ from guest.agent.breakglass.scopes import RULES, About, Rule
 from guest.agent.breakglass.visits import VISIT, Visit
 from guest.agent.presented import cookies_named, is_own_page
 from guest.agent.queries import query
+from guest.agent.streams import BROKEN_OFF, RANGE
 from protocol.access_receipts import ReceiptError
+from protocol.canonical import MAX_INTEGER
+from protocol.receipt_texts import written
 from protocol.tokens import BreakGlassToken
 
 COOKIE = "__Host-bg"
 DOOR = web.RequestKey("door", tuple[Opened, BreakGlassToken])
 """Where the guard leaves the open grant and the token for the handlers of the door."""
 CUT = 499
-"""The status that an outcome states when the connection was cut, or the reader has gone."""
+"""The status that an outcome states when the answer was cut, came to no end, or the reader has gone."""
 MAX_NAME = 255
+MAX_NUMBER = 20
+"""Digits of a number that a receipt repeats as it was asked."""
 QUERY = ("path", "after", "name", "offset", "recursive")
 """Every member that a query of an access route may have."""
 
@@ -67,7 +72,7 @@ class Guard:
         with self._noting(token, request):
             about = await _about(request, rule.about)
         # From here to the handler nothing waits, so nothing can end in between unseen.
-        with self._noting(token, request, **about):
+        with self._noting(token, request, **written(about)):
             visit = self._visit(request, token, rule, about)
         if rule.scope is not None:
             with self._noting(token, request):
@@ -112,7 +117,12 @@ class Guard:
     def _note_access(self, visit: Visit, route: tuple[str, str], about: dict[str, Any]) -> None:
         try:
             self.access.note(
-                visit, "access", scope=str(visit.rule.scope), method=route[0], route=route[1], **about
+                visit,
+                "access",
+                scope=str(visit.rule.scope),
+                method=route[0],
+                route=route[1],
+                **written(about),
             )
         except ReceiptError as error:
             raise BadRequest(f"no receipt can hold this request, so it is not served: {error}") from None
@@ -121,13 +131,13 @@ class Guard:
         status = 500
         try:
             response = await handler(request)
-            status = response.status
+            status = CUT if request.get(BROKEN_OFF) else response.status
             return response
         except asyncio.CancelledError:
             status = CUT
             raise
         except Exception as failure:
-            status = 400 if isinstance(failure, BadRequest) else int(getattr(failure, "status", 500))
+            status = CUT if _is_gone(request) else answer_to(failure).status
             raise
         finally:
             self._note_outcome(visit, status)
@@ -158,31 +168,51 @@ def door_of(request: web.Request) -> tuple[Opened, BreakGlassToken]:
     return request[DOOR]
 
 
+def _is_gone(request: web.Request) -> bool:
+    """Whether nobody is there any more to take an answer."""
+    return request.transport is None or request.transport.is_closing()
+
+
 def _route(request: web.Request) -> str:
     resource = request.match_info.route.resource
     return "" if resource is None else resource.canonical
 
 
 async def _about(request: web.Request, about: About) -> dict[str, Any]:
-    """What the receipt says that the request is about. Raises BadRequest, WorkspaceRefused."""
+    """What the receipt says that the request is about, before it is escaped.
+
+    Raises BadRequest, WorkspaceRefused.
+    """
     if about is About.QUERY_PATH:
-        return {"path": checked(_asked(request).get("path", ""))}
+        asked = _asked(request)
+        more = {name: asked[name][:MAX_NUMBER] for name in ("recursive",) if name in asked}
+        if span := RANGE.fullmatch(request.headers.get("Range", "")):
+            more["range"] = span[0].removeprefix("bytes=")
+        return {"path": checked(asked.get("path", "")), **more}
     if about is About.BODY_PATH:
         (path,) = await json_fields(request, "path")
         return {"path": checked(path)}
     if about is About.LOG:
-        name = _asked(request).get("name", "")
-        if not 0 < len(name) <= MAX_NAME:
-            raise BadRequest(f"name must be that of a log: 1 to {MAX_NAME} characters")
-        return {"name": name}
+        return _log_asked(_asked(request))
     if about is About.COMMAND:
-        argv, cwd, _ = await json_members(request, "argv", "cwd", "seconds")
-        if not isinstance(argv, list) or not argv or not all(isinstance(each, str) for each in argv):
-            raise BadRequest("argv must be a list of text, the program first")
-        if not isinstance(cwd, str):
-            raise BadRequest("cwd must be text: a folder below the workspace, or nothing for the workspace")
-        return {"argv": argv, "cwd": checked(cwd)}
+        return _command(*await json_members(request, "argv", "cwd", "seconds"))
     return {}
+
+
+def _log_asked(asked: dict[str, str]) -> dict[str, Any]:
+    name = asked.get("name", "")
+    if not 0 < len(name) <= MAX_NAME:
+        raise BadRequest(f"name must be that of a log: 1 to {MAX_NAME} characters")
+    return {"name": name} | ({"offset": asked["offset"][:MAX_NUMBER]} if "offset" in asked else {})
+
+
+def _command(argv: Any, cwd: Any, seconds: Any) -> dict[str, Any]:
+    if not isinstance(argv, list) or not argv or not all(isinstance(each, str) for each in argv):
+        raise BadRequest("argv must be a list of text, the program first")
+    if not isinstance(cwd, str):
+        raise BadRequest("cwd must be text: a folder below the workspace, or nothing for the workspace")
+    told = {"seconds": seconds} if type(seconds) is int and abs(seconds) <= MAX_INTEGER else {}
+    return {"argv": argv, "cwd": checked(cwd), **told}
 
 
 def _asked(request: web.Request) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Logs for an operator: the gateway's and the agent's from the journal, and the output of members' jobs."""
+"""Logs for an operator: the gateway's and the agent's from the journal, and the output of members' commands.
+
+What members say to the gateway is a conversation and no log, though it runs as a job too: none of it is here.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +14,7 @@ from guest.agent.breakglass.visits import visit_of
 from guest.agent.jobs.asking import checked_id
 from guest.agent.jobs.backends import LOG_BYTES
 from guest.agent.jobs.logs import Piece, read_piece, size_of
-from guest.agent.jobs.records import Job, JobRefused
+from guest.agent.jobs.records import Job, JobRefused, Kind
 from guest.agent.jobs.runner import Runner
 from guest.agent.jobs.store import PAGE
 from guest.agent.launcher import Launcher, LauncherError
@@ -39,9 +42,13 @@ class Logs:
         after = query(request, "after").get("after", "")
         found = self._runner.page(whole_number("after", after) if after else None)
         jobs, complete = found[:PAGE], len(found) <= PAGE
+        commands = [job for job in jobs if _is_log(job)]
         journals = sorted(LOGGED) if self._launcher.exists and not after else []
         told = {
-            "logs": [*({"name": name, "kind": "journal"} for name in journals), *map(self._described, jobs)],
+            "logs": [
+                *({"name": name, "kind": "journal"} for name in journals),
+                *map(self._described, commands),
+            ],
             "complete": complete,
         }
         return web.json_response(told if complete else told | {"next": str(jobs[-1].number)})
@@ -64,6 +71,8 @@ class Logs:
             raise BadRequest(f"name must be one of {', '.join(sorted(LOGGED))}, or {OF_A_JOB} and a job's id")
         # In this order: what is over when it is read grows no more.
         job = self._runner.get(checked_id(name.removeprefix(OF_A_JOB)))
+        if not _is_log(job):
+            raise JobRefused(404, "not_a_log", "this job is a message to the gateway, which no ticket opens")
         backend = self._runner.backend_of(job)
         piece = (
             await asyncio.to_thread(read_piece, backend.log(job), offset)
@@ -91,3 +100,7 @@ class Logs:
             "at": job.submitted_at,
             "size": size_of(backend.log(job)) if backend else 0,
         }
+
+
+def _is_log(job: Job) -> bool:
+    return job.asked.kind is Kind.COMMAND

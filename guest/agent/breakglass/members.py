@@ -34,7 +34,14 @@ class MembersBreakGlass:
         newest = chain.position[0]
         begin = whole_number("after", after) if after else max(0, newest - PAGE)
         told = {"grants": self._access.shown(), "receipts": chain.page(begin), "newest": newest}
+        # From the machine itself: a portal could keep an owner's terms from it, and say otherwise.
+        told |= {"terms": self._access.terms.statement(), "policy": self._policy()}
         return web.json_response(told | {"head": chain.note(), "names": self._names()})
+
+    def _policy(self) -> dict[str, int] | None:
+        """How many approvers what needs; None: nobody has been named, so there is no way in."""
+        pinned = self._recovery.approvers
+        return dict(pinned.policy) if pinned else None
 
     def _names(self) -> dict[str, str]:
         pinned = self._recovery.approvers

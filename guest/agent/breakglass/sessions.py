@@ -20,11 +20,10 @@ MAX_NONCES = 16
 
 @dataclass
 class OperatorSession:
-    """Of one ticket, since ``began`` (monotonic seconds)."""
+    """Of one ticket; ``used`` last at these monotonic seconds."""
 
     name: str
     ticket: str
-    began: float
     used: float
 
 
@@ -62,7 +61,7 @@ class OperatorSessions:
             )
         except SignatureError as error:
             raise BreakGlassRefused(403, "bad_signature", f"the requester's passkey: {error}") from None
-        return OperatorSession(secrets.token_urlsafe(32), ticket.ticket, now, now)
+        return OperatorSession(secrets.token_urlsafe(32), ticket.ticket, now)
 
     def keep(self, session: OperatorSession) -> None:
         """From now on this is the ticket's session."""

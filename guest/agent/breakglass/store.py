@@ -43,6 +43,15 @@ PRAGMA user_version=1;
 COMMIT;
 """
 
+_INDEXES = "CREATE INDEX IF NOT EXISTS receipt_refused ON receipt (at, ticket) WHERE event = 'refused';"
+
+_PAGE = "SELECT text FROM receipt WHERE seq > ? ORDER BY seq LIMIT ?"
+_PAGE_OF_ONE = "SELECT text FROM receipt WHERE ticket = ? AND seq > ? ORDER BY seq LIMIT ?"
+_REFUSED_BETWEEN = (
+    "SELECT COUNT(*) FROM receipt INDEXED BY receipt_refused WHERE event = 'refused' AND at BETWEEN ? AND ?"
+    " AND ? = EXISTS (SELECT 1 FROM opened WHERE opened.ticket = receipt.ticket)"
+)
+
 
 class BreakGlassFileError(FileDamaged):
     """The file is damaged. A fresh one would forget which tickets have ended."""
@@ -101,6 +110,7 @@ class Store:
             raise BreakGlassFileError(f"{FILE} is damaged")
         if version == 0:
             self._database.executescript(_CREATE)
+        self._database.executescript(_INDEXES)
 
     def close(self) -> None:
         self._database.close()
@@ -139,7 +149,7 @@ class Store:
         return self._database.execute(sql, (ticket, code, now)).rowcount > 0
 
     def has_ended(self, ticket: str) -> bool:
-        return self._any("SELECT 1 FROM ended WHERE ticket = ?", ticket)
+        return self._number("SELECT count(*) FROM ended WHERE ticket = ?", ticket) > 0
 
     def head(self) -> Head:
         """Of the receipts."""
@@ -153,13 +163,27 @@ class Store:
 
     def receipts(self, after: int, most: int, ticket: str | None = None) -> list[bytes]:
         """At most so many after the one of that number, of one ticket or of all."""
-        sql = "SELECT text FROM receipt WHERE seq > ? AND (? IS NULL OR ticket = ?) ORDER BY seq LIMIT ?"
-        return [bytes(text) for (text,) in self._database.execute(sql, (after, ticket, ticket, most))]
+        if ticket is None:
+            found = self._database.execute(_PAGE, (after, most))
+        else:
+            found = self._database.execute(_PAGE_OF_ONE, (ticket, after, most))
+        return [bytes(text) for (text,) in found]
 
-    def count(self, event: str, *, ticket: str | None = None, since: int = 0) -> int:
-        """How many receipts of an event there are."""
-        sql = "SELECT COUNT(*) FROM receipt WHERE event = ? AND (? IS NULL OR ticket = ?) AND at >= ?"
-        return int(self._database.execute(sql, (event, ticket, ticket, since)).fetchone()[0])
+    def refused(self, ticket: str) -> int:
+        """How many receipts there are of refusals for this ticket."""
+        return self._number("SELECT COUNT(*) FROM receipt WHERE ticket = ? AND event = 'refused'", ticket)
 
-    def _any(self, query: str, *given: Any) -> bool:
-        return self._database.execute(query, given).fetchone() is not None
+    def refused_between(self, first: int, last: int, *, known: bool) -> int:
+        """The same by time, of tickets that were ever open here, or of all the others."""
+        return self._number(_REFUSED_BETWEEN, first, last, known)
+
+    def bytes_of(self, ticket: str) -> int:
+        """Of all receipts of the ticket. Reads each of them."""
+        return self._number("SELECT COALESCE(SUM(LENGTH(text)), 0) FROM receipt WHERE ticket = ?", ticket)
+
+    def size(self) -> int:
+        """Of the file, in bytes."""
+        return self._number("PRAGMA page_count") * self._number("PRAGMA page_size")
+
+    def _number(self, query: str, *given: Any) -> int:
+        return int(self._database.execute(query, given).fetchone()[0])

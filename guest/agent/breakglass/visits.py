@@ -8,12 +8,10 @@ Before a handler runs, the gate has checked token, grant, operator's session, sc
 - ``visit.check()`` before each chunk that goes out, comes in or is written: it raises once access has ended;
 - ``visit.done(...)`` at the end, with figures and digests and never content. The gate adds the status and
   writes the ``outcome`` receipt;
-- ``with visit.killing(kill):`` around what it has started outside this process. When access ends, ``kill`` is
-  called, the connection is aborted and the handler cancelled (``asyncio.CancelledError``).
+- see to the end of what it has started outside this process. When access ends, the connection is aborted and
+  the handler cancelled (``asyncio.CancelledError``).
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -57,10 +55,6 @@ class Visit:
     def done(self, **outcome: Any) -> None:
         """What the ``outcome`` receipt says beside the status: ``bytes``, ``exit_code``, ``sha256``…"""
         self.outcome |= outcome
-
-    def killing(self, kill: Callable[[], None]) -> AbstractContextManager[None]:
-        """Have ``kill`` called at once if access ends within the block. It must neither wait nor fail."""
-        return self.access.cuts.held(self.ticket.ticket, kill)
 
     def end(self) -> None:
         """The operator is done: the ticket's access ends for good."""

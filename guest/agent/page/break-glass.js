@@ -7,12 +7,12 @@ const SOON_SECONDS = 120;
 const COMMAND_PATIENCE_MS = 110000;
 const SCOPES = {
   status: "see the machine's status",
-  "logs:read": "read logs",
+  "logs:read": "read logs, and members' commands with their output",
   "workspace:read": "read files",
   "workspace:write": "change files",
   exec: "run commands",
 };
-const KEPT_NOT = ["viewer-text", "viewer-name", "log", "log-name", "output", "ran-command", "words", "status-text", "status"];
+const KEPT_NOT = ["where", "viewer-text", "viewer-name", "log", "log-name", "output", "ran-command", "words", "status-text", "status"];
 const ENDED = {
   ended: "It was ended: by you, by the tenant, by staff or by its time.",
   expired: "Its time is over.",
@@ -30,6 +30,7 @@ Object.assign(REASONS, {
   session_required: "Your session here has ended. Confirm with your passkey again.",
   clock_wrong: "The machine's clock is behind the truth, so it lets nobody in. Tell whoever runs its host.",
   wrong_path: "The ticket does not cover this path.",
+  changed: "Somebody has changed this file since you opened it. Nothing is saved: copy your text, then open it again.",
   outside: "The path leads over a link. Break-glass follows none: ask for where it leads, if the ticket covers that.",
 });
 OUTSIDE.push(...Object.keys(ENDED));
@@ -104,23 +105,29 @@ function showTicket() {
   $("scopes").replaceChildren(...ticket.scopes.map((scope) =>
     pill(SCOPES[scope] || scope, ["workspace:write", "exec"].includes(scope))));
   $("paths-name").hidden = $("paths").hidden = ticket.paths.length === 0;
-  $("paths").replaceChildren(...ticket.paths.map((path) => pill(path || "the whole workspace", path === "")));
+  $("paths").replaceChildren(...ticket.paths.map((path) => pill(seen(path) || "the whole workspace", path === "")));
   const page = `${document.querySelector("meta[name=portal]").content}/break-glass/${ticket.ticket}/`;
   $("back").href = $("ticket-page").href = page;
   for (const card of document.querySelectorAll("[data-scope]")) card.hidden = !allows(card.dataset.scope);
   $("read-only").hidden = allows("workspace:write");
 }
 
-function finish(code) {
+// What was read goes with the right to read it.
+function leave() {
   sessionStorage.removeItem(BEGUN);
   ticket = null;
   stay += 1;
   clearTimeout(looking);
-  // What was read goes with the right to read it.
+  shownFile = shownLog = null;
   for (const name of KEPT_NOT) $(name).replaceChildren();
   for (const name of ["viewer-edited", "command"]) $(name).value = "";
+  for (const name of ["href", "download"]) $("viewer-download").removeAttribute(name);
   for (const name of ["files", "logs"]) $(name).tBodies[0].replaceChildren();
-  for (const name of ["viewer", "log-view", "ran", "inside", "standing", "door"]) $(name).hidden = true;
+  for (const name of ["viewer", "log-view", "ran", "inside", "standing", "door", "over", "status-all"]) $(name).hidden = true;
+}
+
+function finish(code) {
+  leave();
   $("why").textContent = ENDED[code] || ENDED.ended;
   $("over").hidden = false;
   say("");
@@ -133,182 +140,8 @@ function knock(error) {
     finish(error.code);
     return;
   }
-  sessionStorage.removeItem(BEGUN);
-  ticket = null;
-  stay += 1;
-  clearTimeout(looking);
-  $("inside").hidden = $("standing").hidden = $("over").hidden = true;
+  leave();
   $("door").hidden = false;
-}
-
-// Files: below the ticket's paths, which stand at the top where they are not the whole workspace.
-
-let folder = null; // null: the list of the ticket's paths
-let next = "";
-let shownFile = "";
-const below = (name) => (folder ? `${folder}/${name}` : name);
-const inside = (path) => at("/v1/break-glass/files", { path });
-
-function showFiles(rows, complete) {
-  $("files").hidden = rows === 0;
-  $("empty").hidden = rows > 0;
-  $("more").hidden = complete;
-  $("where").textContent = !folder ? "" : `/ ${folder.replaceAll("/", " / ")}`;
-  $("up").hidden = folder === null || folder === "";
-  for (const name of ["make-folder", "upload"]) $(name).hidden = folder === null || !allows("workspace:write");
-}
-
-function openPaths() {
-  folder = null;
-  const body = $("files").tBodies[0];
-  body.replaceChildren();
-  for (const path of ticket.paths) {
-    const row = body.insertRow();
-    for (const text of ["", "path of the ticket", "", "", ""]) cell(row, text);
-    row.cells[0].append(named(path, () => openPath(path)));
-  }
-  showFiles(ticket.paths.length, true);
-}
-
-async function openPath(path) {
-  try {
-    await openFolder(path);
-  } catch (error) {
-    if (error.code !== "not_a_folder") throw error;
-    await openFile(path, path);
-  }
-}
-
-async function openFolder(path, after = "") {
-  const found = await call("GET", at("/v1/break-glass/list", after ? { path, after } : { path }));
-  folder = path;
-  next = found.next || "";
-  const body = $("files").tBodies[0];
-  if (!after) body.replaceChildren();
-  for (const entry of found.entries) addEntry(body.insertRow(), entry);
-  showFiles(body.rows.length, found.complete);
-}
-
-function addEntry(row, entry) {
-  const path = below(entry.name);
-  const when = new Date(entry.modified * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
-  cell(row, "");
-  if (entry.kind === "folder") row.cells[0].append(named(`${entry.name}/`, () => openFolder(path)));
-  else if (entry.kind === "file") row.cells[0].append(named(entry.name, () => openFile(path, entry.name)));
-  else row.cells[0].textContent = entry.name;
-  cell(row, entry.kind);
-  cell(row, entry.kind === "file" ? entry.size.toLocaleString() : "", "number");
-  cell(row, when);
-  cell(row, "");
-  if (!allows("workspace:write")) return;
-  row.cells[4].append(button("Delete", async () => {
-    const whole = entry.kind === "folder" ? " and everything in it" : "";
-    if (!confirm(`Delete ${entry.name}${whole} from the tenant's machine? This cannot be undone.`)) return;
-    let done;
-    do done = await call("DELETE", at("/v1/break-glass/files", { path, recursive: "1" })); while (!done.complete);
-    if (shownFile === path) closeFile();
-    await openFolder(folder);
-  }));
-}
-
-function goUp() {
-  if (ticket.paths.includes(folder)) return openPaths();
-  return openFolder(folder.split("/").slice(0, -1).join("/"));
-}
-
-// The beginning of a file: its bytes, and the size of all of it.
-async function start(path) {
-  const begun = stay;
-  const response = await fetch(inside(path), {
-    credentials: "same-origin",
-    headers: { Range: `bytes=0-${SHOWN_BYTES - 1}` },
-    signal: AbortSignal.timeout(30000),
-  }).catch(() => { throw new Refused("machine_unreachable"); });
-  if (response.status === 416) return { bytes: new Uint8Array(), size: 0 };
-  if (!response.ok) {
-    const answer = await response.json().catch(() => ({}));
-    throw new Refused(answer.error || "machine_unreachable", answer.message);
-  }
-  const bytes = new Uint8Array(await response.arrayBuffer().catch(() => { throw new Refused("machine_unreachable"); }));
-  checkStay(begun);
-  const range = response.headers.get("Content-Range");
-  return { bytes, size: range ? Number(range.split("/")[1]) : bytes.length };
-}
-
-// As text, or null. A letter that is cut in two at the end is left out.
-function textOf(bytes, whole) {
-  if (bytes.includes(0)) return null;
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: !whole });
-  } catch {
-    return null;
-  }
-}
-
-async function openFile(path, name) {
-  const { bytes, size } = await start(path);
-  const whole = bytes.length >= size;
-  const text = textOf(bytes, whole);
-  shownFile = path;
-  $("viewer-name").textContent = name;
-  $("viewer-facts").textContent = `${size.toLocaleString()} bytes`;
-  $("viewer-note").textContent = text === null ? "This is not text: download it to look at it."
-    : whole ? "" : `Only the first ${SHOWN_BYTES / 1024} KiB are shown. Download it for the rest.`;
-  $("viewer-note").hidden = !$("viewer-note").textContent;
-  $("viewer-text").textContent = text ?? "";
-  $("viewer-text").hidden = text === null;
-  $("viewer-download").href = inside(path);
-  $("viewer-download").download = name.split("/").pop();
-  $("viewer-edit").hidden = text === null || !whole || !allows("workspace:write");
-  $("viewer-save").hidden = $("viewer-edited").hidden = true;
-  $("viewer").hidden = false;
-  $("viewer").scrollIntoView({ block: "nearest" });
-}
-
-function closeFile() {
-  shownFile = "";
-  $("viewer-text").textContent = $("viewer-edited").value = "";
-  $("viewer").hidden = true;
-}
-
-function editFile() {
-  $("viewer-edited").value = $("viewer-text").textContent;
-  $("viewer-text").hidden = $("viewer-edit").hidden = true;
-  $("viewer-edited").hidden = $("viewer-save").hidden = false;
-  $("viewer-edited").focus();
-}
-
-async function saveFile() {
-  const [path, name] = [shownFile, $("viewer-name").textContent];
-  await put(inside(path), new Blob([$("viewer-edited").value]));
-  await openFile(path, name);
-  if (folder !== null) await openFolder(folder);
-  say(`${name} is saved.`);
-}
-
-function wireFiles() {
-  const on = (name, deed) => $(name).addEventListener("click", () => act($(name), async () => deed()));
-  on("up", goUp);
-  on("more", () => openFolder(folder, next));
-  on("viewer-close", closeFile);
-  on("viewer-edit", editFile);
-  on("viewer-save", saveFile);
-  on("make-folder", async () => {
-    const name = prompt("Name of the new folder");
-    if (!name) return;
-    await call("POST", "/v1/break-glass/folders", { path: below(name) });
-    await openFolder(folder);
-  });
-  $("upload").addEventListener("click", () => $("chosen").click());
-  $("chosen").addEventListener("change", () => act($("upload"), async () => {
-    const [file] = $("chosen").files;
-    $("chosen").value = "";
-    const there = file && [...$("files").tBodies[0].rows].some((row) => row.cells[0].textContent === file.name);
-    if (!file || (there && !confirm(`Replace ${file.name} on the tenant's machine?`))) return;
-    await put(inside(below(file.name)), file);
-    await openFolder(folder);
-    say(`${file.name} is uploaded.`);
-  }));
 }
 
 // Logs: the gateway's and the agent's newest lines, and jobs' output piece by piece.

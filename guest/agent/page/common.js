@@ -19,6 +19,9 @@ let stay = 0; // Counts stays: a refusal that answers a request of an earlier on
 const $ = (id) => document.getElementById(id);
 const at = (route, query) => `${route}?${new URLSearchParams(query)}`;
 
+// Names and words of others, with what would hide in them or turn them around made visible.
+const seen = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (hidden) => `\\u{${hidden.codePointAt(0).toString(16)}}`);
+
 // ``told``: the page has said it in its own way.
 class Refused extends Error {
   constructor(code, message) {
@@ -107,8 +110,8 @@ async function assertion(purpose, asked) {
 
 const UPLOAD_LIMIT = 64 * 1024 * 1024;
 
-// ``content``: a Blob. The guest keeps it only if it arrives as stated.
-async function put(url, content) {
+// ``content``: a Blob. The guest keeps it only if it arrives as stated. ``instead``: the ETag of what it replaces.
+async function put(url, content, instead) {
   if (content.size > UPLOAD_LIMIT) {
     throw new Refused("", "This page uploads files of up to 64 MiB. Members have the command line for more: workspace put.");
   }
@@ -118,7 +121,7 @@ async function put(url, content) {
   const response = await fetch(url, {
     method: "PUT",
     credentials: "same-origin",
-    headers: { "X-Content-SHA256": stated },
+    headers: instead ? { "X-Content-SHA256": stated, "If-Match": instead } : { "X-Content-SHA256": stated },
     body,
   }).catch(() => { throw new Refused("machine_unreachable"); });
   const answer = await response.json().catch(() => ({}));

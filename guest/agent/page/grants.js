@@ -13,7 +13,7 @@ const DEEDS = {
 };
 const ALLOWED = {
   status: "see the machine's status",
-  "logs:read": "read logs",
+  "logs:read": "read logs, and members' commands with their output",
   "workspace:read": "read files",
   "workspace:write": "change files",
   exec: "run commands",
@@ -28,6 +28,7 @@ const WHY_ENDED = {
   owner_missing: "an owner now signs each ticket",
   wrong_set: "the approvers changed",
 };
+const WAYS = { closed: "nobody", approvers: "whom approvers let in", owner: "whom approvers and an owner let in" };
 let grantsLooking = 0;
 let approvers = {}; // their names, by the set that is in force here
 
@@ -36,8 +37,9 @@ const place = (path) => path || "the whole workspace";
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 function about(detail) {
-  if (detail.argv) return `${detail.argv.map(quoted).join(" ")}${detail.cwd ? ` in ${detail.cwd}` : ""}`;
-  return detail.path !== undefined ? place(detail.path) : detail.name || "";
+  if (detail.argv) return seen(`${detail.argv.map(quoted).join(" ")}${detail.cwd ? ` in ${detail.cwd}` : ""}`);
+  const path = detail.path === undefined ? "" : `${place(detail.path)}${detail.recursive === "1" ? ", with all in it" : ""}`;
+  return seen(path || detail.name || "");
 }
 
 const SAID = {
@@ -51,6 +53,7 @@ const SAID = {
 function outcomeOf(detail) {
   const parts = [detail.status === 499 ? "cut off" : detail.status < 400 ? "served" : `not served (${detail.status})`];
   if (Number.isInteger(detail.exit_code)) parts.push(`exit code ${detail.exit_code}`);
+  if (Number.isInteger(detail.removed)) parts.push(`${detail.removed.toLocaleString()} removed`);
   if (Number.isInteger(detail.bytes)) parts.push(`${detail.bytes.toLocaleString()} bytes`);
   return parts.join(", ");
 }
@@ -61,12 +64,21 @@ async function openGrants() {
   $("access").hidden = told.grants.length === 0;
   $("grants").replaceChildren(...told.grants.map(grantBox));
   $("ask-owner-grants").hidden = me === null || me.role === "owner";
+  $("way-in").textContent = wayIn(told);
   $("no-receipts").hidden = told.receipts.length > 0;
   $("receipts").hidden = $("receipts-keep").hidden = told.receipts.length === 0;
   $("receipts-part").hidden = told.receipts.length === told.newest;
   fill("receipts", receiptRows(told.receipts));
   clearTimeout(grantsLooking);
   if (me !== null) grantsLooking = setTimeout(lookAtGrants, told.grants.length > 0 ? 5000 : 30000);
+}
+
+// What this machine holds to, whatever the portal says.
+function wayIn({ policy, terms }) {
+  if (policy === null) return "This machine knows no approvers, so there is no way in for operators.";
+  const { ordinary, emergency } = terms || { ordinary: "approvers", emergency: "approvers" };
+  const version = terms ? `terms ${terms.version}` : "no terms of an owner's are known here";
+  return `This machine opens to ${WAYS[ordinary]}; in an emergency to ${WAYS[emergency]} (${version}).`;
 }
 
 // The newest first; how an access went stands beside it.

@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
+from protocol.approvers import ApproverSet, naming_document
 from protocol.persons import Purpose
 from tests.e2e.malicious.portal import (
     OK,
@@ -220,12 +221,14 @@ def a_set_of_its_own(portal: Portal) -> Iterator[Answer]:
         own_set(portal, now["version"]) | {**follows, "version": now["version"] + 5},
     ):
         own = portal.signed(document, Purpose.APPROVERS)
-        owner = portal.device.sign(Purpose.APPROVERS, document) | {"by": owner_of(portal)}
+        named = naming_document(loot.tenant_id, ApproverSet.parse(document))
+        owner = portal.device.sign(Purpose.NAMING, named) | {"by": owner_of(portal)}
         for signatures in (
             [],
             [own],
             [{**own, "by": name} for name in approvers_of(portal)],
             [owner],
+            loot.approvers[0]["signatures"],
             loot.approvers[-1]["signatures"],
             loot.waiting["approvals"],
         ):

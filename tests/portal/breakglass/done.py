@@ -26,6 +26,13 @@ def seed_of(place: Place) -> bytes:
     return sha256(place.tenant.slug.encode()).digest()
 
 
+def signers(ticket: Ticket) -> dict[str, Any]:
+    """What the machine notes of who has signed."""
+    owners = [one.signature["by"] for one in ticket.owner_approvals.all() if one.revision == ticket.revision]
+    people = {one.person for one in ticket.approvals.all() if one.revision == ticket.revision}
+    return {"people": sorted(people), "owner": owners[0] if owners else ""}
+
+
 def tell(place: Place, ticket: Ticket, course: list[tuple[str, str, dict[str, Any]]] | None = None) -> None:
     """Append receipts, set the head, and leave the entry that the fetch leaves."""
     runtime = str(place.runtime.pk)
@@ -35,6 +42,8 @@ def tell(place: Place, ticket: Ticket, course: list[tuple[str, str, dict[str, An
     digest = next(one.digest for one in ticket.revisions.all() if one.revision == ticket.revision)
     now = int((ticket.started_at or ticket.asked_at).timestamp()) + 1
     for event, token, detail in COURSE if course is None else course:
+        if event == "granted":
+            detail = signers(ticket) | detail
         made = following(
             position,
             runtime_id=runtime,

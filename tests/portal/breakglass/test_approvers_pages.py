@@ -17,6 +17,7 @@ from tests.completeness.approver_cases import PHONE, proposed
 from tests.portal.authenticator import cose_of, creation
 from tests.portal.conftest import World
 from tests.portal.tickets import authenticator
+from tests.protocol.people import Passkey as Authenticator
 
 pytestmark = pytest.mark.django_db
 PAGES = ("/break-glass/keys/", "/break-glass/approvers/")
@@ -178,6 +179,17 @@ def test_what_is_no_number(world: World, typed: str) -> None:
     assert not SetProposal.objects.exists()
 
 
+@pytest.mark.parametrize(("threshold", "words"), [("1", "1 person changes"), ("2", "2 people change")])
+def test_more_than_change_the_set(world: World, threshold: str, words: str) -> None:
+    """Who changes the set lowers its numbers: said beside the field, and nothing is proposed."""
+    keys = list(usable_passkeys().values_list("fingerprint", flat=True))
+    form = {"threshold": threshold, **dict.fromkeys(DEFAULT_POLICY, "1"), "exec": str(int(threshold) + 1)}
+    answer = world.client("approver").post(NEW, {"keys": keys, **form})
+    assert answer.status_code == 400
+    assert answer.context["numbers"][5][3].startswith(f"{words} the set, and could lower this.")
+    assert not SetProposal.objects.exists()
+
+
 def test_keys_that_are_not_offered_are_not_taken(world: World) -> None:
     """A retired one, or any other text: as if it were not chosen."""
     Passkey.objects.filter(user=world.people["approver"]).update(retired_at="2026-01-01T00:00:00Z")
@@ -197,7 +209,12 @@ def test_what_a_set_changes_is_said(world: World) -> None:
         **current.document,
         "approvers": [
             another,
-            {**another, "person": "user:9", "name": "zoe", "public_key": "3059" + "ab" * 60},
+            {
+                **another,
+                "person": "user:9",
+                "name": "zoe",
+                "public_key": Authenticator().key.public_key.hex(),
+            },
         ],
         "policy": {**current.policy, "exec": 1},
     }

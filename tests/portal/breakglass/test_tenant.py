@@ -24,6 +24,7 @@ from tests.portal.breakglass.done import READ, tell
 from tests.portal.conftest import World, device_of
 from tests.portal.routes import body
 from tests.portal.test_queries import counted
+from tests.protocol.people import naming
 
 pytestmark = pytest.mark.django_db
 Sequence = Callable[[], int]
@@ -191,14 +192,16 @@ def test_an_owner_names_the_set_in_force(world: World, people: list[User]) -> No
     """With a device key: the very set that is in force, and no other; members cannot."""
     tickets.approvers(*people)
     told = world.client("owner").get(f"{API}approvers/").json()["current"]
-    document, version = told["document"], told["version"]
-    good = {"version": version, "signature": owner(world).sign(Purpose.APPROVERS, document)}
-    lie = {
-        "version": version,
-        "signature": owner(world).sign(Purpose.APPROVERS, {**document, "threshold": 2}),
-    }
-    no_owner = {"version": version, "signature": device_of("member").sign(Purpose.APPROVERS, document)}
-    for given in (lie, no_owner, good | {"version": version - 1}):
+    document, version, tenant = told["document"], told["version"], str(world.mine.tenant.pk)
+    good = {"version": version, "signature": naming(owner(world), document, tenant)}
+    another = naming(owner(world), {**document, "version": version + 1, "previous": "0" * 64}, tenant)
+    lies = [
+        another,
+        naming(device_of("member"), document, tenant),
+        naming(owner(world), document, str(world.other.tenant.pk)),
+        owner(world).sign(Purpose.APPROVERS, document),
+    ]
+    for given in (*({"version": version, "signature": one} for one in lies), good | {"version": version - 1}):
         assert post(world, "approvers/", given).status_code == 409
     assert post(world, "approvers/", good, role="member").status_code == 403
     assert post(world, "approvers/", good).json()["named"]["version"] == version

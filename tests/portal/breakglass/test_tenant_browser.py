@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from audit.context import Actor
 from breakglass.models import OwnerApproval, TenantApprovers, TermsVersion, Ticket
+from protocol.approvers import ApproverSet, naming_document
 from protocol.persons import PersonKey, Purpose, encode, verify
 from tenants.services import key_register, keyring_accept
 from tenants.sites import site
@@ -124,7 +125,8 @@ def test_an_owner_decides_watches_and_stops(
     page.get_by_role("button", name="Name them with passkey").click()
     expect(page.get_by_text("You have named them.")).to_be_visible()
     named = TenantApprovers.objects.filter(tenant=world.mine.tenant)[0]
-    signed(world, key, named, Purpose.APPROVERS, named.set.document)
+    document = naming_document(str(world.mine.tenant.pk), ApproverSet.parse(named.set.document))
+    signed(world, key, named, Purpose.NAMING, document)
     terms = page.locator("#terms")
     terms.get_by_role("group", name="Ordinary tickets").get_by_label("Approvers and an owner").check()
     terms.get_by_role("button", name="Sign with passkey").click()
