@@ -260,7 +260,13 @@ class TestReviews:
 class TestEvidence:
     def test_a_proposal_stays_what_was_signed(self, world: World) -> None:
         proposal = set_propose(actor=world.anna.actor, document=draft(world.approvers, 2))
-        for fields in ({"document": {}}, {"hash": "0" * 64}, {"by": world.bert.user}, {"state": "accepted"}):
+        lies: tuple[dict[str, Any], ...] = (
+            {"document": {}},
+            {"hash": "0" * 64},
+            {"by": world.bert.user},
+            {"state": "accepted"},
+        )
+        for fields in lies:
             with pytest.raises(DatabaseError, match="stays as it is"), transaction.atomic():
                 SetProposal.objects.filter(pk=proposal.pk).update(**fields)
         with pytest.raises(DatabaseError, match="proposals are kept"), transaction.atomic():
