@@ -38,10 +38,10 @@ def served_by(module: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("module", "queue"),
-    [("portal.celery", settings.CELERY_TASK_DEFAULT_QUEUE), ("portal.urgent", settings.URGENT_QUEUE)],
+    [("portal.celery", "CELERY_TASK_DEFAULT_QUEUE"), ("portal.urgent", "URGENT_QUEUE")],
 )
 def test_a_worker_takes_its_own_queue_alone(module: str, queue: str) -> None:
-    assert served_by(module) == [queue]
+    assert served_by(module) == [getattr(settings, queue)]
 
 
 def test_every_urgent_task_exists_and_goes_to_the_urgent_queue() -> None:
