@@ -71,7 +71,7 @@ class PortalAdminSite(AdminSite):
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The front page: hosts, what is under way, what has failed."""
-        runtimes = runtimes_for(request.user)
+        runtimes, wrong = runtimes_for(request.user), everywhere()
         fleet = {
             "hosts": Host.objects.all() if request.user.has_perm("provisioning.view_host") else None,
             "active": operations_for(request.user)
@@ -82,10 +82,12 @@ class PortalAdminSite(AdminSite):
             .exclude(severity=Severity.NOTE)
             .order_by(GRAVEST_FIRST, "-found_at")[:20],
             "quarantined": runtimes.filter(phase=Runtime.Phase.QUARANTINED)[:20],
-            "record": everywhere(),
+            "record": wrong,
             "break_glass": front_page(request.user),
             "failed": runtimes.filter(phase=Runtime.Phase.FAILED)[:20],
             "ready": runtimes.filter(phase=Runtime.Phase.READY).count(),
             "total": runtimes.exclude(phase=Runtime.Phase.DELETED).count(),
         }
-        return super().index(request, {**(extra_context or {}), "fleet": fleet})
+        # The page shows all that is wrong; what stands on every page is among it and not asked again.
+        alarms = [one for one in wrong if one.severity == "loud"]
+        return super().index(request, {**(extra_context or {}), "fleet": fleet, "record_alarms": alarms})
