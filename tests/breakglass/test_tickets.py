@@ -41,7 +41,9 @@ from tests.breakglass.expecting import refused
 from tests.breakglass.lowered import set_times, triggers_down
 from tests.breakglass.staff import Staff
 from tests.breakglass.world import REASON, World
-from tests.protocol.people import OWNER, STRANGER
+from tests.protocol.people import OWNER, STRANGER, Passkey
+
+SOMEBODY = Passkey().key.public_key.hex()
 
 pytestmark = pytest.mark.django_db
 
@@ -248,7 +250,7 @@ class TestAsking:
         [
             ("tenant_id", "0b9a4d8e-4f53-4b0e-8f0c-8d1d5a0b7c02"),
             ("runtime_id", "0b9a4d8e-4f53-4b0e-8f0c-8d1d5a0b7c02"),
-            ("requester", {"person": "user:1", "name": "Somebody", "key": "00" * 64}),
+            ("requester", {"person": "user:1", "name": "Somebody", "key": SOMEBODY}),
             ("asked_at", 1_000_000_000),
             ("revision", 2),
             ("approvers", {"version": 1, "hash": "0" * 64}),
