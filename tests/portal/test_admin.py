@@ -13,6 +13,7 @@ from provisioning.models import GuestImage, Host, Operation, Runtime
 from tenants.models import Membership, Plan, Tenant
 from tests.audit.opened import opened
 from tests.portal.conftest import Kind, Phase, State, World, make_operation
+from tests.portal.tickets import without_machine
 
 pytestmark = pytest.mark.django_db
 RUNTIMES = "/admin/provisioning/runtime/"
@@ -137,8 +138,7 @@ def test_staff_who_are_mere_members_change_nothing(world: World) -> None:
 
 def test_a_runtime_is_created_through_the_service(world: World) -> None:
     """Choosing the tenant is all; the answer leads to the operation's page."""
-    world.other.runtime.operations.all().delete()
-    world.other.runtime.delete()
+    without_machine(world.other.runtime)
     response = world.client("operator").post(f"{RUNTIMES}add/", {"tenant": world.other.tenant.pk})
     operation = Operation.objects.get(kind="create", runtime__tenant=world.other.tenant)
     assert response["Location"] == f"/admin/provisioning/operation/{operation.pk}/change/"
@@ -156,8 +156,7 @@ def test_a_runtime_is_created_through_the_service(world: World) -> None:
 def test_a_refused_creation_says_why(world: World, spoil: str | None, told: str) -> None:
     """Nothing is written, and the reason is shown."""
     if spoil is not None:
-        world.mine.runtime.operations.all().delete()
-        world.mine.runtime.delete()
+        without_machine(world.mine.runtime)
     if spoil == "image":
         GuestImage.objects.update(retired=True)
     if spoil == "host":
@@ -245,8 +244,7 @@ def test_state_is_not_edited_by_hand(world: World, model: Any, role: str) -> Non
 
 def test_the_add_page_takes_no_state(world: World) -> None:
     """Fields beside the tenant are ignored."""
-    world.other.runtime.operations.all().delete()
-    world.other.runtime.delete()
+    without_machine(world.other.runtime)
     forged = {
         "tenant": world.other.tenant.pk,
         "phase": "ready",

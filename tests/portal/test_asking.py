@@ -11,6 +11,7 @@ from provisioning.models import Operation, Runtime, Step
 from provisioning.sequences import SEQUENCES
 from tests.audit.opened import opened
 from tests.portal.conftest import Kind, Phase, State, World, make_operation
+from tests.portal.tickets import without_machine
 
 pytestmark = pytest.mark.django_db
 OWNERS = [("stop", Phase.READY), ("restart", Phase.READY), ("start", Phase.STOPPED)]
@@ -204,8 +205,7 @@ def test_a_body_beyond_the_limit_is_refused_on_pages_too(world: World) -> None:
 
 def test_a_tenant_without_a_machine_has_nothing_to_ask_for(world: World) -> None:
     """The page says that an operator creates it; a request for it is 404."""
-    world.mine.runtime.operations.all().delete()
-    world.mine.runtime.delete()
+    without_machine(world.mine.runtime)
     client = world.client("owner")
     assert "No machine yet" in client.get("/t/acme/").content.decode()
     assert client.post("/t/acme/operations/", {"kind": "start"}).status_code == 404

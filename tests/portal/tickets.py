@@ -6,15 +6,33 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db.models import Model, QuerySet
 
 from audit.context import Actor
 from breakglass import services
-from breakglass.models import ApproverSetVersion, Passkey, TenantApprovers, Ticket
+from breakglass.models import (
+    Approval,
+    ApproverSetVersion,
+    Intent,
+    Mismatch,
+    Notice,
+    OwnerApproval,
+    Passkey,
+    Receipt,
+    ReceiptHead,
+    Rejection,
+    Review,
+    Revision,
+    TenantApprovers,
+    Ticket,
+)
 from protocol.approvers import DEFAULT_POLICY, ApproverSet
 from protocol.persons import Purpose, encode
 from protocol.tickets import Ticket as Document
 from protocol.tickets import rejection_document
+from provisioning.models import Runtime
 from tenants.models import KeyringVersion, Tenant
+from tests.breakglass.lowered import triggers_down
 from tests.protocol.people import Passkey as Authenticator
 
 WHY = "The gateway fails since noon; I look for the cause."
@@ -104,3 +122,16 @@ def begin(ticket: Ticket, *by: User) -> Ticket:
     for user in by:
         ticket = approve(user, ticket)
     return services.ticket_start(actor=Actor.of(ticket.requester), ticket=ticket)
+
+
+def without_machine(runtime: Runtime) -> None:
+    """As if the tenant had none yet. A ticket keeps its machine's row, and the database keeps the ticket."""
+    under: list[type[Model]] = [Notice, Intent, Approval, Rejection, OwnerApproval, Review, Revision]
+    of: list[type[Model]] = [Mismatch, Receipt, ReceiptHead, Ticket]
+    with triggers_down():
+        for model in under:
+            QuerySet(model).filter(ticket__runtime=runtime).delete()
+        for model in of:
+            QuerySet(model).filter(runtime=runtime).delete()
+        runtime.operations.all().delete()
+        runtime.delete()
