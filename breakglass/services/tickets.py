@@ -12,13 +12,14 @@ from django.db.models.functions import Now
 from audit.context import Actor
 from audit.services import record
 from breakglass import notices
-from breakglass.clock import After, database_time
+from breakglass.clock import After
 from breakglass.models import PERSON, Approval, OwnerApproval, Rejection, Revision, Ticket
 from breakglass.refusals import TicketRefused
 from breakglass.services.assertions import kept, one_deed
 from breakglass.services.drafting import Checked, check, check_debt
 from breakglass.services.endings import check_words, finish, told
 from breakglass.services.passkeys import assertion_take
+from breakglass.services.standings import digest_of, fresh_row, why_not, why_not_started
 from breakglass.standing import Standing, portal_site, standing
 from breakglass.transitions import (
     ACCESS_LASTS,
@@ -63,7 +64,7 @@ def ticket_open(*, actor: Actor, document: Any, signature: Mapping[str, Any]) ->
     _keep_revision(ticket, checked, signature)
     _record_asked("ticket.opened", actor, ticket, checked)
     notices.asked(ticket)
-    return told(_fresh(ticket))
+    return told(fresh_row(ticket))
 
 
 @one_deed
@@ -76,7 +77,7 @@ def ticket_edit(*, actor: Actor, ticket: Ticket, document: Any, signature: Mappi
     _one_at_a_time(actor)
     if not hold(ticket.pk, IN_TIME, Q(state__in=Ticket.WAITING)):
         raise why_not(ticket)
-    fresh = _fresh(ticket)
+    fresh = fresh_row(ticket)
     checked = check(actor, document, fresh)
     _check_request(actor, checked, signature)
     taken = move(
@@ -91,7 +92,7 @@ def ticket_edit(*, actor: Actor, ticket: Ticket, document: Any, signature: Mappi
     )
     if not taken:
         raise why_not(fresh)
-    changed = _fresh(ticket)
+    changed = fresh_row(ticket)
     _keep_revision(changed, checked, signature)
     _record_asked("ticket.edited", actor, changed, checked)
     notices.asked(changed)
@@ -109,10 +110,10 @@ def ticket_approve(*, actor: Actor, ticket: Ticket, signature: Mapping[str, Any]
     held = hold(ticket.pk, IN_TIME, Q(state=State.PENDING, revision=ticket.revision))
     given = kept(signature)
     if Approval.objects.filter(ticket=ticket, revision=ticket.revision, signature=given).exists():
-        return _fresh(ticket)
+        return fresh_row(ticket)
     if not held:
         raise why_not(ticket)
-    fresh = _fresh(ticket)
+    fresh = fresh_row(ticket)
     current = _standing_of(fresh)
     if str(fresh.requester_id) == actor.id:
         raise TicketRefused("own_approval", "You asked for this yourself. Somebody else must approve it.")
@@ -125,9 +126,9 @@ def ticket_approve(*, actor: Actor, ticket: Ticket, signature: Mapping[str, Any]
     Approval.objects.create(
         ticket=fresh, revision=fresh.revision, passkey=passkey, person=person, signature=given
     )
-    _record("ticket.approval_given", actor, fresh, digest=_digest(fresh), fingerprint=passkey.fingerprint)
+    _record("ticket.approval_given", actor, fresh, digest=digest_of(fresh), fingerprint=passkey.fingerprint)
     _approve_if_enough(actor, fresh, current)
-    return _fresh(ticket)
+    return fresh_row(ticket)
 
 
 @one_deed
@@ -141,7 +142,7 @@ def ticket_owner_approve(*, actor: Actor, ticket: Ticket, signature: Mapping[str
         raise TicketRefused("not_allowed", "Only an owner of the tenant signs this.")
     if not hold(ticket.pk, IN_TIME, Q(state__in=Ticket.WAITING, revision=ticket.revision)):
         raise why_not(ticket)
-    fresh = _fresh(ticket)
+    fresh = fresh_row(ticket)
     # The machine compares with its own keyring; here the newest is known.
     fingerprint = form.check_owner(
         form.Ticket.parse(fresh.document), current_keyring(fresh.tenant), signature, portal_site()
@@ -155,9 +156,9 @@ def ticket_owner_approve(*, actor: Actor, ticket: Ticket, signature: Mapping[str
         person=PERSON % actor.id,
         signature=_owners(signature),
     )
-    _record("ticket.owner_approved", actor, fresh, digest=_digest(fresh), fingerprint=fingerprint)
+    _record("ticket.owner_approved", actor, fresh, digest=digest_of(fresh), fingerprint=fingerprint)
     _approve_if_enough(actor, fresh, _standing_of(fresh))
-    return _fresh(ticket)
+    return fresh_row(ticket)
 
 
 @one_deed
@@ -171,10 +172,10 @@ def ticket_reject(*, actor: Actor, ticket: Ticket, signature: Mapping[str, Any],
     held = hold(ticket.pk, IN_TIME, Q(state=State.PENDING, revision=ticket.revision))
     given = kept(signature)
     if Rejection.objects.filter(ticket=ticket, revision=ticket.revision, signature=given).exists():
-        return _fresh(ticket)
+        return fresh_row(ticket)
     if not held:
         raise why_not(ticket)
-    fresh = _fresh(ticket)
+    fresh = fresh_row(ticket)
     current = _standing_of(fresh)
     document = form.rejection_document(form.Ticket.parse(fresh.document))
     passkey = assertion_take(actor=actor, purpose=Purpose.REJECTION, document=document, signature=given)
@@ -184,7 +185,7 @@ def ticket_reject(*, actor: Actor, ticket: Ticket, signature: Mapping[str, Any],
     )
     if not finish(actor, fresh, State.REJECTED, "rejected", IN_TIME, words=words):
         raise why_not(fresh)
-    return _fresh(ticket)
+    return fresh_row(ticket)
 
 
 @one_deed
@@ -193,7 +194,7 @@ def ticket_withdraw(*, actor: Actor, ticket: Ticket) -> Ticket:
     _only_requester(actor, ticket)
     if not finish(actor, ticket, State.WITHDRAWN, "withdrawn"):
         raise why_not(ticket)
-    return _fresh(ticket)
+    return fresh_row(ticket)
 
 
 @one_deed
@@ -213,7 +214,7 @@ def ticket_start(*, actor: Actor, ticket: Ticket) -> Ticket:
     if not hold(ticket.pk, IN_TIME, Q(state=State.APPROVED, revision=ticket.revision)):
         raise why_not(ticket)
     check_debt(actor)
-    fresh = _fresh(ticket)
+    fresh = fresh_row(ticket)
     current = _standing_of(fresh)
     taken = move(
         ticket.pk,
@@ -230,9 +231,9 @@ def ticket_start(*, actor: Actor, ticket: Ticket) -> Ticket:
         needs_owner=current.mode(fresh.kind) == "owner",
     )
     if not taken:
-        raise _not_started(fresh, current)
-    begun = _fresh(ticket)
-    _record("ticket.started", actor, begun, digest=_digest(begun), seconds=begun.seconds)
+        raise why_not_started(fresh, current)
+    begun = fresh_row(ticket)
+    _record("ticket.started", actor, begun, digest=digest_of(begun), seconds=begun.seconds)
     notices.started(begun)
     return told(begun)
 
@@ -243,24 +244,7 @@ def ticket_end(*, actor: Actor, ticket: Ticket) -> Ticket:
     _only_requester(actor, ticket)
     if not finish(actor, ticket, State.ENDED, "done", ACCESS_LASTS):
         raise why_not(ticket)
-    return _fresh(ticket)
-
-
-def why_not(ticket: Ticket) -> TicketRefused:
-    """Why a step was not taken, as the ticket is by now."""
-    fresh = _fresh(ticket)
-    late = (fresh.access_until or fresh.wait_until) <= database_time()
-    if not fresh.open:
-        return TicketRefused("over", f"This ticket is over: {fresh.get_state_display()}.")
-    if fresh.revision != ticket.revision:
-        return TicketRefused("edited", "The ticket has changed meanwhile. Reload the page and look again.")
-    if late:
-        return TicketRefused("too_late", "Its time is over. Ask for a new one.")
-    if fresh.state == State.ACTIVE:
-        return TicketRefused("started", "Access has begun already.")
-    if fresh.state == State.APPROVED:
-        return TicketRefused("approved_already", "It is approved already.")
-    return TicketRefused("not_approved", "It is not approved yet.")
+    return fresh_row(ticket)
 
 
 def _approve_if_enough(actor: Actor, ticket: Ticket, current: Standing) -> None:
@@ -277,8 +261,8 @@ def _approve_if_enough(actor: Actor, ticket: Ticket, current: Standing) -> None:
     )
     if not taken:
         return
-    approved = _fresh(ticket)
-    _record("ticket.approved", actor, approved, digest=_digest(approved), needed=approved.needed)
+    approved = fresh_row(ticket)
+    _record("ticket.approved", actor, approved, digest=digest_of(approved), needed=approved.needed)
     notices.approved(approved)
     told(approved)
 
@@ -316,24 +300,6 @@ def _check_request(actor: Actor, checked: Checked, signature: Mapping[str, Any])
     form.check_request(checked.ticket, given, portal_site())
     document = checked.ticket.document
     assertion_take(actor=actor, purpose=Purpose.ACCESS_REQUEST, document=document, signature=given)
-
-
-def _not_started(ticket: Ticket, current: Standing) -> TicketRefused:
-    """Which of the conditions of :func:`ticket_start` did not hold."""
-    reasons = (
-        (MACHINE_READY, "no_machine", "The tenant's machine is not ready. Begin once it is."),
-        (requester_may(ticket.tenant), "not_allowed", "You may not operate this tenant any more."),
-        (quorum(current), "no_quorum", "Too few of those who approved may still approve. Edit the ticket."),
-        (
-            owner_agrees(current, ticket.kind),
-            "owner_missing",
-            "The tenant's terms ask for an owner's signature now. Ask an owner.",
-        ),
-    )
-    for condition, code, words in reasons:
-        if not Ticket.objects.filter(condition, pk=ticket.pk).exists():
-            return TicketRefused(code, words)
-    return why_not(ticket)
 
 
 def _only_requester(actor: Actor, ticket: Ticket) -> None:
@@ -398,15 +364,6 @@ def _owners(signature: Mapping[str, Any]) -> dict[str, Any]:
     if signature.get("kind") == "passkey":
         return kept(signature)
     return {name: str(signature.get(name, "")) for name in ("kind", "by", "signature")}
-
-
-def _digest(ticket: Ticket) -> str:
-    return next(row.digest for row in ticket.revisions.all() if row.revision == ticket.revision)
-
-
-def _fresh(ticket: Ticket) -> Ticket:
-    """As it stands in the database by now."""
-    return Ticket.objects.select_related("tenant", "approvers_set").get(pk=ticket.pk)
 
 
 def _time(seconds: int) -> datetime:
