@@ -66,6 +66,7 @@ MODELS = {
     "tenants.TenantKey": "secrets",
     "provisioning.EgressRecord": "outside",
     "breakglass.Ticket": "tickets",
+    "breakglass.Notice": "tickets",
     "breakglass.Passkey": "passkeys",
     "breakglass.ApproverSetVersion": "approvers",
     "breakglass.SetProposal": "approvers",
