@@ -302,16 +302,18 @@ def test_too_much_of_everything(portal: Portal, way: dict[str, str]) -> None:
 
 
 def test_a_guest_sets_no_cookie_but_its_own(portal: Portal, way: dict[str, str]) -> None:
-    """The template passes one name on. What a guest gone bad would set for the portal's domain stays behind."""
+    """The template passes two names on. What a guest gone bad would set for the portal's domain stays behind."""
     from deploy.portalctl.proxy import TEMPLATE
 
     text = TEMPLATE.read_text()
-    pattern = re.search(r'"~(\^__Host-guest=.*)" \$upstream_http_set_cookie', text)
+    pattern = re.search(r'"~(\^__Host-.*)" \$upstream_http_set_cookie', text)
     assert pattern is not None
     fits = re.compile(pattern[1])
-    assert fits.search("__Host-guest=abc; HttpOnly; Path=/; SameSite=Strict; Secure")
-    assert not fits.search("__Host-guest=abc; Path=/, csrf=1; Domain=portal.localhost")
-    assert not fits.search("csrf=1; Domain=portal.localhost")
+    for name in ("__Host-guest", "__Host-bg"):
+        assert fits.search(f"{name}=abc; HttpOnly; Path=/; SameSite=Strict; Secure")
+        assert not fits.search(f"{name}=abc; Path=/, csrf=1; Domain=portal.localhost")
+    for name in ("csrf", "__Host-route", "__Host-sessionid", "__Host-guests", "x__Host-bg"):
+        assert not fits.search(f"{name}=1; Path=/; Secure")
     assert "proxy_hide_header Set-Cookie;" in text
 
 
