@@ -4,7 +4,6 @@ The guest decides. It takes its first set with an owner's signature only, each l
 quorum; so the portal delivers first the set that the owner has named, then all that followed it.
 """
 
-import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,10 +25,10 @@ from provisioning import members
 from provisioning.models import Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
 from provisioning.selectors import ready_runtime, settled
+from provisioning.stated import hash_text, number
 
 REFUSALS = members.REFUSALS | {404}
 """As for keyrings; a guest that knows no such route runs an older image, until it starts anew."""
-_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -225,32 +224,20 @@ def statement(status: Mapping[str, Any]) -> dict[str, Any]:
     try:
         keyring, pinned, terms = status["keyring"], status.get("approvers"), status.get("terms")
         return {
-            "keyring": _number(keyring["version"]) if keyring is not None else 0,
+            "keyring": number(keyring["version"], least=1) if keyring is not None else 0,
             "approvers": None
             if pinned is None
-            else {"version": _number(pinned["version"]), "hash": _hash(pinned["hash"])},
+            else {"version": number(pinned["version"], least=1), "hash": hash_text(pinned["hash"])},
             "terms": None
             if terms is None
             else {
-                "version": _number(terms["version"]),
+                "version": number(terms["version"], least=1),
                 "ordinary": _mode(terms["ordinary"]),
                 "emergency": _mode(terms["emergency"]),
             },
         }
     except (KeyError, TypeError, ValueError):
         raise AgentUnreachable("The guest's statement of its approvers is malformed.") from None
-
-
-def _number(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
-        raise ValueError
-    return value
-
-
-def _hash(value: Any) -> str:
-    if not isinstance(value, str) or not _HASH.fullmatch(value):
-        raise ValueError
-    return value
 
 
 def _mode(value: Any) -> str:

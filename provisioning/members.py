@@ -4,7 +4,6 @@ The guest decides. The portal delivers every version in its order, asks what the
 the answer as a statement of the guest's own; a change of it is an audit entry.
 """
 
-import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,11 +22,11 @@ from provisioning import sealing
 from provisioning.models import Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
 from provisioning.selectors import ready_runtime, settled
+from provisioning.stated import hash_text, number
 from tenants.models import ConsentVersion, KeyringVersion
 
 REFUSALS = frozenset({403, 422})
 """Statuses with which a guest says that it will not take a keyring or consent. Others may pass."""
-_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -184,35 +183,23 @@ def statement(status: Mapping[str, Any]) -> dict[str, Any]:
             "keyring": None
             if keyring is None
             else {
-                "version": _number(keyring["version"]),
-                "hash": _hash(keyring["hash"]),
+                "version": number(keyring["version"]),
+                "hash": hash_text(keyring["hash"]),
                 "fingerprints": _hashes(keyring["fingerprints"]),
-                "recovery": _hash(keyring["recovery"]),
+                "recovery": hash_text(keyring["recovery"]),
             },
             "consents": {
-                "version": _number(consents["version"]),
+                "version": number(consents["version"]),
                 "agents": consents["agents"] is True,
                 "always_on": consents["always_on"] is True,
             },
-            "sealing_public_key": _hash(status["sealing_public_key"]),
+            "sealing_public_key": hash_text(status["sealing_public_key"]),
         }
     except (KeyError, TypeError, ValueError):
         raise AgentUnreachable("The guest's statement of its members is malformed.") from None
 
 
-def _number(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
-        raise ValueError
-    return value
-
-
-def _hash(value: Any) -> str:
-    if not isinstance(value, str) or not _HASH.fullmatch(value):
-        raise ValueError
-    return value
-
-
 def _hashes(values: Any) -> list[str]:
     if not isinstance(values, list) or len(values) > MAX_MEMBERS:
         raise ValueError
-    return sorted(_hash(value) for value in values)
+    return sorted(hash_text(value) for value in values)
