@@ -7,13 +7,11 @@ In production only addresses of the public Internet are called, as for outside w
 import hmac
 import ssl
 from hashlib import sha256
-from urllib.parse import urlsplit
 
 import httpx
 
-from audit.witness_urls import url_problem
 from provisioning.deadlines import Clock
-from provisioning.outside_witness import OutsideUnreachable, address_of
+from provisioning.outside_witness import OutsideUnreachable, pinned
 
 TIMEOUT = httpx.Timeout(5.0, connect=5.0)
 DEADLINE = 10.0
@@ -31,15 +29,9 @@ def post(url: str, key: bytes, body: bytes, at: int) -> None:
     Raises:
         OutsideUnreachable: no answer of the kind 2xx; the message says why.
     """
-    if problem := url_problem(url):
-        raise OutsideUnreachable(problem)
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    address = address_of(host, parts.port or (443 if parts.scheme == "https" else 80))
-    shown = f"[{address}]" if ":" in address else address
-    target = parts._replace(netloc=f"{shown}:{parts.port}" if parts.port else shown).geturl()
+    outside = pinned(url)
     headers = {
-        "Host": parts.netloc,
+        "Host": outside.authority,
         "Content-Type": "application/json",
         "X-Portal-Signature": signature(key, body, at),
     }
@@ -50,10 +42,10 @@ def post(url: str, key: bytes, body: bytes, at: int) -> None:
             httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client,
             client.stream(
                 "POST",
-                target,
+                outside.target,
                 content=body,
                 headers=headers,
-                extensions={"sni_hostname": host, "trace": clock.trace},
+                extensions={"sni_hostname": outside.host, "trace": clock.trace},
             ) as response,
         ):
             status = response.status_code

@@ -7,6 +7,7 @@ is called: a name given by staff leads into no guest's network and to nothing on
 import ipaddress
 import socket
 import ssl
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx
@@ -39,15 +40,7 @@ def add_checkpoint(url: str, body: str, old: int, size: int) -> Verdict:
     Raises:
         OutsideUnreachable: it does not answer, or not as C2SP says.
     """
-    if problem := url_problem(url):
-        raise OutsideUnreachable(problem)
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    address = address_of(host, parts.port or (443 if parts.scheme == "https" else 80))
-    target = parts._replace(
-        netloc=f"{f'[{address}]' if ':' in address else address}{f':{parts.port}' if parts.port else ''}",
-        path=f"{parts.path.rstrip('/')}/add-checkpoint",
-    ).geturl()
+    outside = pinned(url, "add-checkpoint")
     clock = Clock()
     try:
         with (
@@ -55,14 +48,14 @@ def add_checkpoint(url: str, body: str, old: int, size: int) -> Verdict:
             httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client,
             client.stream(
                 "POST",
-                target,
+                outside.target,
                 content=body.encode(),
                 headers={
-                    "Host": parts.netloc,
+                    "Host": outside.authority,
                     "Content-Type": "text/plain; charset=utf-8",
                     "Accept-Encoding": "identity",
                 },
-                extensions={"sni_hostname": host, "trace": clock.trace},
+                extensions={"sni_hostname": outside.host, "trace": clock.trace},
             ) as response,
         ):
             text = _text(response)
@@ -110,7 +103,34 @@ def _verdict(status: int, headers: httpx.Headers, text: str, old: int, size: int
     return Verdict(reason="smaller" if held > size else "stale", size=held)
 
 
-def address_of(host: str, port: int) -> str:
+@dataclass(frozen=True)
+class Outside:
+    """A URL whose name was looked up once: what was looked at is what is called."""
+
+    target: str
+    """The URL, with the address for the name."""
+    host: str
+    """The name, for TLS."""
+    authority: str
+    """What the header ``Host`` says."""
+
+
+def pinned(url: str, below: str = "") -> Outside:
+    """Where ``url``, or what is ``below`` it, is called. Raises OutsideUnreachable: nowhere."""
+    if problem := url_problem(url):
+        raise OutsideUnreachable(problem)
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    address = _address_of(host, parts.port or (443 if parts.scheme == "https" else 80))
+    shown = f"[{address}]" if ":" in address else address
+    target = parts._replace(
+        netloc=f"{shown}:{parts.port}" if parts.port else shown,
+        path=f"{parts.path.rstrip('/')}/{below}" if below else parts.path,
+    )
+    return Outside(target.geturl(), host, parts.netloc)
+
+
+def _address_of(host: str, port: int) -> str:
     """The first of the host's addresses, all of which must be public in production."""
     try:
         found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
