@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -15,34 +16,25 @@ SHORT = 140
 
 
 @dataclass(frozen=True)
-class Row:
-    """One ticket with what was asked in its present revision."""
+class Shown:
+    """One ticket, as lists and pages show it to whomever."""
 
     ticket: Ticket
-    document: dict[str, Any]
-    approved: frozenset[str]
-    """Persons who have approved this revision."""
+
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        """What the requester signed, in the revision that holds."""
+        return self.ticket.document
 
     @property
     def who(self) -> str:
         """The requester, as they signed it: with the account's name, since two may be called alike."""
-        return str(self.document["requester"]["name"])
-
-    @property
-    def short(self) -> str:
-        """The reason, or its beginning."""
-        reason = " ".join(str(self.document["reason"]).split())
-        return reason if len(reason) <= SHORT else f"{reason[: SHORT - 1].rstrip()}…"
-
-    @property
-    def scopes(self) -> list[str]:
-        """In words."""
-        return [scope(code) for code in self.document["scopes"]]
+        return str(self.asked["requester"]["name"])
 
     @property
     def paths(self) -> list[str]:
         """In words."""
-        return [path(text) for text in self.document["paths"]]
+        return [path(text) for text in self.asked["paths"]]
 
     @property
     def state(self) -> str:
@@ -60,10 +52,29 @@ class Row:
         return self.ticket.kind == Ticket.Kind.EMERGENCY
 
 
+@dataclass(frozen=True)
+class Row(Shown):
+    """One of a list."""
+
+    approved: frozenset[str]
+    """Persons who have approved this revision."""
+
+    @property
+    def short(self) -> str:
+        """The reason, or its beginning."""
+        reason = " ".join(str(self.asked["reason"]).split())
+        return reason if len(reason) <= SHORT else f"{reason[: SHORT - 1].rstrip()}…"
+
+    @property
+    def scopes(self) -> list[str]:
+        """In words."""
+        return [scope(code) for code in self.asked["scopes"]]
+
+
 def row(ticket: Ticket) -> Row:
     """``ticket`` comes from :func:`with_all`, or asks three times."""
     approved = frozenset(one.person for one in ticket.approvals.all() if one.revision == ticket.revision)
-    return Row(ticket, ticket.document, approved)
+    return Row(ticket, approved)
 
 
 def rows(tickets: Iterable[Ticket]) -> list[Row]:

@@ -12,8 +12,8 @@ from django.db.models.functions import Coalesce
 from breakglass.models import Receipt, Revision, Ticket
 from breakglass.selectors import tickets_for
 from portal.breakglass.deeds import SHOWN, Deed, deeds
-from portal.breakglass.rows import names_of
-from portal.breakglass.words import LOOKS, SCOPES, STATES, duration, path, scope
+from portal.breakglass.rows import Shown, names_of
+from portal.breakglass.words import SCOPES, duration, path, scope
 from protocol.approvers import ApproversError, ApproverSet
 from tenants.models import MemberKey, Tenant
 from tenants.selectors import Person, current_keyring, is_owner, keys_of
@@ -41,35 +41,8 @@ def tickets_of(user: Person, tenant: Tenant) -> QuerySet[Ticket]:
 
 
 @dataclass(frozen=True)
-class Told:
+class Told(Shown):
     """One ticket; it comes from :func:`tickets_of`."""
-
-    ticket: Ticket
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """What the requester signed, in the revision that holds."""
-        return self.ticket.document
-
-    @property
-    def who(self) -> str:
-        """As the requester has signed."""
-        return str(self.asked["requester"]["name"])
-
-    @property
-    def state(self) -> str:
-        """In words."""
-        return STATES.get(self.ticket.state, self.ticket.state)
-
-    @property
-    def look(self) -> str:
-        """The class of the badge."""
-        return LOOKS.get(self.ticket.state, "")
-
-    @property
-    def emergency(self) -> bool:
-        """Whether it is of that kind."""
-        return self.ticket.kind == Ticket.Kind.EMERGENCY
 
     @property
     def scopes(self) -> list[tuple[str, str]]:
@@ -80,11 +53,6 @@ class Told:
     def scope_names(self) -> list[str]:
         """The names only."""
         return [scope(code) for code in self.asked["scopes"]]
-
-    @property
-    def paths(self) -> list[str]:
-        """For people."""
-        return [path(text) for text in self.asked["paths"]]
 
     @property
     def length(self) -> str:
