@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
+from django.utils import timezone
 
 from breakglass.models import Ticket
 from breakglass.selectors import current_set
@@ -14,6 +15,7 @@ from breakglass.services.naming import approvers_name
 from breakglass.services.terms import terms_accept, terms_draft
 from breakglass.services.tickets import ticket_approve, ticket_open, ticket_owner_approve, ticket_start
 from protocol.persons import Purpose
+from provisioning.models import GuestImage, Host, Runtime
 from tenants.models import Tenant
 from tests.breakglass.staff import Colleague, maker, put_in_force
 from tests.protocol.people import OWNER, naming
@@ -86,6 +88,25 @@ class Staffed:
         """A ticket that is active."""
         ticket = self.approved(self.asked(**changes), *by)
         return ticket_start(actor=self.greta.actor, ticket=ticket)
+
+
+def ready_machine(tenant: Tenant, host: Host, image: GuestImage, address: str, number: int = 0) -> Runtime:
+    """The row of a machine that is ready. Nothing runs."""
+    return Runtime.objects.create(
+        tenant=tenant,
+        host=host,
+        image=image,
+        phase=Runtime.Phase.READY,
+        vcpus=1,
+        cpu_percent=100,
+        memory_mib=512,
+        disk_gib=1,
+        network_index=number,
+        mac=f"52:54:00:00:00:{number + 1:02x}",
+        agent_address=address,
+        sealing_public_key="00" * 32,
+        first_ready_at=timezone.now(),
+    )
 
 
 def operate(user: User) -> None:

@@ -18,25 +18,14 @@ from breakglass.carrying import Carrier
 from breakglass.models import Ticket
 from breakglass.pacing import Pace
 from breakglass.services.endings import ticket_revoke
-from provisioning.models import GuestImage, Host, Runtime
+from provisioning.models import Runtime
 from provisioning.runtime_client import AgentUnreachable, RuntimeClient
-from tenants.models import Tenant
-from tests.breakglass.access import Staffed, staffed
+from tests.breakglass.access import Staffed
 from tests.breakglass.world import World
-from tests.provisioning.workers import ROOT, created
+from tests.provisioning.workers import ROOT
 
 PROMISED_SECONDS = 5.0
 NO_BROKER = "redis://127.0.0.1:1/0"
-
-
-@pytest.fixture
-def people(
-    simulated_host: Host, tenant: Tenant, owner: User, image: GuestImage, make_user: Callable[..., User]
-) -> Staffed:
-    """With a machine that runs: a real agent on the simulated engine."""
-    found = staffed(tenant, owner, make_user)
-    created(tenant)
-    return found
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,9 @@
 """Grants reach the guest and their ends do, whatever is lost, doubled or late; what the guest says is kept."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 
 from audit.models import Entry
 from breakglass import grants, pushing, receipts, tasks
@@ -13,26 +11,14 @@ from breakglass.models import Mismatch, Receipt, ReceiptHead, Ticket
 from breakglass.pacing import Pace
 from breakglass.services.endings import ticket_revoke
 from breakglass.services.tickets import ticket_end
-from provisioning.models import GuestImage, Host, Runtime
+from provisioning.models import Runtime
 from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeClient
-from tenants.models import Tenant
-from tests.breakglass.access import Staffed, staffed
+from tests.breakglass.access import Staffed
 from tests.net import net
-from tests.provisioning.workers import created
 
 __all__ = ["net"]
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("net")]
-
-
-@pytest.fixture
-def people(
-    simulated_host: Host, tenant: Tenant, owner: User, image: GuestImage, make_user: Callable[..., User]
-) -> Staffed:
-    """With a machine that runs: a real agent on the simulated engine."""
-    found = staffed(tenant, owner, make_user)
-    created(tenant)
-    return found
 
 
 @pytest.fixture(autouse=True)

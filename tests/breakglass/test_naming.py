@@ -21,7 +21,7 @@ from protocol.persons import Purpose
 from tenants.models import Membership, Tenant
 from tenants.selectors import latest_keyring
 from tenants.services import membership_add
-from tests.breakglass.staff import Colleague, maker, put_in_force
+from tests.breakglass.staff import Colleague, put_in_force
 from tests.conftest import TESTER
 from tests.protocol.people import MEMBER, OWNER, STRANGER, Device, Passkey, entry, naming
 from tests.tenants.conftest import House
@@ -36,16 +36,6 @@ def house(tenant: Tenant, owner: User, make_user: Callable[..., User]) -> House:
     found = House(tenant, {"owner": owner, "member": member, "stranger": make_user("stranger")})
     found.found()
     return found
-
-
-@pytest.fixture
-def anna(make_user: Callable[..., User]) -> Colleague:
-    return maker(make_user)("anna", is_superuser=True)
-
-
-@pytest.fixture
-def first(anna: Colleague) -> ApproverSetVersion:
-    return put_in_force([anna], [anna])
 
 
 Heard = Callable[[Signal], list[Any]]

@@ -1,7 +1,6 @@
 """Sets and terms reach guests in their order, from agents that run here; what a guest states is noted."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ from provisioning.runtime_client import AgentRefused, AgentUnreachable, RuntimeC
 from provisioning.services import operation_request
 from tenants.models import Tenant
 from tenants.selectors import latest_keyring
-from tests.breakglass.staff import Colleague, draft, maker, put_in_force
+from tests.breakglass.staff import Colleague, draft, put_in_force
 from tests.protocol.people import OWNER, STRANGER, entry, naming
 from tests.provisioning.conftest import net, runtime
 from tests.provisioning.test_calls import client
@@ -42,17 +41,6 @@ def house(tenant: Tenant, owner: User) -> House:
     found = House(tenant, {"owner": owner})
     found.found()
     return found
-
-
-@pytest.fixture
-def anna(make_user: Callable[..., User]) -> Colleague:
-    """May do all that staff may."""
-    return maker(make_user)("anna", is_superuser=True)
-
-
-@pytest.fixture
-def first(anna: Colleague) -> ApproverSetVersion:
-    return put_in_force([anna], [anna])
 
 
 def name(house: House) -> TenantApprovers:

@@ -30,7 +30,7 @@ from protocol.notes import COSIGNATURE_V1, vkey_of
 from provisioning.models import Runtime
 from provisioning.runtime_client import AgentUnreachable, RuntimeClient
 from tenants.models import Tenant
-from tests.breakglass.access import Staffed, staffed
+from tests.breakglass.access import Staffed, ready_machine, staffed
 from tests.conftest import TESTER
 
 pytestmark = pytest.mark.django_db
@@ -91,21 +91,7 @@ class Guest:
 def people(
     tenant: Tenant, owner: User, make_user: Callable[..., User], image: Any, make_host: Any
 ) -> Staffed:
-    Runtime.objects.create(
-        tenant=tenant,
-        host=make_host(),
-        image=image,
-        phase=Runtime.Phase.READY,
-        vcpus=1,
-        cpu_percent=100,
-        memory_mib=512,
-        disk_gib=1,
-        network_index=0,
-        mac="52:54:00:00:00:01",
-        agent_address="192.0.2.2:8443",
-        sealing_public_key="00" * 32,
-        first_ready_at=timezone.now(),
-    )
+    ready_machine(tenant, make_host(), image, "192.0.2.2:8443")
     return staffed(tenant, owner, make_user)
 
 

@@ -30,7 +30,7 @@ from provisioning.runtime_client import (
     _answer,
 )
 from tenants.models import Tenant
-from tests.breakglass.access import Staffed
+from tests.breakglass.access import Staffed, ready_machine
 from tests.breakglass.lowered import triggers_down
 from tests.breakglass.test_receipts import REASON, SEED, Guest, found, guest, noted, people  # noqa: F401
 from tests.conftest import TESTER
@@ -47,21 +47,7 @@ def evil(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Guest:
     """The guest of another tenant, which speaks of the ticket of ``guest``."""
-    runtime = Runtime.objects.create(
-        tenant=make_tenant("evil"),
-        host=make_host(),
-        image=image,
-        phase=Runtime.Phase.READY,
-        vcpus=1,
-        cpu_percent=100,
-        memory_mib=512,
-        disk_gib=1,
-        network_index=5,
-        mac="52:54:00:00:00:05",
-        agent_address="192.0.2.9:8443",
-        sealing_public_key="00" * 32,
-        first_ready_at=timezone.now(),
-    )
+    runtime = ready_machine(make_tenant("evil"), make_host(), image, "192.0.2.9:8443", 4)
     vkey = str(vkey_of(runtime_dns_name(str(runtime.pk)), SEED, COSIGNATURE_V1))
     witness_register(actor=TESTER, vkey=vkey, target=str(runtime.pk), tenant_id=runtime.tenant_id)
     other = Guest(runtime, guest.ticket)

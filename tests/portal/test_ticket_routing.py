@@ -35,7 +35,7 @@ from protocol.tokens import (
 )
 from provisioning.models import Runtime
 from tenants.models import Tenant
-from tests.breakglass.access import Staffed, staffed
+from tests.breakglass.access import Staffed, ready_machine, staffed
 from tests.breakglass.staff import put_in_force
 
 pytestmark = pytest.mark.django_db
@@ -47,21 +47,7 @@ LIST = "/v1/break-glass/list?path=reports"
 def people(
     tenant: Tenant, owner: User, make_user: Callable[..., User], image: Any, make_host: Any
 ) -> Staffed:
-    Runtime.objects.create(
-        tenant=tenant,
-        host=make_host(),
-        image=image,
-        phase=Runtime.Phase.READY,
-        vcpus=1,
-        cpu_percent=100,
-        memory_mib=512,
-        disk_gib=1,
-        network_index=0,
-        mac="52:54:00:00:00:01",
-        agent_address="10.83.0.2:8443",
-        sealing_public_key="00" * 32,
-        first_ready_at=timezone.now(),
-    )
+    ready_machine(tenant, make_host(), image, "10.83.0.2:8443")
     return staffed(tenant, owner, make_user)
 
 
