@@ -11,9 +11,7 @@ from breakglass.models import (
     Approval,
     ApproverSetVersion,
     Passkey,
-    Rejection,
     Review,
-    Revision,
     TenantApprovers,
     TermsVersion,
     Ticket,
@@ -21,7 +19,7 @@ from breakglass.models import (
 from protocol import tickets as form
 from protocol.approvers import ApproversError, ApproverSet
 from tenants.models import Tenant
-from tenants.selectors import Person, is_member, tenants_of_member
+from tenants.selectors import Person, tenants_of_member
 
 RECENT = 10
 """How many of a tenant's tickets an approver is shown beside the one in question."""
@@ -119,13 +117,6 @@ def tickets_for(user: Person) -> QuerySet[Ticket]:
     return _with_all(Ticket.objects.filter(scope))
 
 
-def tickets_of_member(user: Person, tenant: Tenant) -> QuerySet[Ticket]:
-    """The tickets of ``tenant`` for one of its members; none for others."""
-    if not is_member(user, tenant):
-        return Ticket.objects.none()
-    return _with_all(Ticket.objects.filter(tenant=tenant))
-
-
 def recent_of(tenant: Tenant, besides: Ticket) -> QuerySet[Ticket]:
     """The tenant's other recent tickets, for whoever may see ``besides``."""
     return _with_all(Ticket.objects.filter(tenant=tenant).exclude(pk=besides.pk))[:RECENT]
@@ -166,11 +157,6 @@ def may_approve(ticket: Ticket) -> list[Eligible]:
 def approvals_of(ticket: Ticket) -> QuerySet[Approval]:
     """Of the revision that holds; earlier ones count no more."""
     return Approval.objects.filter(ticket=ticket, revision=ticket.revision).select_related("passkey__user")
-
-
-def rejections_of(ticket: Ticket) -> QuerySet[Rejection]:
-    """At most one: it ends the ticket."""
-    return Rejection.objects.filter(ticket=ticket, revision=ticket.revision).select_related("passkey__user")
 
 
 def emergency_debt(user: Person) -> Ticket | None:
@@ -214,8 +200,3 @@ def _waiting_for(user: Person, known: QuerySet[Ticket]) -> QuerySet[Ticket]:
 def _with_all(tickets: QuerySet[Ticket]) -> QuerySet[Ticket]:
     related = ("tenant", "runtime", "requester", "passkey", "approvers_set", "review")
     return tickets.select_related(*related).prefetch_related("revisions")
-
-
-def revisions_of(ticket: Ticket) -> QuerySet[Revision]:
-    """All that was asked, the newest first."""
-    return Revision.objects.filter(ticket=ticket)

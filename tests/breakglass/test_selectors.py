@@ -9,9 +9,10 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.utils import timezone
 from guardian.shortcuts import assign_perm
 
-from breakglass.selectors import inbox_for, is_approver, may_approve, tickets_for, tickets_of_member
+from breakglass.selectors import inbox_for, is_approver, may_approve, tickets_for
 from breakglass.services import review_write, ticket_end
 from breakglass.services.passkeys import passkey_retire
+from portal.breakglass.tenant_tickets import tickets_of
 from tenants.models import Membership
 from tests.breakglass.lowered import set_times
 from tests.breakglass.staff import Staff
@@ -48,9 +49,9 @@ def test_members_of_another_tenant_know_nothing(
     globex = make_tenant("globex")
     Membership.objects.create(tenant=globex, user=other)
     assert not tickets_for(other).exists()
-    assert not tickets_of_member(other, world.tenant).exists()
-    assert not tickets_of_member(world.owner, globex).exists()
-    assert tickets_of_member(world.owner, world.tenant).exists()
+    assert not tickets_of(other, world.tenant).exists()
+    assert not tickets_of(world.owner, globex).exists()
+    assert tickets_of(world.owner, world.tenant).exists()
 
 
 def test_who_left_the_set_is_no_approver(world: World) -> None:
