@@ -7,11 +7,12 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache
+from redis import ConnectionPool
 from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,19 @@ class JsonSerializer:
             return None
 
 
+class ProcessPool(ConnectionPool):
+    """One pool of connections for all threads of a process. Django's own way is one for each thread's cache,
+    which nobody closes when the thread ends."""
+
+    _pools: ClassVar[dict[Any, "ProcessPool"]] = {}
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> "ProcessPool":
+        """The process's pool for this server and these options."""
+        key = (url, *sorted(options.items()))
+        return cls._pools.get(key) or cls._pools.setdefault(key, super().from_url(url, **options))
+
+
 class SharedCache(BaseCache):
     """Django's cache interface over both."""
 
@@ -43,6 +57,7 @@ class SharedCache(BaseCache):
             "serializer": "portal.shared_cache.JsonSerializer",
             "socket_timeout": 0.5,
             "socket_connect_timeout": 0.5,
+            "pool_class": ProcessPool,
         }
         self._redis = RedisCache(server, {**params, "OPTIONS": options})
         self._own = LocMemCache(f"own {server}", params)

@@ -178,6 +178,21 @@ def test_redis_is_used_again_when_it_is_back(monkeypatch: pytest.MonkeyPatch) ->
     assert cache._redis.get("c") == [1, "two"]
 
 
+def test_threads_that_end_leave_no_connection() -> None:
+    """A web process has many threads in its life, and no more sockets at its end than at once."""
+    held: list[int] = []
+
+    def ask() -> None:
+        caches["shared"].get("a")
+        held.append(len(list(Path("/proc/self/fd").iterdir())))
+
+    for _ in range(20):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join(10)
+    assert held[-1] == held[0]
+
+
 def test_what_somebody_put_into_redis_is_not_run() -> None:
     """No pickle: it would run what it holds."""
     import pickle
