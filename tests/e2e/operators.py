@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import redis
+from django.conf import settings
 from django.test import Client
 
 from breakglass.models import Ticket
@@ -119,7 +121,12 @@ class Stream:
 
 @contextmanager
 def urgent_worker(environment: dict[str, str], log: Path) -> Iterator[None]:
-    """The urgent worker as the Procfile starts it, on the test's database and queue, until the block ends."""
+    """The urgent worker as the Procfile starts it, on the test's database and queue, until the block ends.
+
+    The queue is empty at first: no worker took what the tests before asked for, and they were thousands.
+    """
+    with redis.Redis.from_url(settings.REDIS_URL) as store:
+        store.delete(settings.URGENT_QUEUE)
     command = [sys.executable, "-m", "celery", "-A", "portal.urgent", "worker"]
     command += ["--hostname", f"urgent-{os.getpid()}@%h", "--pool", "threads", "--concurrency", "8"]
     with log.open("wb") as sink:
