@@ -44,6 +44,8 @@ TICKET_LIFETIME = timedelta(seconds=30)
 COOKIE = "__Host-route"
 MAX_PATH = 2048
 BREAK_GLASS_PAGE = "/break-glass"
+BY_TICKET = "break-glass"
+"""What the link of an operator's says, so that one which is spent tells where to get another."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def _begin(user: Person, tenant: Tenant, session_key: str, ticket: Ticket | None
         expires_at=timezone.now() + TICKET_LIFETIME,
         break_glass=ticket,
     )
-    return f"{tenant_origin(tenant)}/.portal/enter?{urlencode({'ticket': secret})}"
+    asked = ({"by": BY_TICKET} if ticket else {}) | {"ticket": secret}
+    return f"{tenant_origin(tenant)}/.portal/enter?{urlencode(asked)}"
 
 
 @transaction.atomic

@@ -73,5 +73,6 @@ def _mark(request: RuntimeRequest, refusal: routing.RouteRefused) -> None:
 
 
 def _begin_anew(request: RuntimeRequest) -> HttpResponse:
-    where = f"{settings.BASE_URL}/t/{request.runtime_slug}/open/"
+    by_ticket = request.GET.get("by") == routing.BY_TICKET
+    where = settings.BASE_URL + ("/break-glass/" if by_ticket else f"/t/{request.runtime_slug}/open/")
     return render(request, "portal/ticket_spent.html", {"where": where}, status=401)

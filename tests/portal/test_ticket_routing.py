@@ -129,6 +129,16 @@ def test_the_whole_way(people: Staffed, ticket: Ticket, there: Client) -> None:
         )
 
 
+def test_a_spent_link_leads_back_to_the_tickets(people: Staffed, greta: Client, ticket: Ticket) -> None:
+    """Operators are no members: the page of the tenant's machine would turn them away."""
+    split = urlsplit(opened(greta, people.greta.actor, ticket))
+    link = f"{split.path}?{split.query}"
+    assert Client().get(link, headers={"Host": split.netloc}).status_code == 302
+    again = Client().get(link, headers={"Host": split.netloc})
+    assert again.status_code == 401
+    assert f'href="{settings.BASE_URL}/break-glass/"' in again.content.decode()
+
+
 def test_a_token_never_outlives_its_access(ticket: Ticket) -> None:
     """A minute at most, and not a second beyond the end; at the end there is none."""
     assert ticket.access_until is not None
