@@ -84,6 +84,28 @@ def parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
+    _add_key(commands, add)
+    _add_keyring(commands, add)
+    consent = add(commands, "consent", agreement.consent, "agree to agents and always-on, or take it back")
+    consent.add_argument("--agents", choices=["on", "off"])
+    consent.add_argument("--always-on", choices=["on", "off"])
+    consent.add_argument("--yes", action="store_true", help="do not ask")
+    add(commands, "fingerprints", content.fingerprints, "compare guest, portal and this device's memory")
+    add(commands, "whoami", content.whoami, "who you are to the guest")
+    sessions = add(commands, "sessions", content.sessions, "list sessions, or end all others", tenant=False)
+    sessions.add_argument("action", nargs="?", choices=["end"], metavar="end")
+    sessions.add_argument("tenant", type=_slug, metavar="TENANT")
+    _add_secrets(commands, add)
+    _add_connectors(commands, add)
+    _add_record(commands, add)
+    _add_break_glass(commands, add)
+    _add_workspace(commands, add)
+    _add_jobs(commands, add)
+    _add_gateway(commands, add)
+    return top
+
+
+def _add_key(commands: Any, add: Callable[..., "_Parser"]) -> None:
     keys = commands.add_parser("key", help="the key of this device").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -92,6 +114,8 @@ def parser() -> argparse.ArgumentParser:
     add(keys, "show", key.show, "print its public half and fingerprint", tenant=False)
     add(keys, "register", key.register, "make its public half known to the portal; asks for your password")
 
+
+def _add_keyring(commands: Any, add: Callable[..., "_Parser"]) -> None:
     rings = commands.add_parser("keyring", help="who may sign in to a tenant's machine").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -110,18 +134,11 @@ def parser() -> argparse.ArgumentParser:
     recover.add_argument("--recovery", type=Path, required=True, metavar="FILE")
     recover.add_argument("--new-recovery", type=Path, required=True, metavar="FILE")
     recover.add_argument("--drop", type=_fingerprint, nargs="+", default=[], metavar="FINGERPRINT")
-
-    consent = add(commands, "consent", agreement.consent, "agree to agents and always-on, or take it back")
-    consent.add_argument("--agents", choices=["on", "off"])
-    consent.add_argument("--always-on", choices=["on", "off"])
-    for changing in (init, added, removed, recover, consent):
+    for changing in (init, added, removed, recover):
         changing.add_argument("--yes", action="store_true", help="do not ask")
 
-    add(commands, "fingerprints", content.fingerprints, "compare guest, portal and this device's memory")
-    add(commands, "whoami", content.whoami, "who you are to the guest")
-    sessions = add(commands, "sessions", content.sessions, "list sessions, or end all others", tenant=False)
-    sessions.add_argument("action", nargs="?", choices=["end"], metavar="end")
-    sessions.add_argument("tenant", type=_slug, metavar="TENANT")
+
+def _add_secrets(commands: Any, add: Callable[..., "_Parser"]) -> None:
     hidden = commands.add_parser("secrets", help="a connector's credentials").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -132,9 +149,9 @@ def parser() -> argparse.ArgumentParser:
     revoking = add(hidden, "revoke", secrets.revoke, "erase a secret, and have the machine forget it")
     revoking.add_argument("name", type=_secret, metavar="NAME")
     revoking.add_argument("--yes", action="store_true", help="do not ask")
-    _add_connectors(commands, add)
-    _add_record(commands, add)
-    _add_break_glass(commands, add)
+
+
+def _add_workspace(commands: Any, add: Callable[..., "_Parser"]) -> None:
     space = commands.add_parser("workspace", help="the tenant's files").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -156,9 +173,6 @@ def parser() -> argparse.ArgumentParser:
     tar = add(space, "archive", workspace.archive, "download a folder as tar")
     tar.add_argument("file", type=Path, metavar="FILE")
     tar.add_argument("path", nargs="?", default="", metavar="PATH")
-    _add_jobs(commands, add)
-    _add_gateway(commands, add)
-    return top
 
 
 def _add_connectors(commands: Any, add: Callable[..., "_Parser"]) -> None:
