@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.guest.fleet import Agent, Authority, Caller, caller, personalise, running
+from tests.guest.glass import Glass
 
 
 @dataclass
@@ -36,3 +37,11 @@ def site(tmp_path: Path) -> Site:
 def agent(site: Site) -> Iterator[Agent]:
     with running(site.personalisation, site.data) as started:
         yield started
+
+
+@pytest.fixture(autouse=True)
+def closed_glasses() -> Iterator[None]:
+    """A database that a test leaves open keeps three files: hundreds of tests, and the process has none left."""
+    yield
+    while Glass.made:
+        Glass.made.pop().access.close()

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import ClientResponse, ClientSession, web
 from aiohttp.test_utils import TestServer
@@ -57,8 +57,9 @@ class Clock:
 
 @dataclass
 class Glass:
-    """One guest, with Ann, Ben and Cat as approvers."""
+    """One guest, with Ann, Ben and Cat as approvers. After each test all are closed."""
 
+    made: ClassVar[list["Glass"]] = []
     folder: Path
     clock: Clock = field(default_factory=Clock)
     boot: str = "first boot"
@@ -92,6 +93,7 @@ class Glass:
         self.access = BreakGlass(
             self.store, chain, ground, sessions, self.boot, Marks(self.folder), self.clock
         )
+        self.made.append(self)
 
     def restarted(self, boot: str = "") -> "Glass":
         """The agent of the same volume, started again: in this start of the machine, or in another."""
