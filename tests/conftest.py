@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from celery import _state
+from celery.app import app_or_default
 from django.conf import settings as django_settings
 from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
@@ -22,6 +24,7 @@ from audit.context import Actor, command
 from audit.personal import forget
 from breakglass import triggers as break_glass_triggers
 from portal import streams
+from portal.celery import app as celery_app
 from portal.management.commands.demo_people import OPERATOR_PERMISSIONS
 from provisioning.models import GuestImage, Host
 from provisioning.seals import seal
@@ -78,6 +81,13 @@ def fresh_counters() -> Iterator[None]:
     streams.forget()
     with override_settings(CACHES={**django_settings.CACHES, "shared": shared}):
         yield
+
+
+@pytest.fixture(autouse=True)
+def one_application() -> Iterator[None]:
+    """A test that leaves another Celery application behind sends the messages of all later ones to its broker."""
+    yield
+    assert app_or_default() is _state.default_app is celery_app  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
+from celery.contrib.testing.app import setup_default_app
 from celery.contrib.testing.worker import start_worker
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -63,7 +64,8 @@ def line() -> Iterator[Line]:
     app: Celery[Any] = Celery("line", broker="memory://", task_cls=ContextTask, set_as_current=False)
     app.conf.update(task_ignore_result=True, worker_hijack_root_logger=False)
     made = Line(app)
-    with start_worker(app, pool="solo", perform_ping_check=False):
+    # Such a worker makes its application the whole process's; the block gives that back.
+    with setup_default_app(app), start_worker(app, pool="solo", perform_ping_check=False):
         yield made
 
 

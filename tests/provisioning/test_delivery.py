@@ -124,7 +124,7 @@ def test_each_operation_runs_once(
     """Every third message is lost, the others come three times, and Redis is dead for 30 s in between."""
     settings.PILOT_TENANT_CAP = OPERATIONS
     Host.objects.update(memory_mib=65536, vcpus=32, disk_gib=500, build_slots=3)
-    sender = Celery(broker=broker.url)
+    sender = Celery(broker=broker.url, set_as_current=False)
     queue = settings.CELERY_TASK_DEFAULT_QUEUE
     for number in range(OPERATIONS):
         # The test's own broker setting leads nowhere, so the request's own message is always lost.
