@@ -1,7 +1,11 @@
 """A stand-in for the egress keeper, for hosts without machines: it obeys a document by noting that it did."""
 
+import fcntl
 import json
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,17 @@ class LocalKeeper:
     """Speaks through ``folder`` as the keeper of a real host does."""
 
     folder: Path
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One worker at a time, of all processes: a real host's keeper and libvirt are one process each."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def follow(self, generation: int, body: bytes) -> None:
         """Take over a document newer than the last; note why, if it is none."""

@@ -217,6 +217,13 @@ class SimulatedDriver(LibvirtDriver):
         """Write the document, and obey it at once: there is no proxy to reload."""
         egress.ensure_pool(self._conn, self.host)
         keeper = self._keeper()
+        with keeper.alone():
+            changed = self._put_rules(keeper, generation, body)
+            keeper.follow(generation, body)
+        return changed
+
+    @staticmethod
+    def _put_rules(keeper: LocalKeeper, generation: int, body: bytes) -> bool:
         path = keeper.folder / file_name(generation)
         if path.is_file() and (path.is_symlink() or path.read_bytes() != body):
             with around("egress.delete"):
@@ -227,7 +234,6 @@ class SimulatedDriver(LibvirtDriver):
             if older.name < path.name:
                 with around("egress.delete"):
                     older.unlink()
-        keeper.follow(generation, body)
         return changed
 
     def egress_state(self) -> bytes | None:

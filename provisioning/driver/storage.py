@@ -9,7 +9,7 @@ while it is too small to hold data; anything else of our name is a `Conflict` fo
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
@@ -57,7 +57,7 @@ def ensure_pool(conn: Any, host: HostSpec) -> bool:
     pool, changed = find_pool(conn, host), False
     if pool is None:
         with around("pool.define"):
-            pool = conn.storagePoolDefineXML(xml.pool(host), 0)
+            pool = define_pool(conn, xml.pool(host), lambda: find_pool(conn, host))
         changed = True
     path = parse(pool.XMLDesc(0)).findtext("target/path")
     if path != host.pool_path:
@@ -66,15 +66,35 @@ def ensure_pool(conn: Any, host: HostSpec) -> bool:
         )
     if not pool.isActive():
         with around("pool.build"):
-            pool.build(0)
+            if_idle(pool, pool.build)
         with around("pool.start"):
-            pool.create(0)
+            if_idle(pool, pool.create)
         changed = True
     if not pool.autostart():
         with around("pool.autostart"):
             pool.setAutostart(1)
         changed = True
     return changed
+
+
+def define_pool(conn: Any, wanted: str, find: Callable[[], Any | None]) -> Any:
+    """The pool of that definition; the one that ``find`` finds, where another worker was first."""
+    try:
+        return conn.storagePoolDefineXML(wanted, 0)
+    except libvirt.libvirtError:
+        pool = find()
+        if pool is None:
+            raise
+        return pool
+
+
+def if_idle(pool: Any, call: Callable[[int], object]) -> None:
+    """Build or start the pool; nothing, where another worker has started it meanwhile."""
+    try:
+        call(0)
+    except libvirt.libvirtError:
+        if not pool.isActive():
+            raise
 
 
 def remove_pool(conn: Any, host: HostSpec) -> bool:

@@ -13,6 +13,7 @@ from provisioning.driver import (
     NoSpace,
     Power,
     RuntimeSpec,
+    egress,
     looks,
     machines,
     naming,
@@ -33,6 +34,7 @@ from tests.driver.support import (
     set_aside,
     whole,
 )
+from tests.races import at_once
 
 
 def test_every_ensure_changes_once_and_every_remove_changes_once(
@@ -246,6 +248,20 @@ def test_a_volume_that_is_not_there_has_no_size(driver: LibvirtDriver, spec: Run
     assert driver.volume_gib(spec.runtime_id) is None
     driver.ensure_pool()
     assert driver.volume_gib(spec.runtime_id) is None
+
+
+def test_workers_who_are_the_first_on_a_host_at_once(driver: LibvirtDriver) -> None:
+    """The first tenants of a new host may be created side by side: no worker is in another's way."""
+
+    def first() -> None:
+        with open_driver(driver.host) as mine:
+            mine.ensure_pool()
+            egress.ensure_pool(mine._conn, mine.host)
+
+    for _ in range(5):
+        at_once([first] * 4)
+        driver.egress_remove()
+        driver.remove_pool()
 
 
 @pytest.mark.parametrize("payload", [PAPERS + b"more", PAPERS.swapcase(), b"x" * 700_000])

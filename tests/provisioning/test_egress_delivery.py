@@ -249,6 +249,19 @@ def test_two_workers_at_once_issue_one_document(
     assert egress_in_force(tenant.pk) is not None
 
 
+def test_a_host_without_machines_takes_one_document_at_a_time(simulated_host: Host, folder: Path) -> None:
+    """Workers that write the same at once are not in each other's way, nor do they leave anything torn."""
+
+    def put() -> None:
+        with connect(host_spec(simulated_host)) as driver:
+            for generation in range(1, 30):
+                body = rules.Rules(generation, driver.host.fleet, ()).to_bytes()
+                driver.egress_put(generation, body)
+
+    at_once([put] * 4)
+    assert (state(folder)["generation"], newest(folder).generation) == (29, 29)
+
+
 def test_a_worker_that_comes_late_changes_nothing(
     simulated_host: Host, folder: Path, served: Runtime, owner: User, tenant: Tenant
 ) -> None:
