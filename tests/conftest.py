@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -111,8 +112,7 @@ def fresh_commitments() -> None:
     forget()
 
 
-@pytest.fixture
-def plan(db: None) -> Plan:
+def new_plan() -> Plan:
     return plan_save(
         actor=TESTER,
         plan=Plan(slug="small", name="Small", vcpus=1, memory_mib=512, disk_gib=1, cost_floor_cents=4900),
@@ -120,20 +120,30 @@ def plan(db: None) -> Plan:
 
 
 @pytest.fixture
-def make_user(db: None) -> Callable[..., User]:
-    def make(name: str, **more: Any) -> User:
-        return User.objects.create_user(name, password="correct horse battery", **more)
+def plan(db: None) -> Plan:
+    return new_plan()
 
-    return make
+
+def new_user(name: str, **more: Any) -> User:
+    return User.objects.create_user(name, password="correct horse battery", **more)
 
 
 @pytest.fixture
-def operator(make_user: Callable[..., User]) -> User:
+def make_user(db: None) -> Callable[..., User]:
+    return new_user
+
+
+def new_operator() -> User:
     group = Group.objects.create(name="operators")
     group.permissions.set(Permission.objects.filter(codename__in=OPERATOR_PERMISSIONS))
-    user = make_user("operator", is_staff=True)
+    user = new_user("operator", is_staff=True)
     user.groups.add(group)
     return user
+
+
+@pytest.fixture
+def operator(db: None) -> User:
+    return new_operator()
 
 
 @pytest.fixture
@@ -141,13 +151,14 @@ def as_operator(operator: User) -> Actor:
     return Actor.of(operator)
 
 
+def new_tenant(plan: Plan, slug: str = "acme", **more: Any) -> Tenant:
+    given = {"name": slug.title(), "plan": plan, "price_cents": 5000, **more}
+    return tenant_create(actor=TESTER, slug=slug, **given)
+
+
 @pytest.fixture
 def make_tenant(plan: Plan) -> Callable[..., Tenant]:
-    def make(slug: str = "acme", **more: Any) -> Tenant:
-        given = {"name": slug.title(), "plan": plan, "price_cents": 5000, **more}
-        return tenant_create(actor=TESTER, slug=slug, **given)
-
-    return make
+    return partial(new_tenant, plan)
 
 
 @pytest.fixture
@@ -162,14 +173,18 @@ def owner(make_user: Callable[..., User], tenant: Tenant) -> User:
     return user
 
 
-@pytest.fixture
-def image_files(tmp_path: Path) -> Path:
+def new_image_files(folder: Path) -> Path:
     """A directory that looks like an image. Only libvirt's simulated driver can 'boot' it."""
-    directory = tmp_path / "image"
+    directory = folder / "image"
     directory.mkdir()
     for name in ("vmlinuz", "initrd.img", "root.img"):
         (directory / name).write_bytes(name.encode() * 100)
     return directory
+
+
+@pytest.fixture
+def image_files(tmp_path: Path) -> Path:
+    return new_image_files(tmp_path)
 
 
 def sealed_image(**fields: Any) -> GuestImage:
@@ -180,37 +195,42 @@ def sealed_image(**fields: Any) -> GuestImage:
     return image
 
 
-@pytest.fixture
-def image(db: None, image_files: Path) -> GuestImage:
+def new_image(files: Path) -> GuestImage:
     return sealed_image(
         version="g-test",
-        directory=str(image_files),
-        sha256={p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in image_files.iterdir()},
+        directory=str(files),
+        sha256={p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files.iterdir()},
         size_bytes=3000,
         checked=True,
     )
 
 
 @pytest.fixture
-def make_host(db: None, tmp_path: Path) -> Callable[..., Host]:
-    def make(**given: Any) -> Host:
-        name = given.pop("name", f"host-{uuid.uuid4().hex[:6]}")
-        defaults = {
-            "uri": f"test+unix:///default?{name}",
-            "engine": Host.Engine.TEST,
-            "pool_path": str(tmp_path / "pool"),
-            "vcpus": 4,
-            "memory_mib": 8192,
-            "disk_gib": 50,
-            "build_slots": 4,
-            "probed_at": timezone.now(),
-        }
-        host = Host(name=name, **{**defaults, **given})
-        host.seal = seal(host)
-        host.save()
-        return host
+def image(db: None, image_files: Path) -> GuestImage:
+    return new_image(image_files)
 
-    return make
+
+def new_host(pool: Path, **given: Any) -> Host:
+    name = given.pop("name", f"host-{uuid.uuid4().hex[:6]}")
+    defaults = {
+        "uri": f"test+unix:///default?{name}",
+        "engine": Host.Engine.TEST,
+        "pool_path": str(pool),
+        "vcpus": 4,
+        "memory_mib": 8192,
+        "disk_gib": 50,
+        "build_slots": 4,
+        "probed_at": timezone.now(),
+    }
+    host = Host(name=name, **{**defaults, **given})
+    host.seal = seal(host)
+    host.save()
+    return host
+
+
+@pytest.fixture
+def make_host(db: None, tmp_path: Path) -> Callable[..., Host]:
+    return partial(new_host, tmp_path / "pool")
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,18 @@
 """Two tenants with machines and a past, and one person of every sort who might look at them."""
 
+import copy
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
-from django.test import Client
+from django.test import Client, TransactionTestCase
 from django.utils import timezone
 from guardian.shortcuts import assign_perm
 from nacl.public import PrivateKey
@@ -19,6 +21,7 @@ from audit import log
 from audit.context import Actor, command
 from audit.disputes import dispute, dispute_acknowledge
 from audit.models import Dispute, Witness, WitnessRefusal
+from audit.personal import forget
 from audit.witnesses import refusal_acknowledge, refused, witness_register
 from breakglass.models import ApproverSetVersion, Mismatch, Ticket
 from breakglass.services.mismatches import mismatch_acknowledge
@@ -49,6 +52,7 @@ from tenants.services import (
     secret_put,
     tenant_key_ensure,
 )
+from tests.conftest import new_host, new_image, new_image_files, new_operator, new_plan, new_tenant, new_user
 from tests.net import net
 from tests.portal import tickets
 from tests.protocol.people import Device, entry, keyring
@@ -183,8 +187,7 @@ def sign_in_owner(membership: Membership) -> tuple[MemberKey, KeyringVersion, Co
     )
 
 
-@pytest.fixture
-def make_place(
+def placing(
     make_tenant: Callable[..., Tenant],
     make_user: Callable[..., User],
     make_host: Callable[..., Host],
@@ -271,7 +274,16 @@ def make_place(
 
 
 @pytest.fixture
-def world(make_place: Callable[..., Place], make_user: Callable[..., User], operator: User) -> World:
+def make_place(
+    make_tenant: Callable[..., Tenant],
+    make_user: Callable[..., User],
+    make_host: Callable[..., Host],
+    image: GuestImage,
+) -> Callable[..., Place]:
+    return placing(make_tenant, make_user, make_host, image)
+
+
+def peopled(make_place: Callable[..., Place], make_user: Callable[..., User], operator: User) -> World:
     world = World(mine=make_place("acme"), other=make_place("zebra"))
     member = make_user("member")
     membership_add(actor=TESTER, tenant=world.mine.tenant, user=member, role=Membership.Role.MEMBER)
@@ -294,6 +306,36 @@ def world(make_place: Callable[..., Place], make_user: Callable[..., User], oper
         "requester": world.mine.ticket.requester,
     }
     return world
+
+
+@pytest.fixture
+def world(make_place: Callable[..., Place], make_user: Callable[..., User], operator: User) -> World:
+    return peopled(make_place, make_user, operator)
+
+
+@pytest.fixture(scope="module")
+def standing(
+    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """One world in the database for all tests of a file, whose changes are rolled back. Emptied after them."""
+    folder = tmp_path_factory.mktemp("standing")
+    with django_db_blocker.unblock():
+        forget()
+        make_tenant, make_host = partial(new_tenant, new_plan()), partial(new_host, folder / "pool")
+        place = placing(make_tenant, new_user, make_host, new_image(new_image_files(folder)))
+        made = peopled(place, new_user, new_operator())
+    yield made
+    with django_db_blocker.unblock():
+        vars(TransactionTestCase)["_fixture_teardown"](TransactionTestCase())
+
+
+@pytest.fixture
+def standing_world(standing: World, db: None) -> World:
+    """For files of very many tests: building a world takes longer than most of what is asked of it.
+
+    A file that takes it has no test that commits.
+    """
+    return copy.deepcopy(standing)
 
 
 NOWHERE = uuid.UUID("00000000-0000-4000-8000-000000000000")

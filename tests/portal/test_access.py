@@ -12,6 +12,12 @@ from tests.portal.routes import IN_THE_LOG, Route, body, routes
 
 pytestmark = pytest.mark.django_db
 
+
+@pytest.fixture
+def world(standing_world: World) -> World:
+    return standing_world
+
+
 ROUTES = routes()
 PUBLIC = {"sign-in", "healthz", "metrics"}
 """``metrics`` only past the proxy, as these clients ask: tests/portal/test_metrics.py."""

@@ -10,6 +10,13 @@ from tests.portal.conftest import Kind, State, World, make_operation
 from tests.portal.routes import Route, routes
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def world(standing_world: World) -> World:
+    return standing_world
+
+
 every_route = pytest.mark.parametrize("route", routes(), ids=lambda route: f"{route.name} {route.path}")
 POST_ONLY = {
     "break-glass-approve",
