@@ -202,7 +202,8 @@ class Calm:
         """What a flood got, how the others answered meanwhile, and what the machine cost the host at most."""
         attacker, machine = self.world.attacker, Machine(self.world)
         job = attacker.start("flood.py", kind, str(seconds), *more)
-        attacker.worker.says(job, b"begun")
+        attacker.worker.says(job, b"ready")
+        attacker.put("go", b"")
         began = time.monotonic()
         neighbour = latency.measured(self.world.neighbour.health, 30, began + seconds * 0.6)
         portal = latency.measured(self.page, 100, began + seconds * 0.9)

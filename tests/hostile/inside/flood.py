@@ -17,12 +17,18 @@ NIC = next(name for _, name in socket.if_nameindex() if name != "lo")
 CGROUP = "/sys/fs/cgroup/cgroup.procs"
 PLACE = "/var/lib/portal/workspace"
 BLOCK = 1 << 20
+GO = f"{PLACE}/go"
 
 
 def main(kind: str, seconds: str, *more: str) -> None:
     with open(CGROUP, "w") as file:  # out of every bound that the job was given
         file.write("0")
-    print("begun", flush=True)
+    print("ready", flush=True)
+    # The word comes by this machine's agent, which may not be heard once the harm is being done.
+    while not os.path.exists(GO):
+        time.sleep(0.02)
+    os.unlink(GO)
+    time.sleep(1)  # the answer to it goes first
     print(json.dumps(KINDS[kind](time.monotonic() + float(seconds), *more)))
 
 
