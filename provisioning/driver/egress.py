@@ -64,7 +64,9 @@ def ensure_pool(conn: Any, host: HostSpec) -> Any:
     pool = find_pool(conn, host)
     if pool is None:
         with around("egress.define"):
-            pool = storage.define_pool(conn, xml.egress_pool(host), lambda: find_pool(conn, host))
+            pool = storage.defined(
+                lambda: conn.storagePoolDefineXML(xml.egress_pool(host), 0), lambda: find_pool(conn, host)
+            )
     lies = path(conn, host)
     if lies != host.egress_path:
         raise Conflict(
@@ -72,7 +74,7 @@ def ensure_pool(conn: Any, host: HostSpec) -> Any:
         )
     if not pool.isActive():
         with around("egress.start"):
-            storage.if_idle(pool, pool.create)
+            storage.unless_active(pool, lambda: pool.create(0))
     if not pool.autostart():
         with around("egress.autostart"):
             pool.setAutostart(1)

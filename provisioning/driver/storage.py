@@ -57,7 +57,9 @@ def ensure_pool(conn: Any, host: HostSpec) -> bool:
     pool, changed = find_pool(conn, host), False
     if pool is None:
         with around("pool.define"):
-            pool = define_pool(conn, xml.pool(host), lambda: find_pool(conn, host))
+            pool = defined(
+                lambda: conn.storagePoolDefineXML(xml.pool(host), 0), lambda: find_pool(conn, host)
+            )
         changed = True
     path = parse(pool.XMLDesc(0)).findtext("target/path")
     if path != host.pool_path:
@@ -66,9 +68,9 @@ def ensure_pool(conn: Any, host: HostSpec) -> bool:
         )
     if not pool.isActive():
         with around("pool.build"):
-            if_idle(pool, pool.build)
+            unless_active(pool, lambda: pool.build(0))
         with around("pool.start"):
-            if_idle(pool, pool.create)
+            unless_active(pool, lambda: pool.create(0))
         changed = True
     if not pool.autostart():
         with around("pool.autostart"):
@@ -77,10 +79,10 @@ def ensure_pool(conn: Any, host: HostSpec) -> bool:
     return changed
 
 
-def define_pool(conn: Any, wanted: str, find: Callable[[], Any | None]) -> Any:
-    """The pool of that definition; the one that ``find`` finds, where another worker was first."""
+def defined(define: Callable[[], Any], find: Callable[[], Any | None]) -> Any:
+    """The pool that ``define`` makes; the one that ``find`` finds, where another worker was first."""
     try:
-        return conn.storagePoolDefineXML(wanted, 0)
+        return define()
     except libvirt.libvirtError:
         pool = find()
         if pool is None:
@@ -88,10 +90,10 @@ def define_pool(conn: Any, wanted: str, find: Callable[[], Any | None]) -> Any:
         return pool
 
 
-def if_idle(pool: Any, call: Callable[[int], object]) -> None:
+def unless_active(pool: Any, call: Callable[[], object]) -> None:
     """Build or start the pool; nothing, where another worker has started it meanwhile."""
     try:
-        call(0)
+        call()
     except libvirt.libvirtError:
         if not pool.isActive():
             raise
