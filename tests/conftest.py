@@ -61,6 +61,11 @@ def _teardown_with_triggers_down(self: TransactionTestCase) -> None:
 setattr(TransactionTestCase, "_fixture_teardown", _teardown_with_triggers_down)  # noqa: B010 - unknown to the stubs
 
 
+def empty_tables() -> None:
+    """After a file whose tests share rows that were committed for all of them."""
+    _teardown_with_triggers_down(TransactionTestCase())
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
     """``migrate`` leaves an entry that it ran: only the first test would find it, so no test does."""

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.test import TransactionTestCase
 
 from deploy.portalctl import walls
 from provisioning.purge import purge
 from provisioning.specs import host_spec
-from tests.conftest import register_built
+from tests.conftest import empty_tables, register_built
 from tests.egress.on_host import HostWorld, host_world
 from tests.egress.world import KeeperProcess
 from tests.hostile.image import hostile_image
@@ -72,5 +71,5 @@ def world(
             finally:
                 purge(host_spec(host))
         finally:
-            vars(TransactionTestCase)["_fixture_teardown"](TransactionTestCase())
+            empty_tables()
             shutil.rmtree(folder)

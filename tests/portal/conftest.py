@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
-from django.test import Client, TransactionTestCase
+from django.test import Client
 from django.utils import timezone
 from guardian.shortcuts import assign_perm
 from nacl.public import PrivateKey
@@ -38,6 +39,7 @@ from tenants.models import (
     KeyringVersion,
     MemberKey,
     Membership,
+    Plan,
     Tenant,
     TenantConnector,
     TenantKey,
@@ -52,7 +54,16 @@ from tenants.services import (
     secret_put,
     tenant_key_ensure,
 )
-from tests.conftest import new_host, new_image, new_image_files, new_operator, new_plan, new_tenant, new_user
+from tests.conftest import (
+    empty_tables,
+    new_host,
+    new_image,
+    new_image_files,
+    new_operator,
+    new_plan,
+    new_tenant,
+    new_user,
+)
 from tests.net import net
 from tests.portal import tickets
 from tests.protocol.people import Device, entry, keyring
@@ -187,107 +198,95 @@ def sign_in_owner(membership: Membership) -> tuple[MemberKey, KeyringVersion, Co
     )
 
 
-def placing(
-    make_tenant: Callable[..., Tenant],
-    make_user: Callable[..., User],
-    make_host: Callable[..., Host],
-    image: GuestImage,
-) -> Callable[..., Place]:
-    def make(slug: str, phase: str = Phase.READY) -> Place:
-        tenant = make_tenant(slug)
-        membership = membership_add(
-            actor=TESTER, tenant=tenant, user=make_user(f"owner-of-{slug}"), role=Membership.Role.OWNER
-        )
-        signed = sign_in_owner(membership)
-        host = Host.objects.first() or make_host(name="shelf")
-        runtime = Runtime.objects.create(
-            tenant=tenant,
-            host=host,
-            image=image,
-            phase=phase,
-            power="running" if phase == Phase.READY else "off",
-            reserved=True,
-            vcpus=1,
-            cpu_percent=100,
-            memory_mib=512,
-            disk_gib=1,
-            network_index=Runtime.objects.count(),
-            mac=f"52:54:00:00:00:{Runtime.objects.count():02x}",
-            first_ready_at=timezone.now(),
-            sealing_public_key=SEALING_KEY.hex(),
-            **SECRETS,
-        )
-        operation = make_operation(runtime, Kind.CREATE, State.SUCCEEDED)
-        key = tenant_key_ensure(tenant.pk)
-        secret = secret_put(
-            actor=Actor.of(membership.user),
-            tenant=tenant,
-            name="GITHUB_TOKEN",
-            connector="github",
-            sealing_key=key_id(SEALING_KEY),
-            sealed=SEALED,
-        )
-        connector_allow(actor=TESTER, tenant=tenant, connector="github")
-        connector = connector_enable(actor=Actor.of(membership.user), tenant=tenant, connector="github")
-        drift = DriftFinding.objects.create(
-            host=host,
-            runtime=runtime,
-            code="limits",
-            severity="mend",
-            detail=f"of {slug}",
-            found_at=timezone.now(),
-            seen_at=timezone.now(),
-        )
-        record = EgressRecord.objects.create(
-            tenant=tenant,
-            runtime=runtime,
-            at=timezone.now(),
-            host=f"{slug}s.example.com",
-            port=443,
-            verdict="refused",
-            reason="name",
-        )
-        vkey = vkey_of(runtime_dns_name(str(runtime.pk)), sha256(slug.encode()).digest(), COSIGNATURE_V1)
-        witness = witness_register(actor=TESTER, vkey=str(vkey), target=str(runtime.pk), tenant_id=tenant.pk)
-        refused(witness, None, "proof", 7)
-        refusal = WitnessRefusal.objects.get(witness=witness)
-        refusal_acknowledge(actor=TESTER, refusal=refusal, reason="A rehearsal of a restore.")
-        return Place(
-            tenant,
-            runtime,
-            operation,
-            membership,
-            *signed,
-            key,
-            secret,
-            connector,
-            drift,
-            record,
-            witness,
-            refusal,
-            make_dispute(tenant),
-            make_ticket(tenant, make_user),
-            make_mismatch(runtime, membership.user),
-        )
-
-    return make
+def new_place(plan: Plan, image: GuestImage, pool: Path, slug: str, phase: str = Phase.READY) -> Place:
+    """A tenant, and at least one of each thing that can be a tenant's."""
+    tenant = new_tenant(plan, slug)
+    membership = membership_add(
+        actor=TESTER, tenant=tenant, user=new_user(f"owner-of-{slug}"), role=Membership.Role.OWNER
+    )
+    signed = sign_in_owner(membership)
+    host = Host.objects.first() or new_host(pool, name="shelf")
+    runtime = Runtime.objects.create(
+        tenant=tenant,
+        host=host,
+        image=image,
+        phase=phase,
+        power="running" if phase == Phase.READY else "off",
+        reserved=True,
+        vcpus=1,
+        cpu_percent=100,
+        memory_mib=512,
+        disk_gib=1,
+        network_index=Runtime.objects.count(),
+        mac=f"52:54:00:00:00:{Runtime.objects.count():02x}",
+        first_ready_at=timezone.now(),
+        sealing_public_key=SEALING_KEY.hex(),
+        **SECRETS,
+    )
+    operation = make_operation(runtime, Kind.CREATE, State.SUCCEEDED)
+    key = tenant_key_ensure(tenant.pk)
+    secret = secret_put(
+        actor=Actor.of(membership.user),
+        tenant=tenant,
+        name="GITHUB_TOKEN",
+        connector="github",
+        sealing_key=key_id(SEALING_KEY),
+        sealed=SEALED,
+    )
+    connector_allow(actor=TESTER, tenant=tenant, connector="github")
+    connector = connector_enable(actor=Actor.of(membership.user), tenant=tenant, connector="github")
+    drift = DriftFinding.objects.create(
+        host=host,
+        runtime=runtime,
+        code="limits",
+        severity="mend",
+        detail=f"of {slug}",
+        found_at=timezone.now(),
+        seen_at=timezone.now(),
+    )
+    record = EgressRecord.objects.create(
+        tenant=tenant,
+        runtime=runtime,
+        at=timezone.now(),
+        host=f"{slug}s.example.com",
+        port=443,
+        verdict="refused",
+        reason="name",
+    )
+    vkey = vkey_of(runtime_dns_name(str(runtime.pk)), sha256(slug.encode()).digest(), COSIGNATURE_V1)
+    witness = witness_register(actor=TESTER, vkey=str(vkey), target=str(runtime.pk), tenant_id=tenant.pk)
+    refused(witness, None, "proof", 7)
+    refusal = WitnessRefusal.objects.get(witness=witness)
+    refusal_acknowledge(actor=TESTER, refusal=refusal, reason="A rehearsal of a restore.")
+    return Place(
+        tenant,
+        runtime,
+        operation,
+        membership,
+        *signed,
+        key,
+        secret,
+        connector,
+        drift,
+        record,
+        witness,
+        refusal,
+        make_dispute(tenant),
+        make_ticket(tenant, new_user),
+        make_mismatch(runtime, membership.user),
+    )
 
 
 @pytest.fixture
-def make_place(
-    make_tenant: Callable[..., Tenant],
-    make_user: Callable[..., User],
-    make_host: Callable[..., Host],
-    image: GuestImage,
-) -> Callable[..., Place]:
-    return placing(make_tenant, make_user, make_host, image)
+def make_place(plan: Plan, image: GuestImage, tmp_path: Path) -> Callable[..., Place]:
+    return partial(new_place, plan, image, tmp_path / "pool")
 
 
-def peopled(make_place: Callable[..., Place], make_user: Callable[..., User], operator: User) -> World:
+def new_world(make_place: Callable[..., Place], operator: User) -> World:
     world = World(mine=make_place("acme"), other=make_place("zebra"))
-    member = make_user("member")
+    member = new_user("member")
     membership_add(actor=TESTER, tenant=world.mine.tenant, user=member, role=Membership.Role.MEMBER)
-    half = make_user("half", is_staff=True)
+    half = new_user("half", is_staff=True)
     half.user_permissions.set(
         Permission.objects.filter(
             codename__startswith="view_",
@@ -296,12 +295,12 @@ def peopled(make_place: Callable[..., Place], make_user: Callable[..., User], op
     )
     assign_perm("tenants.operate_tenant", half, world.mine.tenant)
     world.people = {
-        "stranger": make_user("stranger"),
+        "stranger": new_user("stranger"),
         "member": member,
         "owner": world.mine.membership.user,
         "half staff": half,
         "operator": operator,
-        "superuser": make_user("root", is_staff=True, is_superuser=True),
+        "superuser": new_user("root", is_staff=True, is_superuser=True),
         "approver": User.objects.get(username="ann"),
         "requester": world.mine.ticket.requester,
     }
@@ -309,8 +308,8 @@ def peopled(make_place: Callable[..., Place], make_user: Callable[..., User], op
 
 
 @pytest.fixture
-def world(make_place: Callable[..., Place], make_user: Callable[..., User], operator: User) -> World:
-    return peopled(make_place, make_user, operator)
+def world(make_place: Callable[..., Place], operator: User) -> World:
+    return new_world(make_place, operator)
 
 
 @pytest.fixture(scope="module")
@@ -319,14 +318,15 @@ def standing(
 ) -> Iterator[World]:
     """One world in the database for all tests of a file, whose changes are rolled back. Emptied after them."""
     folder = tmp_path_factory.mktemp("standing")
-    with django_db_blocker.unblock():
-        forget()
-        make_tenant, make_host = partial(new_tenant, new_plan()), partial(new_host, folder / "pool")
-        place = placing(make_tenant, new_user, make_host, new_image(new_image_files(folder)))
-        made = peopled(place, new_user, new_operator())
-    yield made
-    with django_db_blocker.unblock():
-        vars(TransactionTestCase)["_fixture_teardown"](TransactionTestCase())
+    try:
+        with django_db_blocker.unblock():
+            forget()
+            image = new_image(new_image_files(folder))
+            made = new_world(partial(new_place, new_plan(), image, folder / "pool"), new_operator())
+        yield made
+    finally:
+        with django_db_blocker.unblock():
+            empty_tables()
 
 
 @pytest.fixture
